@@ -1,0 +1,63 @@
+/* What the Cython core sees of the C kernels: their signatures, the table of them for one instruction set, and the
+ * tables that this machine can run. No Python here and no threads: a kernel gets a range of some streams. */
+#ifndef FASTOPT_H
+#define FASTOPT_H
+
+#include <float.h>
+#include <stdint.h>
+
+#if defined(FLT_EVAL_METHOD) && FLT_EVAL_METHOD != 0
+#error "fastopt needs arithmetic in the type itself (no x87): its results are exact to the bit"
+#endif
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define FASTOPT_X86_64 1
+#else
+#define FASTOPT_X86_64 0
+#endif
+
+#if defined(_OPENMP)
+#define FASTOPT_OPENMP _OPENMP
+#else
+#define FASTOPT_OPENMP 0
+#endif
+
+#if defined(__clang__)
+#define FASTOPT_COMPILER __VERSION__
+#elif defined(__GNUC__)
+#define FASTOPT_COMPILER "gcc " __VERSION__
+#else
+#define FASTOPT_COMPILER "unknown"
+#endif
+
+/* Elements of a chunk: what all stages of a step visit before the next chunk starts, and the block of the fixed-shape
+ * reductions. 4,096 doubles of seven streams are 224 KiB, which stay in a second-level cache. */
+enum { FASTOPT_CHUNK = 4096 };
+
+enum { FASTOPT_F32, FASTOPT_F64, FASTOPT_REALS };
+
+/* Elements [begin, end) of every stream; streams and coefficients in the order of kernels.def. */
+typedef void fastopt_kernel(void *const *streams, const void *coefficients, int64_t begin, int64_t end);
+typedef double fastopt_reduction(const void *stream, int64_t begin, int64_t end);
+
+enum {
+#define KERNEL(kernel, rule, ...) FASTOPT_KERNEL_##kernel,
+#include "kernels.def"
+    FASTOPT_KERNELS
+};
+
+struct fastopt_kernel_info {
+    const char *name, *streams, *coefficients; /* the lists as text: "param, grad" */
+};
+extern const struct fastopt_kernel_info fastopt_kernel_info[FASTOPT_KERNELS];
+
+struct fastopt_table {
+    const char *isa;
+    fastopt_kernel *kernels[FASTOPT_REALS][FASTOPT_KERNELS];
+    fastopt_reduction *sum_squares[FASTOPT_REALS];
+};
+
+/* The i-th widest table that processor and operating system support; NULL behind the last. */
+const struct fastopt_table *fastopt_pick_table(int i);
+
+#endif

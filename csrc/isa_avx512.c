@@ -1,0 +1,14 @@
+/* x86-64 with AVX-512F: Intel servers from 2017, AMD from 2022. The compiler must be told to prefer full width. */
+#include "fastopt.h"
+#if FASTOPT_X86_64
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f"))), apply_to = function)
+#else
+#pragma GCC target("avx512f,prefer-vector-width=512")
+#endif
+#define ISA avx512
+#include "isa.h"
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+#endif

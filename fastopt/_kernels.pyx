@@ -1,0 +1,506 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""The core: checked buffers come in, one parallel loop over cache-sized chunks calls the C kernels.
+
+A ``Plan`` is made once from parameters and states: it checks them, holds them, and cuts all tensors of all groups into
+chunks. A step then binds the gradients, packs the coefficients, and runs: every stage of a step (rule, weight average,
+zeroing) visits a chunk before the next chunk starts, so each stream comes from memory once. A model of 161 small
+tensors is one parallel region, not 161.
+
+Raw ``Py_buffer`` and not typed memoryviews: they are several times cheaper to take, and the messages can be ours. All
+checks of a step come before its first write.
+"""
+
+import sys
+from collections import namedtuple
+
+from cpython.buffer cimport (
+    Py_buffer, PyBUF_RECORDS_RO, PyBuffer_IsContiguous, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer,
+)
+from cython.parallel cimport prange
+from libc.math cimport isfinite, isinf, sqrt
+from libc.stdint cimport int64_t, uintptr_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcmp
+
+import numpy as np
+
+cdef extern from "fastopt.h" nogil:
+    int FASTOPT_CHUNK, FASTOPT_F32, FASTOPT_F64, FASTOPT_REALS, FASTOPT_KERNELS, FASTOPT_OPENMP
+    const char *FASTOPT_COMPILER
+    ctypedef void fastopt_kernel(void *const *, const void *, int64_t, int64_t) noexcept
+    ctypedef double fastopt_reduction(const void *, int64_t, int64_t) noexcept
+
+    struct fastopt_kernel_info:
+        const char *name
+        const char *streams
+        const char *coefficients
+    const fastopt_kernel_info fastopt_kernel_infos "fastopt_kernel_info"[]
+
+    struct fastopt_table:
+        const char *isa
+        fastopt_kernel *kernels[2][1]           # true sizes: FASTOPT_REALS, FASTOPT_KERNELS
+        fastopt_reduction *sum_squares[2]
+    const fastopt_table *fastopt_pick_table(int)
+
+cdef enum:
+    MAX_STREAMS = 16
+    MAX_STAGES = 4
+    MAX_COEFFICIENTS = 32
+
+cdef struct Stage:
+    int kernel
+    int first_stream
+    int first_coefficient
+
+cdef struct Group:                              # what its tensors share
+    Stage stages[MAX_STAGES]
+    int stage_count
+    int scale                                   # where the coefficient of that name is
+    bint has_f32
+    double f64[MAX_COEFFICIENTS]
+    float f32[MAX_COEFFICIENTS]
+
+cdef struct Tensor:
+    Group *group
+    int64_t size
+    int real
+    Py_buffer *shape                            # the parameter's buffer: what the gradient must look like
+    void *streams[MAX_STREAMS]                  # the streams of all stages, one behind the other
+
+cdef struct Chunk:
+    Tensor *tensor
+    int64_t begin
+    int64_t end
+
+cdef struct Span:
+    uintptr_t begin
+    uintptr_t end
+
+Kernel = namedtuple("Kernel", "row streams coefficients")
+
+
+# What there is: kernels, instruction sets, threads ------------------------------------------------------------------
+
+def _listed(text):
+    return tuple(text.decode().split(", "))
+
+
+KERNELS = {
+    fastopt_kernel_infos[i].name.decode(): Kernel(
+        i, _listed(fastopt_kernel_infos[i].streams), _listed(fastopt_kernel_infos[i].coefficients))
+    for i in range(FASTOPT_KERNELS)
+}
+CHUNK = FASTOPT_CHUNK
+OPENMP = FASTOPT_OPENMP
+COMPILER = FASTOPT_COMPILER.decode()
+
+cdef const fastopt_table *table = fastopt_pick_table(0)
+cdef int fixed_threads = 0                      # 0: chosen by the size of the step
+cdef int available_threads = 1
+cdef int64_t parallel_from = 0
+
+
+def isas():
+    """The instruction sets that this machine can run, widest first."""
+    cdef int i = 0
+    names = []
+    while fastopt_pick_table(i) != NULL:
+        names.append(fastopt_pick_table(i).isa.decode())
+        i += 1
+    return names
+
+
+def isa():
+    """The instruction set in use."""
+    return table.isa.decode()
+
+
+def use_isa(int i):
+    """Use the i-th of ``isas()``, from the next step on."""
+    global table
+    table = fastopt_pick_table(i)
+
+
+def use_threads(int fixed, int available, int64_t elements):
+    """Run every step on ``fixed`` threads; if that is 0, those from ``elements`` on run on ``available`` threads."""
+    global fixed_threads, available_threads, parallel_from
+    fixed_threads, available_threads, parallel_from = fixed, available, elements
+
+
+def power(double base, int64_t exponent):
+    """base**exponent by squaring: the same bits on every platform, which libm's pow does not promise."""
+    cdef double result = 1.0
+    while exponent:
+        if exponent & 1:
+            result *= base
+        base *= base
+        exponent >>= 1
+    return result
+
+
+# The loops ----------------------------------------------------------------------------------------------------------
+
+cdef void run_chunk(const Chunk *chunk, const fastopt_table *kernels) noexcept nogil:
+    cdef const Tensor *tensor = chunk.tensor
+    cdef const Group *group = tensor.group
+    cdef const Stage *stage
+    cdef const void *coefficients
+    cdef int i
+    for i in range(group.stage_count):
+        stage = &group.stages[i]
+        if tensor.real == FASTOPT_F32:
+            coefficients = &group.f32[stage.first_coefficient]
+        else:
+            coefficients = &group.f64[stage.first_coefficient]
+        kernels.kernels[tensor.real][stage.kernel](
+            &tensor.streams[stage.first_stream], coefficients, chunk.begin, chunk.end)
+
+
+cdef void run(const Chunk *chunks, int64_t count, const fastopt_table *kernels, int threads) noexcept nogil:
+    cdef int64_t i
+    for i in prange(count, schedule="static", num_threads=threads, use_threads_if=threads > 1):
+        run_chunk(&chunks[i], kernels)
+
+
+cdef double sum_squares(const Chunk *chunks, int64_t count, int grad, double *partial,
+                        const fastopt_table *kernels, int threads) noexcept nogil:
+    """Over all gradients, in a fixed shape: a sum for each chunk, then those in their order."""
+    cdef double total = 0.0
+    cdef int64_t i
+    for i in prange(count, schedule="static", num_threads=threads, use_threads_if=threads > 1):
+        partial[i] = kernels.sum_squares[chunks[i].tensor.real](
+            chunks[i].tensor.streams[grad], chunks[i].begin, chunks[i].end)
+    for i in range(count):
+        total += partial[i]
+    return total
+
+
+# Buffers ------------------------------------------------------------------------------------------------------------
+
+cdef char NATIVE_ORDER = b"<" if sys.byteorder == "little" else b">"
+cdef tuple REAL_NAMES = ("float32", "float64")
+
+
+cdef int real_of(const Py_buffer *view) noexcept:
+    """FASTOPT_F32, FASTOPT_F64, or -1 for what is neither."""
+    cdef const char *code = view.format
+    if code == NULL:
+        return -1
+    if code[0] == b"@" or code[0] == b"=" or code[0] == NATIVE_ORDER:
+        code += 1
+    if code[0] == b"f" and code[1] == 0:
+        return FASTOPT_F32
+    if code[0] == b"d" and code[1] == 0:
+        return FASTOPT_F64
+    return -1
+
+
+cdef str dtype_of(object array, const Py_buffer *view):
+    dtype = getattr(array, "dtype", None)
+    if dtype is None:
+        return "'" + (view.format.decode() if view.format != NULL else "B") + "'"
+    return f"{dtype.str} (byte-swapped)" if getattr(dtype, "isnative", True) is False else str(dtype)
+
+
+cdef tuple shape_of(const Py_buffer *view):
+    return tuple([view.shape[i] for i in range(view.ndim)])
+
+
+cdef void take(object array, Py_buffer *view, str name, str suffix, bint written, const Tensor *like) except *:
+    """Take the buffer of an array, or raise what is wrong with it; `like` is the tensor that it belongs to, if any."""
+    if not PyObject_CheckBuffer(array):
+        if not hasattr(array, "__array_interface__"):
+            raise TypeError(f"{name}{suffix} is {type(array).__name__!r}; wants an array: something with the buffer "
+                            "protocol or __array_interface__ (anything else would have to be copied)")
+        array = np.asarray(array)
+    try:
+        PyObject_GetBuffer(array, view, PyBUF_RECORDS_RO)
+    except (BufferError, ValueError) as error:
+        dtype = getattr(array, "dtype", type(array).__name__)
+        raise TypeError(f"{name}{suffix} has dtype {dtype}; wants float32 or float64 ({error})") from None
+    try:
+        check(array, view, name, suffix, written, like)
+    except BaseException:
+        PyBuffer_Release(view)
+        raise
+
+
+cdef void check(object array, const Py_buffer *view, str name, str suffix, bint written, const Tensor *like) except *:
+    cdef int real = real_of(view)
+    if real < 0 or (like != NULL and real != like.real):
+        wanted = "float32 or float64" if like == NULL else f"{REAL_NAMES[like.real]}, as its parameter"
+        raise TypeError(f"{name}{suffix} has dtype {dtype_of(array, view)}; wants {wanted}")
+    if like != NULL and (view.ndim != like.shape.ndim or (
+            view.ndim and memcmp(view.shape, like.shape.shape, view.ndim * sizeof(Py_ssize_t)) != 0)):
+        raise ValueError(f"{name}{suffix} has shape {shape_of(view)}; wants {shape_of(like.shape)}, as its parameter")
+    if not PyBuffer_IsContiguous(view, b"C"):
+        strides = tuple([view.strides[i] for i in range(view.ndim)])
+        raise ValueError(f"{name}{suffix} is not C-contiguous: shape {shape_of(view)}, strides {strides} in bytes; "
+                         "wants a C-contiguous array (anything else would have to be copied)")
+    if <uintptr_t>view.buf % view.itemsize != 0 and view.len:
+        raise ValueError(f"{name}{suffix} is misaligned: address {<uintptr_t>view.buf:#x}; "
+                         f"wants a multiple of {view.itemsize}")
+    if written and view.readonly:
+        raise ValueError(f"{name}{suffix} is read-only; wants an array that can be written")
+
+
+def look_at(param, str name, str suffix):
+    """The shape and the type of a parameter; raises what is wrong with it."""
+    cdef Py_buffer view
+    take(param, &view, name, suffix, True, NULL)
+    try:
+        return shape_of(&view), REAL_NAMES[real_of(&view)]
+    finally:
+        PyBuffer_Release(&view)
+
+
+cdef class Plan:
+    """Parameters and states, checked, held and cut into chunks; ``step`` binds gradients and runs.
+
+    ``groups`` is a list of ``(kernels, tensors)``: the names of the kernels that visit a chunk one behind the other,
+    and for each tensor ``(suffix, {stream: array})`` with all streams but ``grad``. ``arguments`` says what the user
+    calls a stream; with the suffix it names an array in messages: ``params['w1']``.
+    """
+
+    cdef Group *groups
+    cdef Tensor *tensors
+    cdef Chunk *chunks
+    cdef double *partial                        # a sum for each chunk
+    cdef Py_buffer *held                        # parameters and states, for the life of the plan
+    cdef Py_buffer *grads                       # gradients, for the time of a step
+    cdef Span *spans                            # what a step writes, besides gradients, sorted
+    cdef Py_ssize_t group_count, tensor_count, chunk_count, held_count, bound_count, span_count
+    cdef int64_t elements
+    cdef int grad                               # the column of the rule's gradient
+    cdef bint grads_written, grads_known, busy
+    cdef list suffixes, span_labels
+    cdef dict arguments
+    cdef readonly list coefficients             # for each group the names, in the order that step() wants
+
+    def __cinit__(self, list groups, dict arguments):
+        self.arguments = arguments
+        self.coefficients, self.suffixes = [], []
+        self.group_count = len(groups)
+        self.tensor_count = sum([len(tensors) for _, tensors in groups])
+        self.groups = <Group *>allocate(self.group_count, sizeof(Group))
+        self.tensors = <Tensor *>allocate(self.tensor_count, sizeof(Tensor))
+        self.grads = <Py_buffer *>allocate(self.tensor_count, sizeof(Py_buffer))
+        self.held = <Py_buffer *>allocate(self.tensor_count * MAX_STREAMS, sizeof(Py_buffer))
+        self.grad = 1                           # every rule's streams begin with param, grad
+        cdef Py_ssize_t g, t = 0
+        spans = []
+        for g in range(self.group_count):
+            kernels, tensors = groups[g]
+            self.add_group(&self.groups[g], kernels)
+            for suffix, streams in tensors:
+                self.add_tensor(&self.tensors[t], &self.groups[g], kernels, suffix, streams, spans)
+                t += 1
+        self.keep_spans(spans)
+        self.cut()
+
+    cdef str label(self, str stream, str suffix):
+        return self.arguments.get(stream, stream) + suffix
+
+    cdef void add_group(self, Group *group, tuple kernels) except *:
+        cdef int streams = 0
+        names = []
+        for kernel in kernels:
+            row, its_streams, its_coefficients = KERNELS[kernel]
+            group.stages[group.stage_count] = Stage(row, streams, len(names))
+            group.stage_count += 1
+            streams += len(its_streams)
+            names += its_coefficients
+        if group.stage_count > MAX_STAGES or streams > MAX_STREAMS or len(names) > MAX_COEFFICIENTS:
+            raise RuntimeError(f"{kernels} need more room than the core has; raise MAX_... in _kernels.pyx")
+        group.scale = names.index("scale")
+        self.coefficients.append(names)
+        self.grads_written = self.grads_written or "fill" in kernels
+
+    cdef void add_tensor(self, Tensor *tensor, Group *group, tuple kernels, str suffix, dict streams,
+                         list spans) except *:
+        cdef Py_buffer *view
+        cdef int column = 0
+        tensor.group = group
+        pointers = {"grad": 0}
+        for stream, array in streams.items():
+            view = &self.held[self.held_count]
+            take(array, view, self.arguments.get(stream, stream), suffix, True,
+                 tensor if stream != "param" else NULL)
+            self.held_count += 1
+            if stream == "param":
+                tensor.shape, tensor.real, tensor.size = view, real_of(view), view.len // view.itemsize
+                group.has_f32 = group.has_f32 or tensor.real == FASTOPT_F32
+            pointers[stream] = <uintptr_t>view.buf
+            if view.len:
+                spans.append((<uintptr_t>view.buf, <uintptr_t>view.buf + view.len, self.label(stream, suffix)))
+        for kernel in kernels:
+            for stream in KERNELS[kernel].streams:
+                tensor.streams[column] = <void *><uintptr_t>pointers[stream]
+                column += 1
+        self.suffixes.append(suffix)
+
+    cdef void keep_spans(self, list spans) except *:
+        """Refuse what overlaps among parameters and states; keep the rest to hold gradients against."""
+        cdef Py_ssize_t i
+        refuse_overlap(spans)
+        self.span_count = len(spans)
+        self.span_labels = [label for _, _, label in spans]
+        self.spans = <Span *>allocate(self.span_count, sizeof(Span))
+        for i in range(self.span_count):
+            self.spans[i] = Span(spans[i][0], spans[i][1])
+
+    cdef void cut(self) except *:
+        cdef Py_ssize_t t, count = 0
+        cdef int64_t begin
+        cdef Tensor *tensor
+        for t in range(self.tensor_count):
+            count += (self.tensors[t].size + FASTOPT_CHUNK - 1) // FASTOPT_CHUNK
+            self.elements += self.tensors[t].size
+        self.chunks = <Chunk *>allocate(count, sizeof(Chunk))
+        self.partial = <double *>allocate(count, sizeof(double))
+        for t in range(self.tensor_count):
+            tensor = &self.tensors[t]
+            begin = 0
+            while begin < tensor.size:
+                self.chunks[self.chunk_count] = Chunk(tensor, begin, min(begin + FASTOPT_CHUNK, tensor.size))
+                self.chunk_count += 1
+                begin += FASTOPT_CHUNK
+
+    def __dealloc__(self):
+        cdef Py_ssize_t i
+        for i in range(self.held_count):
+            PyBuffer_Release(&self.held[i])
+        free(self.groups)
+        free(self.tensors)
+        free(self.chunks)
+        free(self.partial)
+        free(self.held)
+        free(self.grads)
+        free(self.spans)
+
+    def step(self, list grads, list coefficients, max_norm=None, double grad_scale=1.0, bint only_finite=False):
+        """Run all stages; give the norm of the gradients over ``grad_scale``, if it was asked for.
+
+        It is computed for ``max_norm`` (then the gradients are scaled down to it) and for ``only_finite``: then nothing
+        is written if it is not finite.
+        """
+        cdef double norm, factor = 1.0
+        cdef int threads = self.threads()
+        if self.busy:
+            raise RuntimeError("this optimizer is in a step already, in another thread")
+        self.busy = True
+        try:
+            self.bind(grads)
+            self.pack(coefficients)
+            measured = None
+            if max_norm is not None or only_finite:
+                with nogil:
+                    norm = sqrt(sum_squares(
+                        self.chunks, self.chunk_count, self.grad, self.partial, table, threads)) / grad_scale
+                measured = norm
+                if only_finite and not isfinite(norm):
+                    return measured
+                if max_norm is not None:
+                    factor = <double>max_norm / (norm + 1e-6)
+                    self.clip(1.0 if factor > 1.0 else factor)
+            with nogil:
+                run(self.chunks, self.chunk_count, table, threads)
+            return measured
+        finally:
+            self.release()
+            self.busy = False
+
+    cdef int threads(self) noexcept:
+        cdef int64_t wanted = fixed_threads
+        if wanted == 0:
+            wanted = available_threads if self.elements >= parallel_from else 1
+        return <int>max(1, min(wanted, self.chunk_count))
+
+    cdef void bind(self, list grads) except *:
+        cdef Py_ssize_t i
+        cdef Tensor *tensor
+        cdef bint same = self.grads_known
+        cdef str name = self.arguments.get("grad", "grad")
+        if len(grads) != self.tensor_count:
+            raise ValueError(f"{name} has {len(grads)} arrays; wants {self.tensor_count}, one for each parameter")
+        self.grads_known = False
+        for i in range(self.tensor_count):
+            tensor = &self.tensors[i]
+            take(grads[i], &self.grads[i], name, self.suffixes[i], self.grads_written, tensor)
+            self.bound_count += 1
+            same = same and tensor.streams[self.grad] == self.grads[i].buf
+            self.point(tensor, self.grads[i].buf)
+        if not same:
+            self.refuse_bound_overlap(name)
+        self.grads_known = True
+
+    cdef void point(self, Tensor *tensor, void *grad) noexcept:
+        """Set the gradient of the rule and, where the last stage is to zero it, there too."""
+        cdef Stage *last = &tensor.group.stages[tensor.group.stage_count - 1]
+        tensor.streams[self.grad] = grad
+        if self.grads_written:
+            tensor.streams[last.first_stream] = grad
+
+    cdef void refuse_bound_overlap(self, str name) except *:
+        cdef Py_ssize_t i, low, high, middle
+        cdef uintptr_t begin, end
+        for i in range(self.tensor_count):
+            begin = <uintptr_t>self.grads[i].buf
+            end = begin + self.grads[i].len
+            low, high = 0, self.span_count      # the first span that ends behind begin
+            while low < high:
+                middle = (low + high) // 2
+                if self.spans[middle].end > begin:
+                    high = middle
+                else:
+                    low = middle + 1
+            if low < self.span_count and self.spans[low].begin < end and begin < end:
+                raise ValueError(f"{name}{self.suffixes[i]} and {self.span_labels[low]} overlap in memory; "
+                                 "each wants memory of its own")
+        if self.grads_written:
+            refuse_overlap([
+                (<uintptr_t>self.grads[i].buf, <uintptr_t>self.grads[i].buf + self.grads[i].len,
+                 name + self.suffixes[i])
+                for i in range(self.tensor_count) if self.grads[i].len])
+
+    cdef void release(self) noexcept:
+        while self.bound_count:
+            self.bound_count -= 1
+            PyBuffer_Release(&self.grads[self.bound_count])
+
+    cdef void pack(self, list coefficients) except *:
+        cdef Py_ssize_t g, i
+        cdef Group *group
+        for g in range(self.group_count):
+            group = &self.groups[g]
+            values = coefficients[g]
+            for i in range(len(values)):
+                group.f64[i] = values[i]
+                group.f32[i] = <float>group.f64[i]
+                if isinf(group.f64[i]) or (group.has_f32 and isinf(group.f32[i])):
+                    raise ValueError(f"the coefficient {self.coefficients[g][i]!r}, which follows from the "
+                                     f"hyperparameters, is {values[i]}; wants a number within the range of "
+                                     f"{REAL_NAMES[not group.has_f32]}")
+
+    cdef void clip(self, double factor) noexcept:
+        cdef Py_ssize_t g
+        cdef Group *group
+        for g in range(self.group_count):
+            group = &self.groups[g]
+            group.f64[group.scale] *= factor
+            group.f32[group.scale] = <float>group.f64[group.scale]
+
+
+cdef void *allocate(Py_ssize_t count, size_t size) except NULL:
+    cdef void *memory = calloc(max(count, 1), size)
+    if memory == NULL:
+        raise MemoryError
+    return memory
+
+
+cdef void refuse_overlap(list spans) except *:
+    """Sort (begin, end, label) and refuse neighbours that share memory."""
+    spans.sort()
+    for (_, end, label), (begin, _, other) in zip(spans, spans[1:]):
+        if begin < end:
+            raise ValueError(f"{label} and {other} overlap in memory; each wants memory of its own")

@@ -1,0 +1,338 @@
+"""What all optimizers share: parameters, groups, states, the order inside a step, and saving.
+
+A subclass adds its formula: which kernel its hyperparameters need, and the coefficients of that kernel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict
+
+import numpy as np
+
+from fastopt import _kernels
+from fastopt.buffers import Array, Flat, aligned_zeros
+from fastopt.hyperparameters import CHECKS, Group, rate_at, refuse_unknown
+from fastopt.structures import Structure, structure_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+ARGUMENTS = {"param": "params", "grad": "grads"}  # what a user of the classes calls these streams
+
+
+class Common(TypedDict, total=False):
+    """The options that every optimizer has."""
+
+    maximize: bool
+    decoupled_weight_decay: bool
+    max_grad_norm: float | None
+    grad_scale: float
+    zero_grads: bool
+    ema_decay: float | None
+    nonfinite: Literal["propagate", "skip", "raise"]
+
+
+GROUP_DEFAULTS = {"maximize": False, "decoupled_weight_decay": False}
+STEP_DEFAULTS = {
+    "max_grad_norm": None,
+    "grad_scale": 1.0,
+    "zero_grads": False,
+    "ema_decay": None,
+    "nonfinite": "propagate",
+}
+
+
+class Optimizer:
+    """What all optimizers share.
+
+    ``params`` is a ``Flat``, one array, a list or tuple of arrays, a mapping of names to arrays, or a list of group
+    dicts: ``[{"params": any of these, "lr": 0.1}, ...]``, each with its own values of the hyperparameters. Arrays are
+    float32 or float64, C-contiguous, aligned, writable and apart in memory; they are updated in place and never copied.
+
+    In a group or for all: ``lr`` is a number or a function of the step (0 for the first); ``weight_decay`` adds
+    weight_decay * p to the gradient, or with ``decoupled_weight_decay`` multiplies p by 1 - lr * weight_decay;
+    ``maximize`` ascends.
+
+    For the whole step: the gradients are divided by ``grad_scale`` first (the factor that the loss was multiplied by,
+    or the number of accumulated batches); ``max_grad_norm`` then scales them down to this global norm;
+    ``nonfinite="skip"`` leaves everything as it is and counts in ``skipped`` if a gradient has an infinity or a NaN,
+    ``"raise"`` raises ``FloatingPointError``; ``ema_decay`` keeps a moving average of the parameters, which starts as
+    a copy, in ``ema``; ``zero_grads`` leaves the gradients zero (after a skipped step, too).
+
+    Refused before anything is written: ``TypeError`` for what is no array, for another dtype and for an unknown option,
+    ``ValueError`` for the rest.
+    """
+
+    rule: ClassVar[str]
+    """What ``fastopt.kernels`` and ``fastopt.reference`` call it."""
+
+    steps: int
+    """Completed steps."""
+    skipped: int
+    """Steps that were skipped because a gradient was not finite."""
+    grad_norm: float | None
+    """The global norm of the gradients, over ``grad_scale``, that the last step saw; None where none was computed."""
+    param_groups: list[Group]
+    """The hyperparameters of each group; changes hold from the next step on."""
+
+    def __init__(self, params: Any, hyperparameters: dict[str, Any], **common: Unpack[Common]) -> None:
+        owner = type(self).__name__
+        hyperparameters = {**hyperparameters, **GROUP_DEFAULTS}
+        known = {**hyperparameters, **STEP_DEFAULTS}
+        refuse_unknown(owner, common, known)
+        values = {**known, **common}
+        self._options = {name: CHECKS[name](name, values[name]) for name in STEP_DEFAULTS}
+        self._grouped = isinstance(params, (list, tuple)) and any(
+            isinstance(group, Mapping) and "params" in group for group in params
+        )
+        self.steps = self.skipped = 0
+        self.grad_norm = None
+        self.param_groups = []
+        self._structures: list[Structure] = []
+        self._suffixes: list[str] = []
+        for i, group in enumerate(params if self._grouped else [{"params": params}]):
+            where = f"params[{i}]" if self._grouped else "params"
+            if not isinstance(group, Mapping) or "params" not in group:
+                raise TypeError(f"{where} is {group!r}; wants a group dict with 'params', as the others are")
+            own = {name: value for name, value in group.items() if name != "params"}
+            refuse_unknown(f"{owner}, in {where},", own, hyperparameters)
+            defaults = {name: values[name] for name in hyperparameters}
+            self.param_groups.append(Group(owner, self.kernel, {**defaults, **own}))
+            self._structures.append(structure_of(group["params"]))
+            self._suffixes.append(f"[{i}]" if self._grouped else "")
+        self._build()
+
+    # The formula, which a subclass gives
+
+    @staticmethod
+    def kernel(h: Mapping[str, Any]) -> str:
+        """Name the kernel that these hyperparameters need; raises ``ValueError`` for those that exclude each other."""
+        raise NotImplementedError
+
+    @staticmethod
+    def coefficients(h: Mapping[str, Any], lr: float, step: int) -> dict[str, float]:
+        """Compute the kernel's own coefficients for a step, counted from 1."""
+        raise NotImplementedError
+
+    @classmethod
+    def all_coefficients(cls, h: Mapping[str, Any], lr: float, step: int, scale: float) -> dict[str, float]:
+        """Compute all coefficients of the kernel: its own, and those that every rule begins with."""
+        decoupled, strength = h["decoupled_weight_decay"], h["weight_decay"]
+        return {
+            "scale": -scale if h["maximize"] else scale,
+            "l2": 0.0 if decoupled else strength,
+            "shrink": 1.0 - lr * strength if decoupled else 1.0,
+            **cls.coefficients(h, lr, step),
+        }
+
+    # Building
+
+    def _build(self) -> None:
+        """Allocate the states and let the core check and hold all arrays."""
+        plan = []
+        self._array_suffixes: list[str] = []
+        for group, structure, suffix in zip(self.param_groups, self._structures, self._suffixes, strict=True):
+            names = list(_kernels.KERNELS[group.kernel].streams[2:])
+            kernels = [group.kernel]
+            if self._options["ema_decay"] is not None:
+                kernels.append("average")
+                names.append("ema")
+            if self._options["zero_grads"]:
+                kernels.append("fill")
+            suffixes = [suffix + own for own in structure.suffixes]
+            self._array_suffixes += suffixes
+            looks = [
+                _kernels.look_at(array, "params", own) for array, own in zip(structure.arrays, suffixes, strict=True)
+            ]
+            states = {name: [aligned_zeros(shape, dtype) for shape, dtype in looks] for name in names}
+            for average, param in zip(states.get("ema", []), structure.arrays, strict=False):
+                np.copyto(average, param)
+            group.state = {name: structure.give(arrays) for name, arrays in states.items()}
+            tensors = [
+                (own, {"param": array, **{name: states[name][i] for name in names}})
+                for i, (own, array) in enumerate(zip(suffixes, structure.arrays, strict=True))
+            ]
+            plan.append((tuple(kernels), tensors))
+        self._plan = _kernels.Plan(plan, ARGUMENTS)
+
+    # Stepping
+
+    def step(self, grads: Any) -> None:
+        """Update the parameters in place from gradients of the same kind and shapes; for groups, a list of them.
+
+        Raises ``TypeError`` or ``ValueError`` before anything is written, and leaves ``steps`` as it is then.
+        """
+        options = self._options
+        arrays = self._take(grads, "grads")
+        coefficients = self._pack()
+        only_finite = options["nonfinite"] != "propagate"
+        norm = self._plan.step(arrays, coefficients, options["max_grad_norm"], options["grad_scale"], only_finite)
+        if only_finite and norm is not None and not math.isfinite(norm):
+            bad = self._first_nonfinite(arrays)
+            if bad:
+                self.grad_norm = norm
+                self._refuse_or_skip(bad, arrays)
+                return
+            # Each element is finite; only the sum of their squares is beyond float64.
+            norm = self._plan.step(arrays, coefficients, options["max_grad_norm"], options["grad_scale"])
+        self.grad_norm = norm
+        self.steps += 1
+
+    def _take(self, things: Any, name: str) -> list[Any]:
+        """Give the arrays of a thing like the parameters, all groups in a row."""
+        if not self._grouped:
+            return self._structures[0].take(things, name)
+        if not isinstance(things, (list, tuple)) or len(things) != len(self._structures):
+            got = f"{len(things)} items" if isinstance(things, (list, tuple)) else repr(type(things).__name__)
+            raise TypeError(f"{name} is {got}; wants a list of {len(self._structures)}, one item for each group")
+        return [
+            array
+            for structure, thing, suffix in zip(self._structures, things, self._suffixes, strict=True)
+            for array in structure.take(thing, name + suffix)
+        ]
+
+    def _pack(self) -> list[list[float]]:
+        """Compute the coefficients of all groups, in the core's order."""
+        packed = []
+        for group, names in zip(self.param_groups, self._plan.coefficients, strict=True):
+            h = group.data
+            lr = rate_at(h["lr"], self.steps)
+            values = self.all_coefficients(h, lr, self.steps + 1, 1.0 / self._options["grad_scale"])
+            decay = self._options["ema_decay"]
+            if decay is not None:
+                values["ema_decay"], values["one_minus_ema_decay"] = decay, 1.0 - decay
+            values["fill_value"] = 0.0
+            packed.append([values[name] for name in names])
+        return packed
+
+    def _first_nonfinite(self, arrays: list[Any]) -> str | None:
+        """Name the first gradient element that is an infinity or a NaN."""
+        for suffix, array in zip(self._array_suffixes, map(np.asarray, arrays), strict=True):
+            bad = np.flatnonzero(~np.isfinite(array))
+            if bad.size:
+                where = tuple(int(i) for i in np.unravel_index(bad[0], array.shape))
+                return f"grads{suffix} has {array[where]} at {where}"
+        return None
+
+    def _refuse_or_skip(self, bad: str, arrays: list[Any]) -> None:
+        if self._options["nonfinite"] == "raise":
+            raise FloatingPointError(f"{bad}; wants finite numbers (nonfinite='raise')")
+        self.skipped += 1
+        if self._options["zero_grads"]:  # or what made this step fail would be added to the next gradients
+            for array in arrays:
+                np.asarray(array)[...] = 0
+
+    # Looking
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next step, of the first group."""
+        return rate_at(self.param_groups[0]["lr"], self.steps)
+
+    @property
+    def grad_scale(self) -> float:
+        """What the gradients are divided by; may be set between steps."""
+        return float(self._options["grad_scale"])
+
+    @grad_scale.setter
+    def grad_scale(self, value: float) -> None:
+        self._options["grad_scale"] = CHECKS["grad_scale"]("grad_scale", value)
+
+    @property
+    def state(self) -> Any:
+        """The states by name, each like the parameters; for groups, a list of that."""
+        states = [group.state for group in self.param_groups]
+        return states if self._grouped else states[0]
+
+    @property
+    def ema(self) -> Any:
+        """The moving average of the parameters, like these; None without ``ema_decay``."""
+        if self._options["ema_decay"] is None:
+            return None
+        averages = [group.state["ema"] for group in self.param_groups]
+        return averages if self._grouped else averages[0]
+
+    def __repr__(self) -> str:
+        groups = "; ".join(", ".join(f"{k}={v!r}" for k, v in group.items()) for group in self.param_groups)
+        return f"{type(self).__name__}({groups}; steps={self.steps})"
+
+    # Saving
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give a copy of all that ``load_state_dict`` needs: plain numbers, and arrays in lists and dictionaries.
+
+        A learning rate that is a function is left out: make the new optimizer with the same one.
+        """
+        return {
+            "steps": self.steps,
+            "skipped": self.skipped,
+            "param_groups": [
+                {
+                    **{name: value for name, value in group.items() if not callable(value)},
+                    "state": {name: _plain(thing) for name, thing in group.state.items()},
+                }
+                for group in self.param_groups
+            ],
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over what ``state_dict`` gave; everything is checked before the first byte changes.
+
+        Raises ``ValueError`` or ``TypeError`` for what is missing, unknown, out of range, or of another shape or dtype.
+        """
+        _same_names("state_dict", state_dict, ["steps", "skipped", "param_groups"])
+        counts = {}
+        for name in ("steps", "skipped"):
+            counts[name] = state_dict[name]
+            if isinstance(counts[name], bool) or not isinstance(counts[name], (int, np.integer)) or counts[name] < 0:
+                raise ValueError(f"state_dict[{name!r}] is {counts[name]!r}; wants an int >= 0")
+        saved = state_dict["param_groups"]
+        if len(saved) != len(self.param_groups):
+            raise ValueError(f"state_dict['param_groups'] has {len(saved)} groups; wants {len(self.param_groups)}")
+        groups, copies = [], []
+        for i, (group, own) in enumerate(zip(self.param_groups, saved, strict=True)):
+            where = f"state_dict['param_groups'][{i}]"
+            schedules = {name: value for name, value in group.items() if callable(value)}
+            _same_names(where, own, [*(name for name in group if name not in schedules or name in own), "state"])
+            new = Group(type(self).__name__, self.kernel, {**schedules, **{n: v for n, v in own.items() if n in group}})
+            if new.kernel != group.kernel:
+                raise ValueError(f"{where} is of {new.kernel!r}; wants {group.kernel!r}, as this optimizer")
+            _same_names(f"{where}['state']", own["state"], list(group.state))
+            for name, state in group.state.items():
+                copies += _pairs(state, own["state"][name], f"{where}['state'][{name!r}]")
+            groups.append(new)
+        for target, source in copies:
+            np.copyto(target, source)
+        for group, new in zip(self.param_groups, groups, strict=True):
+            group.data = new.data
+        self.steps, self.skipped = int(counts["steps"]), int(counts["skipped"])
+
+
+def _plain(thing: Any) -> Any:
+    """Copy a state to plain arrays in the same kind of container."""
+    if isinstance(thing, Mapping):
+        return {name: np.array(array) for name, array in thing.items()}
+    if isinstance(thing, list):
+        return [np.array(array) for array in thing]
+    return np.array(thing)
+
+
+def _pairs(state: Any, saved: Any, where: str) -> list[tuple[Array, Array]]:
+    """Pair each array of a state with the saved one; raises where they don't fit."""
+    like = structure_of(dict(state) if isinstance(state, Flat) else state)
+    pairs = list(zip(like.arrays, map(np.asarray, like.take(saved, where)), strict=True))
+    for (target, source), suffix in zip(pairs, like.suffixes, strict=True):
+        if source.dtype != target.dtype or source.shape != target.shape:
+            raise ValueError(
+                f"{where}{suffix} is {source.dtype} of shape {source.shape}; wants {target.dtype} of {target.shape}"
+            )
+    return pairs
+
+
+def _same_names(where: str, got: Any, wanted: list[str]) -> None:
+    if not isinstance(got, Mapping):
+        raise TypeError(f"{where} is a {type(got).__name__!r}; wants a mapping")
+    if set(got) != set(wanted):
+        raise ValueError(f"{where} has {sorted(map(str, got))}; wants {sorted(wanted)}")

@@ -1,0 +1,1 @@
+"""Data that the examples train on; LICENSE says where it comes from."""

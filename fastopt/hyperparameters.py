@@ -1,0 +1,142 @@
+"""What each hyperparameter may be, and the group of parameters that has them."""
+
+from __future__ import annotations
+
+import math
+from collections import UserDict
+from collections.abc import Callable, Mapping
+from numbers import Integral, Real
+from typing import Any, NoReturn, TypeAlias
+
+import numpy as np
+
+Schedule: TypeAlias = Callable[[int], float]
+Checker: TypeAlias = Callable[[str, Any], Any]
+
+
+def number(wanted: str, allowed: Callable[[float], bool]) -> Callable[[str, Any], float]:
+    """Make a check for a number in a range, which ``wanted`` describes."""
+
+    def check(name: str, value: Any) -> float:
+        if not is_real(value):
+            raise TypeError(f"{name} is {value!r}; wants {wanted}")
+        try:
+            result = float(value)
+        except OverflowError:  # a vast int
+            result = math.inf
+        if not allowed(result):  # a NaN is in no range
+            raise ValueError(f"{name} is {value!r}; wants {wanted}")
+        return result
+
+    return check
+
+
+def is_real(value: Any) -> bool:
+    """Whether a thing is one real number: Python's, NumPy's, or an array without dimensions, as schedules give."""
+    if getattr(value, "shape", None) == ():
+        return np.asarray(value).dtype.kind in "fiu"
+    return isinstance(value, Real)
+
+
+def choice(*options: Any) -> Checker:
+    """Make a check for one of some values."""
+
+    def check(name: str, value: Any) -> Any:
+        if not any(value is option or (isinstance(value, str) and value == option) for option in options):
+            raise ValueError(f"{name} is {value!r}; wants {' or '.join(map(repr, options))}")
+        return value
+
+    return check
+
+
+def or_none(check: Checker) -> Checker:
+    """Let None through, which stands for 'not at all'."""
+    return lambda name, value: None if value is None else check(name, value)
+
+
+finite = number("a finite number", math.isfinite)
+non_negative = number("a finite number >= 0", lambda x: 0 <= x < math.inf)
+positive = number("a number > 0", lambda x: x > 0)
+finite_positive = number("a finite number > 0", lambda x: 0 < x < math.inf)
+decay = number("a number in [0, 1)", lambda x: 0 <= x < 1)
+fraction = number("a number in [0, 1]", lambda x: 0 <= x <= 1)
+flag = choice(False, True)
+
+
+def rate(name: str, value: Any) -> float | Schedule:
+    """Check a learning rate: a number, or a function of the step whose results are checked as they come."""
+    if callable(value):
+        return value  # type: ignore[no-any-return]
+    return non_negative(name, value)
+
+
+def betas(name: str, value: Any) -> tuple[float, float]:
+    """Check the two decays of Adam."""
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise TypeError(f"{name} is {value!r}; wants two numbers in [0, 1)")
+    return decay(f"{name}[0]", value[0]), decay(f"{name}[1]", value[1])
+
+
+def step_number(name: str, value: Any) -> int:
+    """Check the number of a step."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise ValueError(f"{name} is {value!r}; wants an int >= 1")
+    return int(value)
+
+
+CHECKS: dict[str, Checker] = {
+    "lr": rate,
+    "betas": betas,
+    "eps": non_negative,
+    "weight_decay": non_negative,
+    "alpha": decay,
+    "momentum": decay,
+    "dampening": fraction,
+    "form": choice("classical", "ema"),
+    **dict.fromkeys(["amsgrad", "centered", "decoupled_weight_decay", "eps_inside_sqrt", "maximize", "nesterov"], flag),
+    # of the whole optimizer, not of a group
+    "max_grad_norm": or_none(positive),
+    "grad_scale": finite_positive,
+    "zero_grads": flag,
+    "ema_decay": or_none(decay),
+    "nonfinite": choice("propagate", "skip", "raise"),
+}
+
+
+def refuse_unknown(owner: str, names: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    """Raise for the first name that is not known."""
+    for name in names:
+        if name not in known:
+            raise TypeError(f"{owner} has no option {name!r}; it has {', '.join(known)}")
+
+
+def rate_at(lr: float | Schedule, steps: int) -> float:
+    """Give the learning rate after so many completed steps."""
+    if not callable(lr):
+        return lr
+    return non_negative(f"lr, as the function {lr!r} gives it for step {steps},", lr(steps))
+
+
+class Group(UserDict[str, Any]):
+    """The hyperparameters of some parameters, as a dictionary that checks what is put into it.
+
+    ``group["lr"] = 0.01`` changes a hyperparameter from the next step on; what would need other states (``amsgrad``,
+    say) can't be changed. ``group.state`` maps the name of each state to a thing like the parameters.
+    """
+
+    def __init__(self, owner: str, kernel_of: Callable[[Mapping[str, Any]], str], values: Mapping[str, Any]) -> None:
+        self._owner = owner
+        self._kernel_of = kernel_of
+        self.data = {name: CHECKS[name](name, value) for name, value in values.items()}
+        self.kernel = kernel_of(self.data)
+        self.state: dict[str, Any] = {}
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        refuse_unknown(self._owner, {name: value}, self.data)
+        changed = {**self.data, name: CHECKS[name](name, value)}
+        if self._kernel_of(changed) != self.kernel:
+            raise ValueError(f"{name} is {self[name]!r}; {value!r} would need other states: make a new optimizer")
+        self.data = changed
+
+    def __delitem__(self, name: str) -> NoReturn:
+        raise TypeError(f"{name} can't be removed from a group")

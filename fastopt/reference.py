@@ -1,0 +1,244 @@
+"""Every kernel again in plain NumPy, as a reader would write it, with the same bits as the compiled one.
+
+The functions have the signatures of ``fastopt.kernels``. Arrays of one call have one shape and one type, float32 or
+float64, and are updated in place. Numbers become that type once, just before they meet an array: ``real(...)``.
+
+Common to all: ``scale`` multiplies the gradient first (1 / grad_scale times the clip factor), ``maximize`` negates it,
+``weight_decay`` is coupled (added to the gradient as weight_decay * p) or decoupled (p shrinks by lr * weight_decay).
+``step`` counts from 1. A state below the smallest normal number of its type becomes zero.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastopt.buffers import Array
+
+BLOCK = 4096  # elements that are summed together, and
+LANES = 16  # how many sums run side by side in a block
+
+
+def sgd(
+    param: Array,
+    grad: Array,
+    momentum_buffer: Array | None = None,
+    *,
+    step: int,
+    scale: float = 1.0,
+    lr: float = 1e-3,
+    momentum: float = 0.0,
+    dampening: float = 0.0,
+    weight_decay: float = 0.0,
+    nesterov: bool = False,
+    maximize: bool = False,
+    decoupled_weight_decay: bool = False,
+) -> None:
+    """Gradient descent; b = momentum * b + (1 - dampening) * g, and b = g at the first step; p = p - lr * b."""
+    real = param.dtype.type
+    g, p = _decay(param, grad, scale, lr, weight_decay, maximize, decoupled_weight_decay)
+    if momentum_buffer is None:
+        param[...] = p - real(lr) * g
+        return
+    first = step == 1
+    b = _flush(real(0 if first else momentum) * momentum_buffer + real(1 if first else 1 - dampening) * g)
+    direction = real(momentum) * b + real(1) * g if nesterov else real(1) * b + real(0) * g
+    param[...] = p - real(lr) * direction
+    momentum_buffer[...] = b
+
+
+def momentum(
+    param: Array,
+    grad: Array,
+    momentum_buffer: Array,
+    *,
+    step: int,
+    scale: float = 1.0,
+    lr: float = 1e-3,
+    momentum: float = 0.9,
+    weight_decay: float = 0.0,
+    nesterov: bool = False,
+    form: str = "classical",
+    maximize: bool = False,
+    decoupled_weight_decay: bool = False,
+) -> None:
+    """Momentum with the rate in the buffer, v = momentum * v + lr * g, p = p - v; or, "ema", an average in it."""
+    real = param.dtype.type
+    g, p = _decay(param, grad, scale, lr, weight_decay, maximize, decoupled_weight_decay)
+    add, rate = (real(lr), real(1)) if form == "classical" else (real(1 - momentum), real(lr))
+    v = _flush(real(momentum) * momentum_buffer + add * g)
+    direction = real(momentum) * v + add * g if nesterov else real(1) * v + real(0) * g
+    param[...] = p - rate * direction
+    momentum_buffer[...] = v
+
+
+def rmsprop(
+    param: Array,
+    grad: Array,
+    square_avg: Array,
+    grad_avg: Array | None = None,
+    momentum_buffer: Array | None = None,
+    *,
+    step: int,
+    scale: float = 1.0,
+    lr: float = 1e-2,
+    alpha: float = 0.99,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    momentum: float = 0.0,
+    centered: bool = False,
+    eps_inside_sqrt: bool = False,
+    maximize: bool = False,
+    decoupled_weight_decay: bool = False,
+) -> None:
+    """RMSprop: p = p - lr * g / (sqrt(v) + eps), v the running mean of g^2; its variance when centered."""
+    real = param.dtype.type
+    g, p = _decay(param, grad, scale, lr, weight_decay, maximize, decoupled_weight_decay)
+    v = _flush(real(alpha) * square_avg + real(1 - alpha) * g * g)
+    square_avg[...] = v
+    if grad_avg is not None:
+        a = _flush(real(alpha) * grad_avg + real(1 - alpha) * g)
+        grad_avg[...] = a
+        v = v - a * a
+        v = np.where(v < 0, real(0), v)
+    inside, outside = (eps, 0.0) if eps_inside_sqrt else (0.0, eps)
+    direction = g / (np.sqrt(v + real(inside)) + real(outside))
+    if momentum_buffer is not None:
+        direction = _flush(real(momentum) * momentum_buffer + direction)
+        momentum_buffer[...] = direction
+    param[...] = p - real(lr) * direction
+
+
+def adam(
+    param: Array,
+    grad: Array,
+    exp_avg: Array,
+    exp_avg_sq: Array,
+    max_exp_avg_sq: Array | None = None,
+    *,
+    step: int,
+    scale: float = 1.0,
+    lr: float = 1e-3,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    amsgrad: bool = False,
+    maximize: bool = False,
+    decoupled_weight_decay: bool = False,
+) -> None:
+    """Adam: p = p - lr * (m / bias1) / (sqrt(v / bias2) + eps), m and v the running means of g and g^2."""
+    real = param.dtype.type
+    beta1, beta2 = betas
+    bias1, bias2 = 1 - power(beta1, step), 1 - power(beta2, step)
+    g, p = _decay(param, grad, scale, lr, weight_decay, maximize, decoupled_weight_decay)
+    m = _flush(real(beta1) * exp_avg + real(1 - beta1) * g)
+    v = _flush(real(beta2) * exp_avg_sq + real(1 - beta2) * g * g)
+    exp_avg[...] = m
+    exp_avg_sq[...] = v
+    if max_exp_avg_sq is not None:
+        v = np.where(max_exp_avg_sq > v, max_exp_avg_sq, v)
+        max_exp_avg_sq[...] = v
+    param[...] = p - real(lr / bias1) * m / (real(1 / math.sqrt(bias2)) * np.sqrt(v) + real(eps))
+
+
+def _decay(
+    param: Array, grad: Array, scale: float, lr: float, weight_decay: float, maximize: bool, decoupled: bool
+) -> tuple[Array, Array]:
+    """Give the scaled gradient with coupled decay, and the parameter with decoupled decay."""
+    real = param.dtype.type
+    g = real(-scale if maximize else scale) * grad + real(0 if decoupled else weight_decay) * param
+    p = real(1 - lr * weight_decay if decoupled else 1) * param
+    return g, p
+
+
+def _flush(x: Array) -> Array:
+    return np.where(np.abs(x) < np.finfo(x.dtype).tiny, x.dtype.type(0), x)
+
+
+def power(base: float, exponent: int) -> float:
+    """Give base**exponent by squaring: the same bits on every platform, which libm's pow does not promise.
+
+    >>> power(0.5, 10)
+    0.0009765625
+    """
+    result = 1.0
+    while exponent:
+        if exponent & 1:
+            result *= base
+        base *= base
+        exponent >>= 1
+    return result
+
+
+def average(ema: Array, param: Array, *, decay: float) -> None:
+    """Exponential moving average of the parameters: e = decay * e + (1 - decay) * p."""
+    real = param.dtype.type
+    ema[...] = _flush(real(decay) * ema + real(1 - decay) * param)
+
+
+def sum_squares(arrays: Sequence[Array]) -> float:
+    """Sum all squares in float64, in a fixed shape, so that it is the same on any number of threads.
+
+    Each array is cut into blocks; in a block element i goes to lane i % 16, the lanes are folded by halves, and the
+    blocks are added up in order.
+
+    >>> sum_squares([np.array([1.0, 2.0]), np.array([3.0], dtype=np.float32)])
+    14.0
+    """
+    total = 0.0
+    for array in arrays:
+        blocks = -(-array.size // BLOCK)
+        x = np.zeros((blocks, BLOCK // LANES, LANES))
+        x.ravel()[: array.size] = array.ravel()
+        lanes: Array = np.zeros((blocks, LANES))
+        for row in range(BLOCK // LANES):
+            lanes += x[:, row] * x[:, row]
+        while lanes.shape[1] > 1:
+            half = lanes.shape[1] // 2
+            lanes = lanes[:, :half] + lanes[:, half:]
+        for block in lanes[:, 0]:
+            total += float(block)
+    return total
+
+
+def clip_factor(norm: float, max_norm: float) -> float:
+    """Give what scales gradients of this global norm down to ``max_norm``: min(1, max_norm / (norm + 1e-6))."""
+    factor = max_norm / (norm + 1e-6)
+    return 1.0 if factor > 1 else factor
+
+
+def whole_step(
+    rule: Callable[..., None],
+    tensors: Sequence[dict[str, Array]],
+    *,
+    max_grad_norm: float | None = None,
+    grad_scale: float = 1.0,
+    ema_decay: float | None = None,
+    zero_grads: bool = False,
+    **hyperparameters: Any,
+) -> float | None:
+    """Do one step of an optimizer on tensors given as their streams by name; give the norm, if one was computed.
+
+    The order is: unscale, clip, update, average, zero.
+
+    >>> tensor = {"param": np.ones(2), "grad": np.array([30.0, 40.0])}
+    >>> whole_step(sgd, [tensor], step=1, lr=1.0, grad_scale=10.0, max_grad_norm=2.5, zero_grads=True)
+    5.0
+    >>> tensor["param"].round(6), tensor["grad"]
+    (array([-0.5, -1. ]), array([0., 0.]))
+    """
+    scale, norm = 1 / grad_scale, None
+    if max_grad_norm is not None:
+        norm = math.sqrt(sum_squares([tensor["grad"] for tensor in tensors])) / grad_scale
+        scale *= clip_factor(norm, max_grad_norm)
+    for tensor in tensors:
+        streams = {name: array for name, array in tensor.items() if name != "ema"}
+        rule(**streams, scale=scale, **hyperparameters)
+        if ema_decay is not None:
+            average(tensor["ema"], tensor["param"], decay=ema_decay)
+        if zero_grads:
+            tensor["grad"][...] = 0
+    return norm

@@ -1,0 +1,114 @@
+"""Which instruction set and how many threads the kernels use; neither changes a bit of any result."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def _sleeping_workers() -> Iterator[None]:
+    """Let OpenMP's workers sleep between steps, unless the user has said otherwise.
+
+    By default they spin for milliseconds after each parallel step and hold the cores that the next matrix product
+    wants: a loop of products and steps over 2^20 parameters took twice as long. An OpenMP runtime reads this once,
+    when it is loaded, which the first import of the core does.
+    """
+    mine = not any(os.environ.get(name) for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"))
+    if mine:
+        os.environ["OMP_WAIT_POLICY"] = "passive"
+    try:
+        yield
+    finally:
+        if mine:
+            del os.environ["OMP_WAIT_POLICY"]
+
+
+with _sleeping_workers():
+    from fastopt import _kernels
+
+# From so many elements on a step uses more than one thread: below, waking one costs more than it saves.
+PARALLEL_FROM = 2**20
+
+_threads: int | str = "auto"
+
+
+def isa() -> str:
+    """Give the name of the instruction set that the kernels use.
+
+    >>> isa() in available_isas()
+    True
+    """
+    return _kernels.isa()
+
+
+def available_isas() -> list[str]:
+    """Give the instruction sets that processor and operating system support, widest first."""
+    return _kernels.isas()
+
+
+def set_isa(name: str) -> None:
+    """Use another instruction set from the next step on: ``"baseline"``, ``"avx2"`` or ``"avx512"``.
+
+    At import the widest is chosen, or the one that the environment variable ``FASTOPT_ISA`` names. Raises
+    ``ValueError`` for a name that is unknown or that this machine doesn't support.
+    """
+    available = available_isas()
+    if name not in available:
+        raise ValueError(f"name is {name!r}; wants an instruction set of this machine: {', '.join(available)}")
+    _kernels.use_isa(available.index(name))
+
+
+def available_threads() -> int:
+    """Give the number of processors that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def num_threads() -> int:
+    """Give the number of threads that a large step uses."""
+    if not _kernels.OPENMP:
+        return 1
+    return available_threads() if isinstance(_threads, str) else _threads
+
+
+def set_num_threads(n: int | str) -> None:
+    """Use ``n`` threads for every step, or with ``"auto"`` (the default) one for small steps and all for large ones.
+
+    The environment variables ``FASTOPT_NUM_THREADS`` and ``OMP_NUM_THREADS`` set it at import. Raises ``ValueError``
+    for what is neither ``"auto"`` nor an int >= 1.
+
+    >>> set_num_threads(1)
+    >>> num_threads()
+    1
+    >>> set_num_threads("auto")
+    """
+    global _threads  # noqa: PLW0603  one setting for the process, as the cores are
+    if n != "auto" and (isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= 2**15):
+        raise ValueError(f"n is {n!r}; wants 'auto' or an int >= 1")
+    _threads = n
+    _kernels.use_threads(0 if isinstance(n, str) else n, num_threads(), PARALLEL_FROM)
+
+
+def _from_environment() -> None:
+    name = os.environ.get("FASTOPT_ISA")
+    if name:
+        try:
+            set_isa(name)
+        except ValueError as error:
+            raise ValueError(f"FASTOPT_ISA: {error}") from None
+    for variable in ("FASTOPT_NUM_THREADS", "OMP_NUM_THREADS"):
+        text = os.environ.get(variable)
+        if text:
+            break
+    # OMP_NUM_THREADS may be a list, one number for each level of nesting.
+    first = (text or "auto").split(",")[0].strip()
+    try:
+        set_num_threads(int(first) if first.isdigit() else first)
+    except ValueError as error:
+        raise ValueError(f"{variable}: {error}") from None
+
+
+_from_environment()

@@ -1,0 +1,135 @@
+"""The table that drives the tests and the benchmarks: one row per optimizer and option set.
+
+A row is the class, its hyperparameters, and the options of the whole step. To have a new optimizer tested, add a row.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+import fastopt
+from fastopt import _kernels, reference
+from fastopt.buffers import aligned_zeros
+
+CHUNK = _kernels.CHUNK
+SIZES = [0, 1, 7, 15, 16, 17, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 5, 1_000_003]
+REALS = [np.float32, np.float64]
+
+
+@dataclass(frozen=True)
+class Case:
+    """An optimizer with an option set."""
+
+    cls: type
+    hyper: dict[str, Any] = field(default_factory=dict)
+    common: dict[str, Any] = field(default_factory=dict)  # options of the whole step
+
+    def __str__(self) -> str:
+        options = {**self.hyper, **self.common}
+        return "-".join([self.cls.__name__, *(f"{name}={value}" for name, value in options.items())])
+
+    def make(self, params, **more):
+        """Make the optimizer."""
+        return self.cls(params, **self.hyper, **self.common, **more)
+
+
+CASES = [
+    Case(fastopt.SGD, {"lr": 0.1}),
+    Case(fastopt.SGD, {"lr": 0.1, "weight_decay": 0.01, "maximize": True}),
+    Case(fastopt.SGD, {"lr": 0.1, "weight_decay": 0.01, "decoupled_weight_decay": True}),
+    Case(fastopt.SGD, {"lr": 0.1}, {"max_grad_norm": 1.0}),
+    Case(fastopt.SGD, {"lr": 0.1, "momentum": 0.9}),
+    Case(fastopt.SGD, {"lr": 0.1, "momentum": 0.9, "dampening": 0.3, "weight_decay": 0.01}),
+    Case(fastopt.SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True}),
+    Case(fastopt.Momentum, {"lr": 0.01}),
+    Case(fastopt.Momentum, {"lr": 0.01, "nesterov": True, "weight_decay": 0.01}),
+    Case(fastopt.Momentum, {"lr": 0.01, "form": "ema", "maximize": True}),
+    Case(fastopt.Momentum, {"lr": 0.01, "form": "ema", "nesterov": True, "decoupled_weight_decay": True}),
+    Case(fastopt.RMSprop, {}),
+    Case(fastopt.RMSprop, {"eps": 1e-3, "eps_inside_sqrt": True, "weight_decay": 0.01}),
+    Case(fastopt.RMSprop, {"centered": True, "eps_inside_sqrt": True}),
+    Case(fastopt.RMSprop, {"momentum": 0.9, "maximize": True}),
+    Case(fastopt.RMSprop, {"centered": True, "momentum": 0.9, "alpha": 0.9}),
+    Case(fastopt.Adam, {}),
+    Case(fastopt.Adam, {"lr": 0.1, "betas": (0.8, 0.9), "eps": 1e-3, "weight_decay": 0.01, "maximize": True}),
+    Case(fastopt.Adam, {"amsgrad": True}),
+    Case(fastopt.Adam, {"amsgrad": True, "weight_decay": 0.01}, {"grad_scale": 1024.0}),
+    Case(fastopt.AdamW, {"lr": 0.01, "weight_decay": 0.1}),
+    Case(fastopt.AdamW, {"amsgrad": True, "maximize": True}, {"max_grad_norm": 1e3}),
+    Case(fastopt.Adam, {}, {"zero_grads": True}),
+    Case(fastopt.Adam, {}, {"ema_decay": 0.99}),
+    Case(fastopt.Adam, {}, {"nonfinite": "raise"}),
+    Case(
+        fastopt.AdamW,
+        {"lr": lambda step: 0.01 * (step + 1)},
+        {"max_grad_norm": 2.0, "grad_scale": 3.0, "ema_decay": 0.9, "zero_grads": True, "nonfinite": "skip"},
+    ),
+]
+
+
+def hard_numbers(size: int, real: type, seed: int = 0):
+    """Gradients over 24 decades, zeros of both signs, denormals and huge ones among them."""
+    rng = np.random.default_rng(seed)
+    info = np.finfo(real)
+    numbers = rng.choice([-1.0, 1.0], size) * 10.0 ** rng.uniform(-12, 12, size)
+    kind = rng.random(size)
+    numbers[kind < 0.05] = 0.0
+    numbers[kind < 0.025] = -0.0
+    odd = (kind > 0.95) & (kind < 0.975)
+    numbers[odd] = rng.uniform(-1, 1, odd.sum()) * float(info.tiny)
+    odd = kind > 0.975
+    numbers[odd] *= math.sqrt(float(info.max)) * 1e-3
+    return numbers.astype(real)
+
+
+def start_values(size: int, real: type, seed: int = 1):
+    """Parameters of ordinary size, a few of them zero or denormal."""
+    rng = np.random.default_rng(seed)
+    values = rng.normal(0, 1, size)
+    values[rng.random(size) < 0.02] = 0.0
+    values[rng.random(size) < 0.01] = float(np.finfo(real).tiny) / 3
+    return values.astype(real)
+
+
+class Reference:
+    """An optimizer of ``fastopt.reference`` for a case, with its own copies of everything."""
+
+    def __init__(self, case: Case, params: list[np.ndarray]) -> None:
+        self.case, self.steps, self.grad_norm = case, 0, None
+        group = case.make([np.zeros(0, p.dtype) for p in params]).param_groups[0]
+        self.hyper = {name: value for name, value in group.items() if name != "lr"}
+        self.lr = group["lr"]
+        self.rule = getattr(reference, case.cls.rule)
+        self.common = {name: value for name, value in case.common.items() if name != "nonfinite"}
+        self.tensors = [
+            {"param": p.copy(), **{name: aligned_zeros(p.shape, p.dtype) for name in group.state}} for p in params
+        ]
+        for tensor in self.tensors:
+            if "ema" in tensor:
+                tensor["ema"][...] = tensor["param"]
+
+    def step(self, grads: list[np.ndarray]) -> list[np.ndarray]:
+        """Do a step, give the gradients as it leaves them."""
+        lr = self.lr(self.steps) if callable(self.lr) else self.lr
+        self.steps += 1
+        with np.errstate(all="ignore"):
+            tensors = [{**tensor, "grad": grad.copy()} for tensor, grad in zip(self.tensors, grads, strict=True)]
+            norm = reference.whole_step(self.rule, tensors, step=self.steps, lr=lr, **self.hyper, **self.common)
+        if self.common.get("max_grad_norm") is not None:
+            self.grad_norm = norm
+        return [tensor["grad"] for tensor in tensors]
+
+
+def bits(array: np.ndarray) -> np.ndarray:
+    """The bits of an array, with one pattern for every NaN."""
+    array = np.where(np.isnan(array), array.dtype.type(np.nan), array)
+    return array.view(f"u{array.dtype.itemsize}")
+
+
+def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two arrays are equal to the bit."""
+    return a.dtype == b.dtype and a.shape == b.shape and bool((bits(a) == bits(b)).all())

@@ -1,0 +1,102 @@
+"""Promise 1: the same bits as the reference, on every instruction set and number of threads."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from cases import CASES, REALS, SIZES, Reference, hard_numbers, same_bits, start_values
+
+import fastopt
+from fastopt import runtime
+
+STEPS = 20
+SHIFT = 1013  # each step takes another, unaligned, part of the same numbers
+THREADS = [1, 2, 4]
+
+
+@pytest.fixture(scope="module", params=REALS, ids=lambda real: real.__name__)
+def numbers(request):
+    """Enough numbers for all steps of the largest size."""
+    return hard_numbers(max(SIZES) + STEPS * SHIFT, request.param)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_same_bits_as_the_reference(case, size, numbers):
+    start = start_values(size, numbers.dtype.type)
+    grads = [numbers[step * SHIFT :][:size] for step in range(STEPS)]
+    wanted = Reference(case, [start])
+    left = [wanted.step([grad])[0] for grad in grads]
+    for isa in runtime.available_isas():
+        for threads in THREADS:
+            fastopt.set_isa(isa)
+            fastopt.set_num_threads(threads)
+            param = start.copy()
+            optimizer = case.make(param)
+            for step, grad in enumerate(grads):
+                mine = grad.copy() if case.common.get("zero_grads") else grad
+                optimizer.step(mine)
+                assert same_bits(mine, left[step])
+            where = f"{isa}, {threads} threads"
+            assert optimizer.steps == STEPS
+            assert same_bits(param, wanted.tensors[0]["param"]), where
+            for name, state in optimizer.state.items():
+                assert same_bits(state, wanted.tensors[0][name]), f"{name}, {where}"
+            if wanted.grad_norm is not None:
+                assert optimizer.grad_norm == wanted.grad_norm, where
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_numbers_are_hard(case, numbers):
+    """The test above can fail: the gradients do reach the edges, and the update moves what it should."""
+    tiny = np.finfo(numbers.dtype).tiny
+    size = 5000
+    grad = numbers[:size]
+    assert (grad == 0).any()
+    assert (np.signbit(grad) & (grad == 0)).any()
+    assert ((np.abs(grad) < tiny) & (grad != 0)).any()
+    assert np.abs(grad).max() > 1e15
+    start = start_values(size, numbers.dtype.type)
+    wanted = Reference(case, [start])
+    wanted.step([grad])
+    assert (wanted.tensors[0]["param"] != start).mean() > 0.001
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_many_tensors_of_groups_and_both_types_are_like_one_by_one(case):
+    """A list of tensors of float32 and float64, in two groups, gives each tensor the reference's bits."""
+    shapes = [(3, 5), (), (0,), (4097,), (70, 70), (1,), (16, 16)]
+    starts = [start_values(int(np.prod(s)), REALS[i % 2], seed=i).reshape(s) for i, s in enumerate(shapes)]
+    grads = [hard_numbers(s.size, s.dtype.type, seed=9 + i).reshape(s.shape) for i, s in enumerate(starts)]
+    wanted = Reference(case, starts)
+    left = [wanted.step(grads) for _ in range(3)][-1]
+    for threads in THREADS:
+        fastopt.set_num_threads(threads)
+        params = [start.copy() for start in starts]
+        optimizer = case.make([{"params": params[:3]}, {"params": dict(zip("abcd", params[3:], strict=True))}])
+        for _ in range(3):
+            mine = [grad.copy() for grad in grads]
+            optimizer.step([mine[:3], dict(zip("abcd", mine[3:], strict=True))])
+        states = optimizer.state
+        for i, tensor in enumerate(wanted.tensors):
+            assert same_bits(params[i], tensor["param"])
+            assert same_bits(mine[i], left[i])
+            for name in states[0]:
+                state = states[0][name][i] if i < 3 else states[1][name]["abcd"[i - 3]]
+                assert same_bits(state, tensor[name])
+        if wanted.grad_norm is not None:
+            assert optimizer.grad_norm == wanted.grad_norm
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if "nonfinite" not in case.common], ids=str)
+def test_not_a_number_and_infinity_go_where_the_reference_sends_them(case):
+    values = np.array([np.nan, np.inf, -np.inf, 1.0, -0.0] * 9, np.float32)
+    start = start_values(values.size, np.float32)
+    wanted, param = Reference(case, [start]), start.copy()
+    optimizer = case.make(param)
+    for grad in (values, values[::-1].copy()):
+        wanted.step([grad])
+        optimizer.step(grad.copy())
+    assert same_bits(param, wanted.tensors[0]["param"])
+    for name, state in optimizer.state.items():
+        assert same_bits(state, wanted.tensors[0][name])
