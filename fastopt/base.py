@@ -19,6 +19,7 @@ from fastopt.structures import Structure, structure_of
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+SEARCH_BLOCK = 2**20  # elements that are looked at together for one that is not finite
 ARGUMENTS = {"param": "params", "grad": "grads"}  # what a user of the classes calls these streams
 
 
@@ -176,7 +177,7 @@ class Optimizer:
                 self._refuse_or_skip(bad, arrays)
                 return
             # Each element is finite; only the sum of their squares is beyond float64.
-            norm = self._plan.step(arrays, coefficients, options["max_grad_norm"], options["grad_scale"])
+            self._plan.step(arrays, coefficients, options["max_grad_norm"], options["grad_scale"])
         self.grad_norm = norm
         self.steps += 1
 
@@ -210,10 +211,11 @@ class Optimizer:
     def _first_nonfinite(self, arrays: list[Any]) -> str | None:
         """Name the first gradient element that is an infinity or a NaN."""
         for suffix, array in zip(self._array_suffixes, map(np.asarray, arrays), strict=True):
-            bad = np.flatnonzero(~np.isfinite(array))
-            if bad.size:
-                where = tuple(int(i) for i in np.unravel_index(bad[0], array.shape))
-                return f"grads{suffix} has {array[where]} at {where}"
+            for begin in range(0, array.size, SEARCH_BLOCK):
+                bad = np.flatnonzero(~np.isfinite(array.ravel()[begin : begin + SEARCH_BLOCK]))
+                if bad.size:
+                    where = tuple(int(i) for i in np.unravel_index(begin + bad[0], array.shape))
+                    return f"grads{suffix} has {array[where]} at {where}"
         return None
 
     def _refuse_or_skip(self, bad: str, arrays: list[Any]) -> None:
@@ -289,6 +291,8 @@ class Optimizer:
             if isinstance(counts[name], bool) or not isinstance(counts[name], (int, np.integer)) or counts[name] < 0:
                 raise ValueError(f"state_dict[{name!r}] is {counts[name]!r}; wants an int >= 0")
         saved = state_dict["param_groups"]
+        if not isinstance(saved, (list, tuple)):
+            raise TypeError(f"state_dict['param_groups'] is a {type(saved).__name__!r}; wants a list")
         if len(saved) != len(self.param_groups):
             raise ValueError(f"state_dict['param_groups'] has {len(saved)} groups; wants {len(self.param_groups)}")
         groups, copies = [], []

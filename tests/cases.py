@@ -82,7 +82,7 @@ def hard_numbers(size: int, real: type, seed: int = 0):
     odd = (kind > 0.95) & (kind < 0.975)
     numbers[odd] = rng.uniform(-1, 1, odd.sum()) * float(info.tiny)
     odd = kind > 0.975
-    numbers[odd] *= math.sqrt(float(info.max)) * 1e-3
+    numbers[odd] = rng.uniform(-1e-3, 1e-3, odd.sum()) * math.sqrt(float(info.max))
     return numbers.astype(real)
 
 

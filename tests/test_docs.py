@@ -1,0 +1,52 @@
+"""Every example in a docstring and in the README runs and prints what it says."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+import fastopt
+from fastopt import optimizers
+
+README = Path(__file__).parent.parent / "README.md"
+MODULES = [
+    importlib.import_module(module.name)
+    for module in pkgutil.walk_packages(fastopt.__path__, "fastopt.")
+    if not module.name.endswith("__main__")
+]
+
+
+@pytest.mark.parametrize("module", [fastopt, *MODULES], ids=lambda module: module.__name__)
+def test_docstrings(module):
+    failures, _ = doctest.testmod(module, optionflags=doctest.ELLIPSIS, verbose=False)
+    assert failures == 0
+
+
+@pytest.mark.parametrize("name", [name for name in fastopt.__all__ if name not in ("kernels", "reference")])
+def test_what_is_public_has_an_example_or_says_what_it_refuses(name):
+    text = inspect.getdoc(getattr(fastopt, name))
+    assert text
+    assert ">>>" in text or "Raises" in text or name == "num_threads"
+
+
+@pytest.mark.parametrize("name", optimizers.__all__)
+def test_optimizers_give_equation_source_and_example(name):
+    text = inspect.getdoc(getattr(fastopt, name))
+    assert ".. math::" in text or ":math:" in text
+    assert "Source: " in text
+    assert ">>> optimizer.step(" in text or "...     optimizer.step(" in text
+
+
+def test_readme():
+    if not README.exists():
+        pytest.skip("the README is not beside the tests")
+    blocks = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, str(README), "exec"), {})

@@ -1,0 +1,123 @@
+"""The examples run as a user runs them, and learn."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import struct
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from fastopt.examples import digits
+
+
+def run(*arguments):
+    command = [sys.executable, "-W", "error", "-m", "fastopt.examples.digits", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_the_data():
+    images, labels = digits.load()
+    assert images.shape == (1797, 64)
+    assert (images.min(), images.max(), images.dtype) == (0, 1, np.float32)
+    assert np.bincount(labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+    train, _, test, _ = digits.split(seed=0)
+    assert (len(train), len(test)) == (1438, 359)
+    assert len(np.unique(np.concatenate([train, test]), axis=0)) == len(np.unique(images, axis=0))
+
+
+def test_the_gradients_are_those_of_the_loss():
+    images, labels, *_ = digits.split(seed=0)
+    params = digits.initial_params(seed=0)
+    wide = digits.fastopt.Flat(dict(params), np.float64)
+    grads = wide.zeros_like()
+    batch = images[:20].astype(np.float64), labels[:20]
+    digits.loss_and_gradients(wide, grads, *batch)
+    rng = np.random.default_rng(0)
+    for i in rng.choice(wide.buffer.size, 50, replace=False):
+        kept, h = wide.buffer[i], 1e-6
+        wide.buffer[i] = kept + h
+        above = digits.loss_and_gradients(wide, wide.zeros_like(), *batch)
+        wide.buffer[i] = kept - h
+        below = digits.loss_and_gradients(wide, wide.zeros_like(), *batch)
+        wide.buffer[i] = kept
+        assert (above - below) / (2 * h) == pytest.approx(grads.buffer[i], abs=1e-8)
+
+
+def test_the_main_job():
+    done = run()
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[1].split() == ["epoch", "loss", "accuracy", "time", "in", "optimizer"]
+    rows = [line for line in lines if re.fullmatch(r" *\d+ +\d+\.\d+ +\d+\.\d+% +\d+\.\d%", line)]
+    assert len(rows) == 30
+    assert float(lines[-1].removeprefix("held-out accuracy ").removesuffix("%")) >= 97.0
+
+
+@pytest.mark.parametrize("name", digits.RATES)
+def test_every_optimizer_learns(name):
+    *_, (history, _) = digits.train(name, digits.RATES[name][1], batch_size=32, epochs=30, seed=0)
+    assert history.accuracy[-1] >= 0.97
+    assert history.loss[-1] < 0.3 * history.loss[0]
+
+
+def test_a_run_can_be_repeated():
+    arguments = ("--optimizer", "RMSprop", "--lr", "0.002", "--batch-size", "100", "--epochs", "2", "--seed", "7")
+    first, second = run(*arguments), run(*arguments)
+    numbers = [re.findall(r"^ *\d+ +[\d.]+ +[\d.]+%", done.stdout, re.MULTILINE) for done in (first, second)]
+    assert len(numbers[0]) == 2
+    assert numbers[0] == numbers[1]
+    assert "RMSprop, lr 0.002, batches of 100, seed 7" in first.stdout
+
+
+def test_comparing_and_plotting(tmp_path):
+    pytest.importorskip("matplotlib")
+    file = tmp_path / "curves.png"
+    done = run("--compare", "--epochs", "1", "--batch-size", "256", "--plot", str(file))
+    assert done.returncode == 0, done.stderr
+    rows = [line.split()[0] for line in done.stdout.splitlines()[1:] if "%" in line]
+    assert rows == [name for name in digits.RATES for _ in range(3)]
+    assert file.read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--epochs", "0"], "want numbers >= 1"),
+        (["--optimizer", "Lion"], "invalid choice"),
+        (["--compare", "--lr", "1"], "--compare chooses optimizers and rates itself"),
+        (["--lr", "-1"], "--lr wants a finite number >= 0"),
+    ],
+)
+def test_wrong_arguments(arguments, says):
+    done = run(*arguments)
+    assert done.returncode != 0
+    assert says in done.stderr
+
+
+def test_a_progress_bar_on_a_terminal_and_none_elsewhere():
+    pytest.importorskip("tqdm")
+    pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
+    mine, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    command = [sys.executable, "-m", "fastopt.examples.digits", "--epochs", "3"]
+    with subprocess.Popen(command, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        while chunk := read_or_end(mine):
+            shown += chunk
+        assert process.wait() == 0
+    assert b"epoch/s" in shown
+    assert b"held-out accuracy" in shown
+    assert "epoch/s" not in run("--epochs", "3").stderr
+
+
+def read_or_end(file):
+    try:
+        return os.read(file, 65536)
+    except OSError:  # Linux' way to say that the other side is closed
+        return b""

@@ -1,0 +1,372 @@
+"""What surrounds the formula: structures, groups, the options of a step, saving."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import json
+import math
+
+import numpy as np
+import pytest
+from cases import CASES, hard_numbers, same_bits, start_values
+
+import fastopt
+from fastopt import kernels, optimizers, reference
+
+
+def layouts(size):
+    """The same numbers in every structure that parameters can have, and how to read them back."""
+    shapes = {"w": (size // 4, 2), "b": size - size // 4 * 2}
+
+    def flat(x):
+        made = fastopt.Flat(shapes, x.dtype)
+        made.buffer[:] = x
+        return made
+
+    def named(x):
+        return dict(flat(x))
+
+    return {
+        "array": (lambda x: x.copy(), lambda a: a),
+        "Flat": (flat, lambda f: f.buffer),
+        "mapping": (named, lambda d: np.concatenate([d["w"].ravel(), d["b"].ravel()])),
+        "list": (lambda x: list(named(x).values()), lambda a: np.concatenate([v.ravel() for v in a])),
+        "tuple": (lambda x: tuple(named(x).values()), lambda a: np.concatenate([v.ravel() for v in a])),
+    }
+
+
+@pytest.mark.parametrize("kind", layouts(40))
+@pytest.mark.parametrize("case", [case for case in CASES if "max_grad_norm" not in case.common], ids=str)
+def test_every_structure_gives_the_same(case, kind):
+    """All but the norm, whose shape follows the tensors, is the same element by element."""
+    size = 4100
+    make, read = layouts(size)[kind]
+    start, grad = start_values(size, np.float32), hard_numbers(size, np.float32)
+    plain, params = start.copy(), make(start)
+    one, other = case.make(plain), case.make(params)
+    for _ in range(3):
+        grads = make(grad)
+        one.step(grad.copy())
+        other.step(grads)
+        if case.common.get("zero_grads"):
+            assert not read(grads).any()
+    assert same_bits(read(params), plain)
+    for name, state in other.state.items():
+        assert type(state) is (list if kind == "tuple" else type(params))
+        assert same_bits(read(state), one.state[name])
+
+
+def test_names_may_come_in_any_order():
+    params = {"a": np.zeros(2), "b": np.zeros(3)}
+    fastopt.SGD(params, lr=1.0).step({"b": np.ones(3), "a": np.full(2, 2.0)})
+    assert params["a"].tolist() == [-2, -2]
+    assert params["b"].tolist() == [-1, -1, -1]
+
+
+def test_groups_have_their_own_hyperparameters():
+    params = fastopt.Flat({"w": np.ones(2), "b": np.ones(1)})
+    optimizer = fastopt.AdamW(
+        [{"params": params.select("w"), "weight_decay": 0.5, "lr": lambda step: 1.0}, {"params": params.select("b")}],
+        lr=0.0,
+        eps=1.0,
+        amsgrad=True,
+    )
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.5, 1e-2]
+    zeros = params.zeros_like()
+    optimizer.step([zeros.select("w"), zeros.select("b")])
+    assert params.buffer.tolist() == [0.5, 0.5, 1]
+    assert [set(state) for state in optimizer.state] == [{"exp_avg", "exp_avg_sq", "max_exp_avg_sq"}] * 2
+    assert optimizer.lr == 1.0
+
+
+def test_groups_may_need_different_kernels():
+    a, b = np.zeros(1), np.zeros(1)
+    optimizer = fastopt.SGD([{"params": a, "momentum": 0.5}, {"params": b}], lr=1.0)
+    for _ in range(2):
+        optimizer.step([np.ones(1), np.ones(1)])
+    assert (a[0], b[0]) == (-2.5, -2.0)
+    assert [list(state) for state in optimizer.state] == [["momentum_buffer"], []]
+
+
+def test_the_rate_may_be_a_function_of_the_step():
+    seen = []
+
+    def schedule(step):
+        seen.append(step)
+        return np.float32(2.0) ** -step
+
+    param = np.zeros(1)
+    optimizer = fastopt.SGD(param, lr=schedule)
+    for expected in (-1.0, -1.5, -1.75):
+        optimizer.step(np.ones(1))
+        assert param[0] == expected
+    assert seen == [0, 1, 2]
+    assert optimizer.lr == 0.125
+    optimizer.param_groups[0]["lr"] = 1
+    assert optimizer.lr == 1.0
+    for scalar in (np.array(0.5), np.int64(2), 3):
+        fastopt.SGD(param, lr=lambda step, scalar=scalar: scalar).step(np.ones(1))
+
+
+def test_clipping_uses_the_norm_of_all_unscaled_gradients():
+    params = [np.zeros(2), np.zeros(1)]
+    grads = [np.array([8.0, 16.0]), np.array([16.0])]
+    optimizer = fastopt.SGD(params, lr=1.0, grad_scale=8.0, max_grad_norm=1.5)
+    optimizer.step(grads)
+    assert optimizer.grad_norm == 3.0
+    np.testing.assert_allclose(np.concatenate(params), [-0.5, -1.0, -1.0], rtol=1e-6)
+    assert grads[0].tolist() == [8, 16]  # the gradient is never rewritten
+    optimizer.step([np.array([0.8, 0.0]), np.zeros(1)])
+    assert optimizer.grad_norm == 0.1
+    np.testing.assert_allclose(params[0], [-0.6, -1.0], rtol=1e-6)
+
+
+def test_no_norm_is_computed_unless_it_is_wanted():
+    optimizer = fastopt.SGD(np.zeros(2))
+    optimizer.step(np.ones(2))
+    assert optimizer.grad_norm is None
+    optimizer = fastopt.SGD(np.zeros(2), max_grad_norm=math.inf)
+    optimizer.step(np.array([3.0, 4.0]))
+    assert optimizer.grad_norm == 5.0
+
+
+def test_grad_scale_divides_and_may_change():
+    param = np.zeros(1)
+    optimizer = fastopt.SGD(param, lr=1.0, grad_scale=4)
+    optimizer.step(np.array([4.0]))
+    assert param[0] == -1
+    optimizer.grad_scale = 8
+    assert optimizer.grad_scale == 8.0
+    optimizer.step(np.array([4.0]))
+    assert param[0] == -1.5
+    with pytest.raises(ValueError, match="grad_scale is 0; wants a finite number > 0"):
+        optimizer.grad_scale = 0
+    assert optimizer.grad_scale == 8.0
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_skip_leaves_everything_but_counts(bad):
+    param, grad = np.ones((2, 3)), np.ones((2, 3))
+    optimizer = fastopt.Adam({"w": param}, nonfinite="skip", ema_decay=0.5, zero_grads=True)
+    optimizer.step({"w": grad})
+    before = [x.tobytes() for x in (param, *[state["w"] for state in optimizer.state.values()])]
+    grad[1, 2] = bad
+    optimizer.step({"w": grad})
+    assert [x.tobytes() for x in (param, *[state["w"] for state in optimizer.state.values()])] == before
+    assert (optimizer.steps, optimizer.skipped) == (1, 1)
+    assert not math.isfinite(optimizer.grad_norm)
+    assert not grad.any()  # or the bad number would stay in gradients that are added up
+    optimizer.step({"w": grad})
+    assert (optimizer.steps, optimizer.skipped) == (2, 1)
+
+
+def test_raise_names_the_first_bad_element():
+    params = [np.ones(4), np.ones((3, 5), np.float32)]
+    grads = [np.ones(4), np.ones((3, 5), np.float32)]
+    optimizer = fastopt.Adam(params, nonfinite="raise")
+    grads[1][1, 2:] = [np.inf, np.nan, 1]
+    before = [x.tobytes() for x in params]
+    with pytest.raises(FloatingPointError, match=r"^grads\[1\] has inf at \(1, 2\); wants finite numbers"):
+        optimizer.step(grads)
+    assert [x.tobytes() for x in params] == before
+    assert (optimizer.steps, optimizer.skipped) == (0, 0)
+
+
+def test_finite_gradients_with_a_norm_beyond_float64_are_not_skipped():
+    param = np.zeros(2)
+    optimizer = fastopt.SGD(param, lr=1e-200, nonfinite="skip")
+    optimizer.step(np.full(2, 1e200))
+    assert (optimizer.steps, optimizer.skipped, optimizer.grad_norm) == (1, 0, math.inf)
+    assert param.tolist() == [-1, -1]
+
+
+def test_the_average_starts_as_a_copy_and_follows():
+    params = fastopt.Flat({"w": np.full(2, 8.0)})
+    optimizer = fastopt.SGD(params, lr=1.0, ema_decay=0.75)
+    assert isinstance(optimizer.ema, fastopt.Flat)
+    assert optimizer.ema["w"].tolist() == [8, 8]
+    grads = params.zeros_like()
+    grads["w"] = 4
+    optimizer.step(grads)
+    assert params["w"].tolist() == [4, 4]
+    assert optimizer.ema["w"].tolist() == [7, 7]
+    assert fastopt.SGD(params).ema is None
+
+
+def test_printing_says_what_it_is():
+    text = repr(fastopt.Adam(np.zeros(1), lr=0.5))
+    assert text.startswith("Adam(lr=0.5, betas=(0.9, 0.999), eps=1e-08")
+    assert text.endswith("steps=0)")
+
+
+# Saving
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_loaded_optimizer_goes_on_to_the_bit(case):
+    size = 100
+    start, grad = start_values(size, np.float32), hard_numbers(size, np.float32)
+    params = {"w": start.copy(), "b": start[:7].copy()}
+    optimizer = case.make(params)
+    for _ in range(3):
+        optimizer.step({"w": grad.copy(), "b": grad[:7].copy()})
+    saved = optimizer.state_dict()
+    kept = copy.deepcopy(saved)
+    others = {name: param.copy() for name, param in params.items()}
+    other = case.make(others)
+    other.load_state_dict(saved)
+    for _ in range(3):
+        optimizer.step({"w": grad.copy(), "b": grad[:7].copy()})
+        other.step({"w": grad.copy(), "b": grad[:7].copy()})
+    assert other.steps == optimizer.steps == 6
+    for name, param in params.items():
+        assert same_bits(others[name], param)
+        for state in optimizer.state:
+            assert same_bits(other.state[state][name], optimizer.state[state][name])
+            assert same_bits(
+                saved["param_groups"][0]["state"][state][name], kept["param_groups"][0]["state"][state][name]
+            )
+
+
+@pytest.mark.parametrize("kind", layouts(40))
+def test_a_state_dict_is_plain(kind):
+    make, _ = layouts(40)[kind]
+    optimizer = fastopt.Adam(make(np.ones(40)), betas=(0.5, 0.75))
+    saved = optimizer.state_dict()
+
+    def plain(thing):
+        if isinstance(thing, dict):
+            return all(isinstance(k, str) and plain(v) for k, v in thing.items())
+        if isinstance(thing, (list, tuple)):
+            return all(map(plain, thing))
+        return type(thing) in (int, float, bool, str, np.ndarray)
+
+    assert plain(saved)
+    numbers = {name: value for name, value in saved["param_groups"][0].items() if name != "state"}
+    again = json.loads(json.dumps(numbers))
+    optimizer.load_state_dict({**saved, "param_groups": [{**again, "state": saved["param_groups"][0]["state"]}]})
+    assert optimizer.param_groups[0]["betas"] == (0.5, 0.75)
+
+
+def test_hyperparameters_are_loaded_and_schedules_kept():
+    one, other = fastopt.SGD(np.ones(2), lr=0.25, momentum=0.5), fastopt.SGD(np.ones(2), lr=0.5, momentum=0.75)
+    other.load_state_dict(one.state_dict())
+    assert (other.lr, other.param_groups[0]["momentum"]) == (0.25, 0.5)
+    scheduled = fastopt.SGD(np.ones(2), lr=lambda step: 0.125, momentum=0.75)
+    assert "lr" not in scheduled.state_dict()["param_groups"][0]
+    again = fastopt.SGD(np.ones(2), lr=lambda step: 0.375, momentum=0.75)
+    again.load_state_dict(scheduled.state_dict())
+    assert again.lr == 0.375
+
+
+def broken(saved):
+    """Ways to break a state dict, and what is said of them."""
+    group = saved["param_groups"][0]
+
+    def with_group(**changes):
+        return {**saved, "param_groups": [{**group, **changes}]}
+
+    def with_state(**changes):
+        return with_group(state={**group["state"], **changes})
+
+    w, b = group["state"]["exp_avg"]["w"], group["state"]["exp_avg"]["b"]
+    yield [], TypeError, "state_dict is a 'list'; wants a mapping"
+    yield {"steps": 1}, ValueError, r"state_dict has \['steps'\]; wants \['param_groups', 'skipped', 'steps'\]"
+    yield {**saved, "steps": -1}, ValueError, r"state_dict\['steps'\] is -1; wants an int >= 0"
+    yield {**saved, "steps": 1.5}, ValueError, r"state_dict\['steps'\] is 1.5; wants an int >= 0"
+    yield {**saved, "skipped": True}, ValueError, r"state_dict\['skipped'\] is True; wants an int >= 0"
+    yield {**saved, "param_groups": 3}, TypeError, r"state_dict\['param_groups'\] is a 'int'; wants a list"
+    yield {**saved, "param_groups": []}, ValueError, r"state_dict\['param_groups'\] has 0 groups; wants 1"
+    yield {**saved, "param_groups": [1]}, TypeError, r"state_dict\['param_groups'\]\[0\] is a 'int'; wants a mapping"
+    yield with_group(momentum=0.9), ValueError, r"\[0\] has .*'momentum'.*; wants \["
+    yield with_group(lr=-1.0), ValueError, r"lr is -1.0; wants a finite number >= 0"
+    yield with_group(amsgrad=True), ValueError, r"\[0\] is of 'amsgrad'; wants 'adam', as this optimizer"
+    yield with_group(state=None), TypeError, r"\[0\]\['state'\] is a 'NoneType'; wants a mapping"
+    yield with_group(state={}), ValueError, r"\['state'\] has \[\]; wants \['exp_avg', 'exp_avg_sq'\]"
+    yield with_state(exp_avg_sq=[w, b]), TypeError, r"\['state'\]\['exp_avg_sq'\] is a 'list'; wants a mapping with"
+    yield with_state(exp_avg_sq={"w": w}), ValueError, r"\['exp_avg_sq'\] lacks \['b'\]"
+    yield with_state(exp_avg_sq={"w": w, "b": b[:1]}), ValueError, r"\['exp_avg_sq'\]\['b'\] is float32 of shape \(1,\)"
+    yield (
+        with_state(exp_avg_sq={"w": w, "b": b.astype("f8")}),
+        ValueError,
+        r"\['b'\] is float64 of shape \(3,\); wants float32 of \(3,\)",
+    )
+
+
+def test_a_broken_state_dict_changes_nothing():
+    params = {"w": np.ones((2, 2), np.float32), "b": np.ones(3, np.float32)}
+    optimizer = fastopt.Adam(params)
+    optimizer.step({name: np.ones_like(param) for name, param in params.items()})
+    before = optimizer.state_dict()
+    other = fastopt.Adam({name: param.copy() for name, param in params.items()}, lr=0.5)
+    for _ in range(3):
+        other.step({name: np.ones_like(param) for name, param in params.items()})
+    count = 0
+    for state_dict, error, says in broken(other.state_dict()):
+        with pytest.raises(error, match=says):
+            optimizer.load_state_dict(state_dict)
+        after = optimizer.state_dict()
+        np.testing.assert_equal(after, before)
+        count += 1
+    assert count == 17
+
+
+# Bare calls
+
+
+@pytest.mark.parametrize("real", [np.float32, np.float64])
+@pytest.mark.parametrize("case", [case for case in CASES if not case.common], ids=str)
+def test_bare_calls_are_the_classes(case, real):
+    start, grad = start_values(1000, real), hard_numbers(1000, real)
+    param = start.copy()
+    optimizer = case.make(param)
+    mine = {"param": start.copy(), **{name: np.zeros(1000, real) for name in optimizer.state}}
+    call = getattr(kernels, case.cls.rule)
+    hyper = dict(optimizer.param_groups[0])
+    for step in (1, 2, 3):
+        optimizer.step(grad)
+        call(grad=grad, step=step, **mine, **hyper)
+    assert same_bits(mine["param"], param)
+    for name, state in optimizer.state.items():
+        assert same_bits(mine[name], state)
+
+
+@pytest.mark.parametrize("rule", sorted({getattr(optimizers, name).rule for name in optimizers.__all__}))
+def test_bare_calls_have_the_signature_of_the_reference(rule):
+    call = getattr(kernels, rule)
+    assert inspect.signature(call) == inspect.signature(getattr(reference, rule))
+    assert call.__name__ == rule
+    assert "`fastopt." in call.__doc__
+
+
+@pytest.mark.parametrize("name", optimizers.__all__)
+def test_the_reference_has_the_defaults_of_the_class(name):
+    cls = getattr(optimizers, name)
+    group = cls(np.zeros(0)).param_groups[0]
+    given = inspect.signature(getattr(reference, cls.rule)).parameters
+    for option, value in group.items():
+        if "rule" in vars(cls):
+            assert given[option].default == value
+
+
+def test_scale_multiplies_the_gradient():
+    param = np.zeros(2)
+    kernels.sgd(param, np.ones(2), step=1, scale=0.25, lr=1.0, maximize=True)
+    assert param.tolist() == [0.25, 0.25]
+
+
+# States that decay
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.make(np.zeros(1)).state], ids=str)
+def test_states_do_not_linger_below_the_smallest_normal_number(case):
+    tiny = np.finfo(np.float32).tiny
+    param = np.zeros(50, np.float32)
+    optimizer = case.make(param)
+    decaying = {name: state for name, state in optimizer.state.items() if name != "max_exp_avg_sq"}
+    for state in decaying.values():
+        state[...] = tiny * np.linspace(0.5, 1.5, 50, dtype=np.float32)
+    optimizer.step(np.zeros(50, np.float32))
+    for name, state in decaying.items():
+        assert ((state == 0) | (np.abs(state) >= tiny)).all(), name

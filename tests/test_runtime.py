@@ -1,0 +1,172 @@
+"""Instruction sets, threads, the environment, the serial build's report."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import fastopt
+from fastopt import _kernels, runtime
+
+
+def python(*arguments, **environment):
+    """Run Python in a fresh process; it gets the package that is imported here."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("FASTOPT_", "OMP_", "GOMP_"))}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env={**kept, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def printed(code, **environment):
+    done = python("-c", f"import fastopt; {code}", **environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_the_widest_instruction_set_is_chosen():
+    names = runtime.available_isas()
+    assert names[-1] == "baseline"
+    assert printed("print(fastopt.isa())") == names[0]
+    if sys.platform == "linux" and os.uname().machine == "x86_64":
+        with open("/proc/cpuinfo", encoding="ascii") as file:
+            flags = next(line for line in file if line.startswith("flags")).split()
+        assert ("avx2" in names) == ("avx2" in flags)
+        assert ("avx512" in names) == ("avx512f" in flags)
+
+
+def test_instruction_sets_can_be_set():
+    for name in runtime.available_isas():
+        fastopt.set_isa(name)
+        assert fastopt.isa() == name
+        assert printed("print(fastopt.isa())", FASTOPT_ISA=name) == name
+
+
+@pytest.mark.parametrize("name", ["neon", "AVX2", "", None, 2])
+def test_an_unknown_instruction_set_is_refused(name):
+    used = fastopt.isa()
+    with pytest.raises(ValueError, match=rf"^name is {name!r}; wants an instruction set of this machine: .*baseline"):
+        fastopt.set_isa(name)
+    assert fastopt.isa() == used
+
+
+def test_an_unknown_instruction_set_in_the_environment_is_refused():
+    done = python("-c", "import fastopt", FASTOPT_ISA="mmx")
+    assert done.returncode != 0
+    assert "ValueError: FASTOPT_ISA: name is 'mmx'; wants an instruction set of this machine: " in done.stderr
+
+
+def test_threads_can_be_set():
+    with_openmp = _kernels.OPENMP > 0
+    for n in (1, 2, 4):
+        fastopt.set_num_threads(n)
+        assert fastopt.num_threads() == (n if with_openmp else 1)
+    fastopt.set_num_threads("auto")
+    assert fastopt.num_threads() == (runtime.available_threads() if with_openmp else 1)
+
+
+@pytest.mark.parametrize("n", [0, -1, 1.5, "two", None, True, 2**31])
+def test_other_numbers_of_threads_are_refused(n):
+    fastopt.set_num_threads(1)
+    with pytest.raises(ValueError, match=r"^n is .*; wants 'auto' or an int >= 1"):
+        fastopt.set_num_threads(n)
+    assert fastopt.num_threads() == 1
+
+
+def test_threads_in_the_environment():
+    with_openmp = _kernels.OPENMP > 0
+    for environment, wanted in (
+        ({"FASTOPT_NUM_THREADS": "3"}, 3),
+        ({"OMP_NUM_THREADS": "5"}, 5),
+        ({"OMP_NUM_THREADS": "5,2"}, 5),
+        ({"FASTOPT_NUM_THREADS": "3", "OMP_NUM_THREADS": "5"}, 3),
+        ({"FASTOPT_NUM_THREADS": "auto", "OMP_NUM_THREADS": "5"}, runtime.available_threads()),
+    ):
+        assert printed("print(fastopt.num_threads())", **environment) == str(wanted if with_openmp else 1)
+    done = python("-c", "import fastopt", FASTOPT_NUM_THREADS="many")
+    assert "ValueError: FASTOPT_NUM_THREADS: n is 'many'; wants 'auto' or an int >= 1" in done.stderr
+
+
+def test_importing_leaves_the_environment_as_it_was():
+    assert printed("import os; print(os.environ.get('OMP_WAIT_POLICY'))") == "None"
+    assert printed("import os; print(os.environ.get('OMP_WAIT_POLICY'))", OMP_WAIT_POLICY="active") == "active"
+
+
+def test_small_steps_are_serial_and_fixed_threads_are_used():
+    """A worker thread shows in the process; steps below the cut-off start none, a fixed number does."""
+    if not _kernels.OPENMP or sys.platform != "linux":
+        pytest.skip("counts the threads of a Linux process with OpenMP")
+    code = (
+        "import os, numpy as np; count = lambda: len(os.listdir('/proc/self/task')); p = np.zeros(2**16); "
+        "before = count(); fastopt.SGD(p).step(p.copy()); print(count() - before); "
+        "fastopt.set_num_threads(3); fastopt.SGD(p).step(p.copy()); print(count() - before)"
+    )
+    assert printed(code, OPENBLAS_NUM_THREADS="1").split() == ["0", "2"]
+
+
+def test_the_report():
+    done = python("-m", "fastopt")
+    assert done.returncode == 0, done.stderr
+    for part in (fastopt.__version__, _kernels.COMPILER, ", ".join(runtime.available_isas())):
+        assert part in done.stdout
+    assert ("none: built without it, steps are serial" in done.stdout) == (_kernels.OPENMP == 0)
+
+
+def test_power_is_like_the_operator():
+    for base in (0.0, 0.5, 0.9, 0.999, 1 - 1e-9):
+        for exponent in (0, 1, 2, 3, 10, 1000, 123457):
+            assert _kernels.power(base, exponent) == fastopt.reference.power(base, exponent)
+            assert _kernels.power(base, exponent) == pytest.approx(base**exponent, rel=1e-10)
+
+
+def test_two_threads_may_step_two_optimizers():
+    def train(param):
+        optimizer = fastopt.Adam(param, max_grad_norm=1.0)
+        grad = np.linspace(-1, 1, param.size)
+        for _ in range(50):
+            optimizer.step(grad)
+
+    params = [np.ones(50_000) for _ in range(4)]
+    workers = [threading.Thread(target=train, args=(param,)) for param in params[1:]]
+    for worker in workers:
+        worker.start()
+    train(params[0])
+    for worker in workers:
+        worker.join()
+    assert all((param == params[0]).all() for param in params)
+
+
+def test_more_elements_than_an_int_can_count():
+    """Steps see elements behind 2^31; the gradient is zero pages and the parameter 8.6 GB, if they are free."""
+    size = 2**31 + 5
+    grad = np.zeros(size, np.float32)
+    param = np.zeros(size, np.float32)
+    grad[-1] = np.inf
+    optimizer = fastopt.SGD(param, lr=1.0, nonfinite="skip", max_grad_norm=2.0)
+    optimizer.step(grad)  # reads all, writes nothing
+    assert optimizer.skipped == 1
+    if memory_available() < 11e9:
+        pytest.skip("the part that writes needs 11 GB")
+    where = [0, 2**31 - 1, 2**31, size - 1]
+    grad[where] = 1.0
+    optimizer.step(grad)
+    assert optimizer.grad_norm == 2.0
+    assert np.flatnonzero(param).tolist() == where
+    np.testing.assert_allclose(param[where], -1, rtol=1e-6)
+
+
+def memory_available():
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
+    except OSError:
+        return 0

@@ -1,0 +1,87 @@
+"""The formulas are PyTorch's wherever both have them: every such option, 100 steps."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+import fastopt
+
+torch = pytest.importorskip("torch")
+
+STEPS = 100
+SIZE = 10_000
+
+# How far float32 may be apart after 100 steps, in units in the last place of max(1, |p|), the size of the parameters:
+# each step of either library rounds p once, so both walk away from the float64 result, by some ten units (measured).
+FLOAT32_ULP = 8
+FLOAT64 = 1e-12
+
+
+def options(**choices):
+    """Give every combination of the choices."""
+    return [dict(zip(choices, values, strict=True)) for values in product(*choices.values())]
+
+
+COMMON = {"weight_decay": [0.0, 0.01], "maximize": [False, True]}
+ROWS = [
+    *[("SGD", row) for row in options(lr=[0.01], **COMMON)],
+    *[("SGD", row) for row in options(lr=[0.01], momentum=[0.9], dampening=[0.0, 0.3], **COMMON)],
+    *[("SGD", row) for row in options(lr=[0.01], momentum=[0.9], nesterov=[True], **COMMON)],
+    *[("RMSprop", row) for row in options(lr=[0.001], centered=[False, True], momentum=[0.0, 0.9], **COMMON)],
+    *[("RMSprop", row) for row in options(lr=[0.01], alpha=[0.9], eps=[1e-3], **COMMON)],
+    *[("Adam", row) for row in options(lr=[0.001], amsgrad=[False, True], **COMMON)],
+    *[("Adam", row) for row in options(lr=[0.01], betas=[(0.8, 0.95)], eps=[1e-3], amsgrad=[False, True], **COMMON)],
+    *[("AdamW", row) for row in options(lr=[0.001], amsgrad=[False, True], **COMMON)],
+    *[("AdamW", row) for row in options(lr=[0.01], betas=[(0.8, 0.95)], eps=[1e-3], amsgrad=[False, True], **COMMON)],
+]
+
+
+@pytest.mark.parametrize("max_norm", [None, 50.0], ids=["", "clip"])
+@pytest.mark.parametrize("real", [np.float32, np.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize(("name", "hyper"), ROWS, ids=[f"{name}-{hyper}" for name, hyper in ROWS])
+def test_like_torch(name, hyper, real, max_norm):
+    rng = np.random.default_rng(0)
+    start = rng.normal(0, 1, SIZE).astype(real)
+    # Away from zero: where gradient and decay cancel, RMSprop's g / sqrt(v) magnifies the rounding of the norm.
+    grads = [(rng.choice([-1, 1], SIZE) * rng.uniform(0.5, 1.5, SIZE)).astype(real) for _ in range(STEPS)]
+    mine = start.copy()
+    theirs = torch.nn.Parameter(torch.tensor(start))
+    optimizer = getattr(fastopt, name)(mine, **hyper, max_grad_norm=max_norm)
+    peer = getattr(torch.optim, name)([theirs], **hyper)
+    for grad in grads:
+        optimizer.step(grad)
+        theirs.grad = torch.tensor(grad)
+        if max_norm is not None:
+            norm = torch.nn.utils.clip_grad_norm_([theirs], max_norm)
+            assert optimizer.grad_norm == pytest.approx(float(norm), rel=1e-6 if real is np.float32 else 1e-14)
+        peer.step()
+    size = np.maximum(np.abs(mine), 1)
+    error = np.abs(mine - theirs.detach().numpy())
+    assert np.abs(mine - start).max() > 1e-4  # it did move
+    if real is np.float32:
+        assert (error / np.spacing(size)).max() <= FLOAT32_ULP
+    else:
+        assert (error / size).max() <= FLOAT64
+    assert_states_agree(optimizer, peer.state[theirs], real)
+
+
+def assert_states_agree(optimizer, theirs, real):
+    """States have PyTorch's names, and its values up to the roundings of 100 steps."""
+    assert set(optimizer.state) == {name for name, value in theirs.items() if name != "step" and value is not None}
+    for name, state in optimizer.state.items():
+        rtol = 1e-4 if real is np.float32 else FLOAT64
+        np.testing.assert_allclose(state, theirs[name].numpy(), rtol=rtol, atol=rtol * np.abs(state).max())
+
+
+def test_a_torch_tensor_is_updated_through_its_numpy_view():
+    tensor = torch.ones(5)
+    fastopt.SGD(tensor.numpy(), lr=1.0).step(torch.full((5,), 0.25).numpy())
+    assert tensor.tolist() == [0.75] * 5
+
+
+def test_a_tensor_itself_is_refused():
+    with pytest.raises(TypeError, match=r"params is 'Tensor'; wants an array"):
+        fastopt.SGD(torch.ones(5))
