@@ -30,11 +30,17 @@ class Case:
 
     def __str__(self) -> str:
         options = {**self.hyper, **self.common}
-        return "-".join([self.cls.__name__, *(f"{name}={value}" for name, value in options.items())])
+        texts = [f"{name}={getattr(value, '__name__', value)}" for name, value in options.items()]
+        return "-".join([self.cls.__name__, *texts])
 
     def make(self, params, **more):
         """Make the optimizer."""
         return self.cls(params, **self.hyper, **self.common, **more)
+
+
+def rising(step):
+    """Give a rate that changes with the step."""
+    return 0.01 * (step + 1)
 
 
 CASES = [
@@ -65,7 +71,7 @@ CASES = [
     Case(fastopt.Adam, {}, {"nonfinite": "raise"}),
     Case(
         fastopt.AdamW,
-        {"lr": lambda step: 0.01 * (step + 1)},
+        {"lr": rising},
         {"max_grad_norm": 2.0, "grad_scale": 3.0, "ema_decay": 0.9, "zero_grads": True, "nonfinite": "skip"},
     ),
 ]
@@ -112,16 +118,15 @@ class Reference:
             if "ema" in tensor:
                 tensor["ema"][...] = tensor["param"]
 
-    def step(self, grads: list[np.ndarray]) -> list[np.ndarray]:
-        """Do a step, give the gradients as it leaves them."""
+    def step(self, grads: list[np.ndarray]) -> None:
+        """Do a step."""
         lr = self.lr(self.steps) if callable(self.lr) else self.lr
         self.steps += 1
         with np.errstate(all="ignore"):
-            tensors = [{**tensor, "grad": grad.copy()} for tensor, grad in zip(self.tensors, grads, strict=True)]
+            tensors = [{**tensor, "grad": grad} for tensor, grad in zip(self.tensors, grads, strict=True)]
             norm = reference.whole_step(self.rule, tensors, step=self.steps, lr=lr, **self.hyper, **self.common)
         if self.common.get("max_grad_norm") is not None:
             self.grad_norm = norm
-        return [tensor["grad"] for tensor in tensors]
 
 
 def bits(array: np.ndarray) -> np.ndarray:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
+import pty
 import re
 import struct
 import subprocess
 import sys
+import termios
 
 import numpy as np
 import pytest
@@ -101,7 +103,6 @@ def test_wrong_arguments(arguments, says):
 
 def test_a_progress_bar_on_a_terminal_and_none_elsewhere():
     pytest.importorskip("tqdm")
-    pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
     mine, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
     command = [sys.executable, "-m", "fastopt.examples.digits", "--epochs", "3"]
