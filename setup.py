@@ -1,7 +1,6 @@
 """Build the one extension: the Cython core and the C kernels, with OpenMP where the compiler has it."""
 
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -9,10 +8,12 @@ from pathlib import Path
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError, LinkError
 
 # Exactness rests on these: no contraction to fused multiply-add, and never -ffast-math (linking it would switch the
 # whole process to flush-to-zero). gcc vectorises sqrt and division only with -O3 and without errno and traps.
 EXACT_AND_FAST = ["-std=c11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-fopenmp-simd"]
+HIDDEN = ["-fvisibility=hidden"]
 
 # gcc; clang with LLVM's runtime beside it; Apple's clang with libomp installed.
 OPENMP_FLAGS = [(["-fopenmp"], ["-fopenmp"]), (["-Xpreprocessor", "-fopenmp"], ["-lomp"])]
@@ -26,29 +27,30 @@ return n == 0; }
 """
 
 
-def builds(compiler, compile_args, link_args):
-    """Whether the OpenMP program compiles and links with these arguments."""
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder, "openmp.c")
-        source.write_text(OPENMP_PROGRAM)
-        command = [*compiler, str(source), "-o", str(source.with_suffix("")), *compile_args, *link_args]
-        return subprocess.run(command, capture_output=True, check=False).returncode == 0
-
-
 class BuildExt(build_ext):
     """build_ext that asks the compiler for OpenMP first."""
 
     def build_extensions(self):
         """Add the first set of OpenMP flags that works; without one the same source is serial."""
-        found = None
-        if not os.environ.get("FASTOPT_NO_OPENMP"):
-            compiler = self.compiler.compiler_so
-            found = next((flags for flags in OPENMP_FLAGS if builds(compiler, *flags)), None)
+        wanted = not os.environ.get("FASTOPT_NO_OPENMP")
+        found = next((flags for flags in OPENMP_FLAGS if wanted and self.builds(*flags)), None)
         print("fastopt: building", f"with OpenMP ({' '.join(found[0])})" if found else "without OpenMP: serial")
         for extension in self.extensions:
             extension.extra_compile_args += found[0] if found else []
             extension.extra_link_args += found[1] if found else []
         super().build_extensions()
+
+    def builds(self, compile_args, link_args):
+        """Whether the OpenMP program compiles and links, in the way of the real build, with these arguments."""
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder, "openmp.c")
+            source.write_text(OPENMP_PROGRAM)
+            try:
+                objects = self.compiler.compile([str(source)], output_dir=folder, extra_postargs=compile_args)
+                self.compiler.link_shared_object(objects, str(Path(folder, "openmp.so")), extra_postargs=link_args)
+            except (CompileError, LinkError):
+                return False
+        return True
 
 
 if sys.platform == "win32":
@@ -57,9 +59,9 @@ if sys.platform == "win32":
 CORE = Extension(
     "fastopt._kernels",
     sources=["fastopt/_kernels.pyx", *map(str, sorted(Path("csrc").glob("*.c")))],
-    depends=[*map(str, sorted(Path("csrc").glob("*.h"))), "csrc/kernels.def"],
+    depends=[*map(str, sorted(Path("csrc").glob("*.h"))), "csrc/kernels.def", "fastopt/_buffers.pxi"],
     include_dirs=["csrc"],
-    extra_compile_args=EXACT_AND_FAST,
+    extra_compile_args=[*EXACT_AND_FAST, *HIDDEN],
     extra_link_args=[],
 )
 

@@ -6,8 +6,12 @@
 #include <float.h>
 #include <stdint.h>
 
+/* Results are exact to the bit, so arithmetic is in the type itself (no x87) and follows IEEE 754. */
 #if defined(FLT_EVAL_METHOD) && FLT_EVAL_METHOD != 0
-#error "fastopt needs arithmetic in the type itself (no x87): its results are exact to the bit"
+#error "fastopt can't be exact with wider intermediate results (x87): build for SSE2"
+#endif
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
+#error "fastopt can't be exact with -ffast-math or -ffinite-math-only: take them out of CFLAGS"
 #endif
 
 #if defined(__x86_64__) && defined(__GNUC__)
@@ -31,7 +35,7 @@
 #endif
 
 /* Elements of a chunk: what all stages of a step visit before the next chunk starts, and the block of the fixed-shape
- * reductions. 4,096 doubles of seven streams are 224 KiB, which stay in a second-level cache. */
+ * reductions. 4,096 doubles of the six streams that a step has at most are 192 KiB: they stay in a second-level cache. */
 enum { FASTOPT_CHUNK = 4096 };
 
 enum { FASTOPT_F32, FASTOPT_F64, FASTOPT_REALS };
@@ -45,6 +49,32 @@ enum {
 #include "kernels.def"
     FASTOPT_KERNELS
 };
+
+/* Around the work of a thread: IEEE arithmetic, whatever the thread was set to. Another library may have switched it
+ * to flush denormals (each thread for itself, so that results would depend on who computes them). */
+static inline uint64_t fastopt_enter(void) {
+#if FASTOPT_X86_64
+    const uint64_t before = __builtin_ia32_stmxcsr();
+    __builtin_ia32_ldmxcsr(0x1f80);
+    return before;
+#elif defined(__aarch64__)
+    uint64_t before;
+    __asm__ __volatile__("mrs %0, fpcr\n\tmsr fpcr, xzr" : "=&r"(before));
+    return before;
+#else
+    return 0;
+#endif
+}
+
+static inline void fastopt_leave(uint64_t before) {
+#if FASTOPT_X86_64
+    __builtin_ia32_ldmxcsr((unsigned)before);
+#elif defined(__aarch64__)
+    __asm__ __volatile__("msr fpcr, %0" : : "r"(before));
+#else
+    (void)before;
+#endif
+}
 
 struct fastopt_kernel_info {
     const char *name, *streams, *coefficients; /* the lists as text: "param, grad" */

@@ -1,7 +1,7 @@
 /* All kernels for one real type (the includer defines `real`), compiled once per instruction set.
  *
  * A rule is the plain loop over [begin, end), and the compiler vectorises it. Options that cost only arithmetic are
- * coefficients with a neutral value; options that cost a stream are constant flags that inlining folds away: no loop
+ * coefficients with a value that means "not"; options that cost a stream are constant flags that inlining folds away: no loop
  * is written twice. Without contraction (-ffp-contract=off) + - * / and sqrt are exact in the sense of IEEE 754 at
  * every vector width, which is why all instruction sets give the same bits. */
 

@@ -6,17 +6,12 @@ __version__ = "0.1.0"
 from fastopt.runtime import isa, num_threads, set_isa, set_num_threads
 
 # isort: split
-from fastopt import kernels, reference
+from fastopt import kernels, optimizers, reference
 from fastopt.buffers import Flat
-from fastopt.optimizers import SGD, Adam, AdamW, Momentum, RMSprop
+from fastopt.optimizers import *  # noqa: F403  a new optimizer is named there and nowhere else
 
 __all__ = [
-    "SGD",
-    "Adam",
-    "AdamW",
     "Flat",
-    "Momentum",
-    "RMSprop",
     "isa",
     "kernels",
     "num_threads",
@@ -24,3 +19,4 @@ __all__ = [
     "set_isa",
     "set_num_threads",
 ]
+__all__ += optimizers.__all__

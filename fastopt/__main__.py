@@ -21,7 +21,7 @@ def report() -> str:
         "compiler": _kernels.COMPILER,
         "OpenMP": openmp,
         "instruction sets": f"{', '.join(runtime.available_isas())}; in use: {fastopt.isa()}",
-        "threads": f"{fastopt.num_threads()} for large steps, of {runtime.available_threads()} processors",
+        "threads": f"{fastopt.num_threads()} in large steps; processors: {runtime.available_threads()}",
     }
     return "\n".join(f"{name + ':':18}{text}" for name, text in lines.items())
 

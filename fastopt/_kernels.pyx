@@ -6,8 +6,7 @@ chunks. A step then binds the gradients, packs the coefficients, and runs: every
 zeroing) visits a chunk before the next chunk starts, so each stream comes from memory once. A model of 161 small
 tensors is one parallel region, not 161.
 
-Raw ``Py_buffer`` and not typed memoryviews: they are several times cheaper to take, and the messages can be ours. All
-checks of a step come before its first write.
+All checks of a step come before its first write.
 """
 
 import sys
@@ -18,14 +17,16 @@ from cpython.buffer cimport (
 )
 from cython.parallel cimport prange
 from libc.math cimport isfinite, isinf, sqrt
-from libc.stdint cimport int64_t, uintptr_t
+from libc.stdint cimport int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp
 
 import numpy as np
 
+from fastopt.buffers import refuse_mask
+
 cdef extern from "fastopt.h" nogil:
-    int FASTOPT_CHUNK, FASTOPT_F32, FASTOPT_F64, FASTOPT_REALS, FASTOPT_KERNELS, FASTOPT_OPENMP
+    int FASTOPT_CHUNK, FASTOPT_F32, FASTOPT_F64, FASTOPT_KERNELS, FASTOPT_OPENMP
     const char *FASTOPT_COMPILER
     ctypedef void fastopt_kernel(void *const *, const void *, int64_t, int64_t) noexcept
     ctypedef double fastopt_reduction(const void *, int64_t, int64_t) noexcept
@@ -38,11 +39,14 @@ cdef extern from "fastopt.h" nogil:
 
     struct fastopt_table:
         const char *isa
-        fastopt_kernel *kernels[2][1]           # true sizes: FASTOPT_REALS, FASTOPT_KERNELS
+        fastopt_kernel *kernels[2][1]           # C knows the true sizes
         fastopt_reduction *sum_squares[2]
     const fastopt_table *fastopt_pick_table(int)
+    uint64_t fastopt_enter()
+    void fastopt_leave(uint64_t)
 
 cdef enum:
+    GRAD = 1                                    # the streams of every rule begin with param, grad
     MAX_STREAMS = 16
     MAX_STAGES = 4
     MAX_COEFFICIENTS = 32
@@ -56,6 +60,8 @@ cdef struct Group:                              # what its tensors share
     Stage stages[MAX_STAGES]
     int stage_count
     int scale                                   # where the coefficient of that name is
+    int grads[MAX_STAGES]                       # the columns of the gradient, at most one in each stage
+    int grad_count
     bint has_f32
     double f64[MAX_COEFFICIENTS]
     float f32[MAX_COEFFICIENTS]
@@ -95,9 +101,8 @@ OPENMP = FASTOPT_OPENMP
 COMPILER = FASTOPT_COMPILER.decode()
 
 cdef const fastopt_table *table = fastopt_pick_table(0)
-cdef int fixed_threads = 0                      # 0: chosen by the size of the step
-cdef int available_threads = 1
-cdef int64_t parallel_from = 0
+cdef int thread_count = 1
+cdef int64_t parallel_from = 0                  # a step of fewer elements runs on one thread
 
 
 def isas():
@@ -121,16 +126,16 @@ def use_isa(int i):
     table = fastopt_pick_table(i)
 
 
-def use_threads(int fixed, int available, int64_t elements):
-    """Run every step on ``fixed`` threads; if that is 0, those from ``elements`` on run on ``available`` threads."""
-    global fixed_threads, available_threads, parallel_from
-    fixed_threads, available_threads, parallel_from = fixed, available, elements
+def use_threads(int count, int64_t elements):
+    """Run steps on ``elements`` or more on ``count`` threads, smaller ones on one."""
+    global thread_count, parallel_from
+    thread_count, parallel_from = count, elements
 
 
 def power(double base, int64_t exponent):
     """base**exponent by squaring: the same bits on every platform, which libm's pow does not promise."""
     cdef double result = 1.0
-    while exponent:
+    while exponent > 0:
         if exponent & 1:
             result *= base
         base *= base
@@ -145,6 +150,7 @@ cdef void run_chunk(const Chunk *chunk, const fastopt_table *kernels) noexcept n
     cdef const Group *group = tensor.group
     cdef const Stage *stage
     cdef const void *coefficients
+    cdef uint64_t before = fastopt_enter()
     cdef int i
     for i in range(group.stage_count):
         stage = &group.stages[i]
@@ -154,6 +160,14 @@ cdef void run_chunk(const Chunk *chunk, const fastopt_table *kernels) noexcept n
             coefficients = &group.f64[stage.first_coefficient]
         kernels.kernels[tensor.real][stage.kernel](
             &tensor.streams[stage.first_stream], coefficients, chunk.begin, chunk.end)
+    fastopt_leave(before)
+
+
+cdef double sum_chunk(const Chunk *chunk, const fastopt_table *kernels) noexcept nogil:
+    cdef uint64_t before = fastopt_enter()
+    cdef double result = kernels.sum_squares[chunk.tensor.real](chunk.tensor.streams[GRAD], chunk.begin, chunk.end)
+    fastopt_leave(before)
+    return result
 
 
 cdef void run(const Chunk *chunks, int64_t count, const fastopt_table *kernels, int threads) noexcept nogil:
@@ -162,96 +176,19 @@ cdef void run(const Chunk *chunks, int64_t count, const fastopt_table *kernels, 
         run_chunk(&chunks[i], kernels)
 
 
-cdef double sum_squares(const Chunk *chunks, int64_t count, int grad, double *partial,
-                        const fastopt_table *kernels, int threads) noexcept nogil:
+cdef double sum_squares(const Chunk *chunks, int64_t count, double *partial, const fastopt_table *kernels,
+                        int threads) noexcept nogil:
     """Over all gradients, in a fixed shape: a sum for each chunk, then those in their order."""
     cdef double total = 0.0
     cdef int64_t i
     for i in prange(count, schedule="static", num_threads=threads, use_threads_if=threads > 1):
-        partial[i] = kernels.sum_squares[chunks[i].tensor.real](
-            chunks[i].tensor.streams[grad], chunks[i].begin, chunks[i].end)
+        partial[i] = sum_chunk(&chunks[i], kernels)
     for i in range(count):
         total += partial[i]
     return total
 
 
-# Buffers ------------------------------------------------------------------------------------------------------------
-
-cdef char NATIVE_ORDER = b"<" if sys.byteorder == "little" else b">"
-cdef tuple REAL_NAMES = ("float32", "float64")
-
-
-cdef int real_of(const Py_buffer *view) noexcept:
-    """FASTOPT_F32, FASTOPT_F64, or -1 for what is neither."""
-    cdef const char *code = view.format
-    if code == NULL:
-        return -1
-    if code[0] == b"@" or code[0] == b"=" or code[0] == NATIVE_ORDER:
-        code += 1
-    if code[0] == b"f" and code[1] == 0:
-        return FASTOPT_F32
-    if code[0] == b"d" and code[1] == 0:
-        return FASTOPT_F64
-    return -1
-
-
-cdef str dtype_of(object array, const Py_buffer *view):
-    dtype = getattr(array, "dtype", None)
-    if dtype is None:
-        return "'" + (view.format.decode() if view.format != NULL else "B") + "'"
-    return f"{dtype.str} (byte-swapped)" if getattr(dtype, "isnative", True) is False else str(dtype)
-
-
-cdef tuple shape_of(const Py_buffer *view):
-    return tuple([view.shape[i] for i in range(view.ndim)])
-
-
-cdef void take(object array, Py_buffer *view, str name, str suffix, bint written, const Tensor *like) except *:
-    """Take the buffer of an array, or raise what is wrong with it; `like` is the tensor that it belongs to, if any."""
-    if not PyObject_CheckBuffer(array):
-        if not hasattr(array, "__array_interface__"):
-            raise TypeError(f"{name}{suffix} is {type(array).__name__!r}; wants an array: something with the buffer "
-                            "protocol or __array_interface__ (anything else would have to be copied)")
-        array = np.asarray(array)
-    try:
-        PyObject_GetBuffer(array, view, PyBUF_RECORDS_RO)
-    except (BufferError, ValueError) as error:
-        dtype = getattr(array, "dtype", type(array).__name__)
-        raise TypeError(f"{name}{suffix} has dtype {dtype}; wants float32 or float64 ({error})") from None
-    try:
-        check(array, view, name, suffix, written, like)
-    except BaseException:
-        PyBuffer_Release(view)
-        raise
-
-
-cdef void check(object array, const Py_buffer *view, str name, str suffix, bint written, const Tensor *like) except *:
-    cdef int real = real_of(view)
-    if real < 0 or (like != NULL and real != like.real):
-        wanted = "float32 or float64" if like == NULL else f"{REAL_NAMES[like.real]}, as its parameter"
-        raise TypeError(f"{name}{suffix} has dtype {dtype_of(array, view)}; wants {wanted}")
-    if like != NULL and (view.ndim != like.shape.ndim or (
-            view.ndim and memcmp(view.shape, like.shape.shape, view.ndim * sizeof(Py_ssize_t)) != 0)):
-        raise ValueError(f"{name}{suffix} has shape {shape_of(view)}; wants {shape_of(like.shape)}, as its parameter")
-    if not PyBuffer_IsContiguous(view, b"C"):
-        strides = tuple([view.strides[i] for i in range(view.ndim)])
-        raise ValueError(f"{name}{suffix} is not C-contiguous: shape {shape_of(view)}, strides {strides} in bytes; "
-                         "wants a C-contiguous array (anything else would have to be copied)")
-    if <uintptr_t>view.buf % view.itemsize != 0 and view.len:
-        raise ValueError(f"{name}{suffix} is misaligned: address {<uintptr_t>view.buf:#x}; "
-                         f"wants a multiple of {view.itemsize}")
-    if written and view.readonly:
-        raise ValueError(f"{name}{suffix} is read-only; wants an array that can be written")
-
-
-def look_at(param, str name, str suffix):
-    """The shape and the type of a parameter; raises what is wrong with it."""
-    cdef Py_buffer view
-    take(param, &view, name, suffix, True, NULL)
-    try:
-        return shape_of(&view), REAL_NAMES[real_of(&view)]
-    finally:
-        PyBuffer_Release(&view)
+include "_buffers.pxi"
 
 
 cdef class Plan:
@@ -271,7 +208,6 @@ cdef class Plan:
     cdef Span *spans                            # what a step writes, besides gradients, sorted
     cdef Py_ssize_t group_count, tensor_count, chunk_count, held_count, bound_count, span_count
     cdef int64_t elements
-    cdef int grad                               # the column of the rule's gradient
     cdef bint grads_written, grads_known, busy
     cdef list suffixes, span_labels
     cdef dict arguments
@@ -286,7 +222,6 @@ cdef class Plan:
         self.tensors = <Tensor *>allocate(self.tensor_count, sizeof(Tensor))
         self.grads = <Py_buffer *>allocate(self.tensor_count, sizeof(Py_buffer))
         self.held = <Py_buffer *>allocate(self.tensor_count * MAX_STREAMS, sizeof(Py_buffer))
-        self.grad = 1                           # every rule's streams begin with param, grad
         cdef Py_ssize_t g, t = 0
         spans = []
         for g in range(self.group_count):
@@ -304,14 +239,20 @@ cdef class Plan:
     cdef void add_group(self, Group *group, tuple kernels) except *:
         cdef int streams = 0
         names = []
+        if len(kernels) > MAX_STAGES:
+            raise RuntimeError(f"{kernels} are too many; raise MAX_STAGES in _kernels.pyx")
         for kernel in kernels:
             row, its_streams, its_coefficients = KERNELS[kernel]
             group.stages[group.stage_count] = Stage(row, streams, len(names))
             group.stage_count += 1
+            if "grad" in its_streams:
+                group.grads[group.grad_count] = streams + its_streams.index("grad")
+                group.grad_count += 1
             streams += len(its_streams)
             names += its_coefficients
-        if group.stage_count > MAX_STAGES or streams > MAX_STREAMS or len(names) > MAX_COEFFICIENTS:
-            raise RuntimeError(f"{kernels} need more room than the core has; raise MAX_... in _kernels.pyx")
+        if streams > MAX_STREAMS or len(names) > MAX_COEFFICIENTS:
+            raise RuntimeError(f"{kernels} need {streams} streams and {len(names)} coefficients; "
+                               "raise MAX_STREAMS or MAX_COEFFICIENTS in _kernels.pyx")
         group.scale = names.index("scale")
         self.coefficients.append(names)
         self.grads_written = self.grads_written or "fill" in kernels
@@ -378,31 +319,30 @@ cdef class Plan:
         free(self.grads)
         free(self.spans)
 
-    def step(self, list grads, list coefficients, max_norm=None, double grad_scale=1.0, bint only_finite=False):
-        """Run all stages; give the norm of the gradients over ``grad_scale``, if it was asked for.
+    def step(self, list grads, list coefficients, double grad_scale=1.0, max_norm=None, bint measure=False,
+             bint regardless=False):
+        """Run all stages; give the norm of the gradients over ``grad_scale``, if it was computed.
 
-        It is computed for ``max_norm`` (then the gradients are scaled down to it) and for ``only_finite``: then nothing
-        is written if it is not finite.
+        It is computed for ``max_norm`` (the gradients are scaled down to it) and for ``measure``. If it is not finite,
+        nothing is written, unless ``regardless``: the caller decides.
         """
-        cdef double norm, factor = 1.0
+        cdef double norm
         cdef int threads = self.threads()
         if self.busy:
-            raise RuntimeError("this optimizer is in a step already, in another thread")
+            raise RuntimeError("this optimizer is in a step already")
         self.busy = True
         try:
             self.bind(grads)
             self.pack(coefficients)
             measured = None
-            if max_norm is not None or only_finite:
+            if max_norm is not None or measure:
                 with nogil:
-                    norm = sqrt(sum_squares(
-                        self.chunks, self.chunk_count, self.grad, self.partial, table, threads)) / grad_scale
+                    norm = sqrt(sum_squares(self.chunks, self.chunk_count, self.partial, table, threads)) / grad_scale
                 measured = norm
-                if only_finite and not isfinite(norm):
+                if not isfinite(norm) and not regardless:
                     return measured
                 if max_norm is not None:
-                    factor = <double>max_norm / (norm + 1e-6)
-                    self.clip(1.0 if factor > 1.0 else factor)
+                    self.clip(norm, max_norm)
             with nogil:
                 run(self.chunks, self.chunk_count, table, threads)
             return measured
@@ -411,13 +351,11 @@ cdef class Plan:
             self.busy = False
 
     cdef int threads(self) noexcept:
-        cdef int64_t wanted = fixed_threads
-        if wanted == 0:
-            wanted = available_threads if self.elements >= parallel_from else 1
-        return <int>max(1, min(wanted, self.chunk_count))
+        return <int>max(1, min(thread_count, self.chunk_count)) if self.elements >= parallel_from else 1
 
     cdef void bind(self, list grads) except *:
         cdef Py_ssize_t i
+        cdef int column
         cdef Tensor *tensor
         cdef bint same = self.grads_known
         cdef str name = self.arguments.get("grad", "grad")
@@ -428,18 +366,12 @@ cdef class Plan:
             tensor = &self.tensors[i]
             take(grads[i], &self.grads[i], name, self.suffixes[i], self.grads_written, tensor)
             self.bound_count += 1
-            same = same and tensor.streams[self.grad] == self.grads[i].buf
-            self.point(tensor, self.grads[i].buf)
+            same = same and tensor.streams[GRAD] == self.grads[i].buf
+            for column in range(tensor.group.grad_count):
+                tensor.streams[tensor.group.grads[column]] = self.grads[i].buf
         if not same:
             self.refuse_bound_overlap(name)
         self.grads_known = True
-
-    cdef void point(self, Tensor *tensor, void *grad) noexcept:
-        """Set the gradient of the rule and, where the last stage is to zero it, there too."""
-        cdef Stage *last = &tensor.group.stages[tensor.group.stage_count - 1]
-        tensor.streams[self.grad] = grad
-        if self.grads_written:
-            tensor.streams[last.first_stream] = grad
 
     cdef void refuse_bound_overlap(self, str name) except *:
         cdef Py_ssize_t i, low, high, middle
@@ -482,9 +414,13 @@ cdef class Plan:
                                      f"hyperparameters, is {values[i]}; wants a number within the range of "
                                      f"{REAL_NAMES[not group.has_f32]}")
 
-    cdef void clip(self, double factor) noexcept:
+    cdef void clip(self, double norm, double max_norm) noexcept:
+        """Scale the gradients down to ``max_norm``, in the coefficient that scales them anyway."""
+        cdef double factor = max_norm / (norm + 1e-6)
         cdef Py_ssize_t g
         cdef Group *group
+        if norm + 1e-6 <= max_norm or isinf(max_norm):
+            return
         for g in range(self.group_count):
             group = &self.groups[g]
             group.f64[group.scale] *= factor
@@ -496,11 +432,3 @@ cdef void *allocate(Py_ssize_t count, size_t size) except NULL:
     if memory == NULL:
         raise MemoryError
     return memory
-
-
-cdef void refuse_overlap(list spans) except *:
-    """Sort (begin, end, label) and refuse neighbours that share memory."""
-    spans.sort()
-    for (_, end, label), (begin, _, other) in zip(spans, spans[1:]):
-        if begin < end:
-            raise ValueError(f"{label} and {other} overlap in memory; each wants memory of its own")

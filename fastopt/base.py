@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypedDict
 
 import numpy as np
 
 from fastopt import _kernels
-from fastopt.buffers import Array, Flat, aligned_zeros
-from fastopt.hyperparameters import CHECKS, Group, rate_at, refuse_unknown
+from fastopt.buffers import Array, Flat, aligned_zeros, refuse_mask
+from fastopt.hyperparameters import CHECKS, MOST_STEPS, Group, rate_at, refuse_unknown
 from fastopt.structures import Structure, structure_of
 
 if TYPE_CHECKING:
@@ -45,12 +46,22 @@ STEP_DEFAULTS = {
 }
 
 
+def _read_only(attribute: str, doc: str) -> property:
+    return property(lambda self: getattr(self, attribute), doc=doc)
+
+
+def _option(name: str, doc: str) -> property:
+    return property(lambda self: self._options[name], doc=doc)
+
+
 class Optimizer:
     """What all optimizers share.
 
     ``params`` is a ``Flat``, one array, a list or tuple of arrays, a mapping of names to arrays, or a list of group
     dicts: ``[{"params": any of these, "lr": 0.1}, ...]``, each with its own values of the hyperparameters. Arrays are
     float32 or float64, C-contiguous, aligned, writable and apart in memory; they are updated in place and never copied.
+    The optimizer goes on with these very arrays: their memory must stay where it is, and a name that is bound to
+    another array later (``params["w"] = 2 * params["w"]`` in a dictionary) does not change what it updates.
 
     In a group or for all: ``lr`` is a number or a function of the step (0 for the first); ``weight_decay`` adds
     weight_decay * p to the gradient, or with ``decoupled_weight_decay`` multiplies p by 1 - lr * weight_decay;
@@ -58,25 +69,34 @@ class Optimizer:
 
     For the whole step: the gradients are divided by ``grad_scale`` first (the factor that the loss was multiplied by,
     or the number of accumulated batches); ``max_grad_norm`` then scales them down to this global norm;
-    ``nonfinite="skip"`` leaves everything as it is and counts in ``skipped`` if a gradient has an infinity or a NaN,
-    ``"raise"`` raises ``FloatingPointError``; ``ema_decay`` keeps a moving average of the parameters, which starts as
-    a copy, in ``ema``; ``zero_grads`` leaves the gradients zero (after a skipped step, too).
+    ``nonfinite="skip"`` leaves everything as it is and counts in ``skipped`` if a gradient, as it comes, has an
+    infinity or a NaN, ``"raise"`` raises ``FloatingPointError``; ``ema_decay`` keeps a moving average of the
+    parameters, which starts as a copy, in ``ema``; ``zero_grads`` leaves the gradients zero, after a skipped step too.
 
-    Refused before anything is written: ``TypeError`` for what is no array, for another dtype and for an unknown option,
-    ``ValueError`` for the rest.
+    Ranges: lr, weight_decay and eps >= 0 and finite; betas, alpha, momentum and ema_decay in [0, 1); dampening in
+    [0, 1]; grad_scale > 0 and finite; max_grad_norm > 0 (infinity measures and scales nothing). Numbers are rounded to
+    the type of the arrays: an eps below 1e-45 is zero in float32. A state below the smallest normal number of the type
+    (1.2e-38 in float32) becomes zero.
+
+    Refused before anything is written: ``TypeError`` for what is not of the kind that is wanted (no array, another
+    dtype, no number, an unknown option), ``ValueError`` for what is, but can't be used (another shape, read-only,
+    overlapping, out of range).
     """
 
     rule: ClassVar[str]
     """What ``fastopt.kernels`` and ``fastopt.reference`` call it."""
 
-    steps: int
-    """Completed steps."""
-    skipped: int
-    """Steps that were skipped because a gradient was not finite."""
     grad_norm: float | None
     """The global norm of the gradients, over ``grad_scale``, that the last step saw; None where none was computed."""
-    param_groups: list[Group]
+    param_groups: tuple[Group, ...]
     """The hyperparameters of each group; changes hold from the next step on."""
+
+    steps = _read_only("_steps", "Completed steps.")
+    skipped = _read_only("_skipped", "Steps that were skipped because a gradient was not finite.")
+    max_grad_norm = _option("max_grad_norm", "The global norm that gradients are scaled down to.")
+    zero_grads = _option("zero_grads", "Whether a step leaves the gradients zero.")
+    ema_decay = _option("ema_decay", "The decay of the moving average.")
+    nonfinite = _option("nonfinite", "What happens to gradients that are not finite.")
 
     def __init__(self, params: Any, hyperparameters: dict[str, Any], **common: Unpack[Common]) -> None:
         owner = type(self).__name__
@@ -88,9 +108,9 @@ class Optimizer:
         self._grouped = isinstance(params, (list, tuple)) and any(
             isinstance(group, Mapping) and "params" in group for group in params
         )
-        self.steps = self.skipped = 0
+        self._steps = self._skipped = 0
         self.grad_norm = None
-        self.param_groups = []
+        groups: list[Group] = []
         self._structures: list[Structure] = []
         self._suffixes: list[str] = []
         for i, group in enumerate(params if self._grouped else [{"params": params}]):
@@ -100,9 +120,10 @@ class Optimizer:
             own = {name: value for name, value in group.items() if name != "params"}
             refuse_unknown(f"{owner}, in {where},", own, hyperparameters)
             defaults = {name: values[name] for name in hyperparameters}
-            self.param_groups.append(Group(owner, self.kernel, {**defaults, **own}))
+            groups.append(Group(owner, where if self._grouped else "", self.kernel, {**defaults, **own}))
             self._structures.append(structure_of(group["params"]))
             self._suffixes.append(f"[{i}]" if self._grouped else "")
+        self.param_groups = tuple(groups)
         self._build()
 
     # The formula, which a subclass gives
@@ -133,7 +154,6 @@ class Optimizer:
     def _build(self) -> None:
         """Allocate the states and let the core check and hold all arrays."""
         plan = []
-        self._array_suffixes: list[str] = []
         for group, structure, suffix in zip(self.param_groups, self._structures, self._suffixes, strict=True):
             names = list(_kernels.KERNELS[group.kernel].streams[2:])
             kernels = [group.kernel]
@@ -143,14 +163,13 @@ class Optimizer:
             if self._options["zero_grads"]:
                 kernels.append("fill")
             suffixes = [suffix + own for own in structure.suffixes]
-            self._array_suffixes += suffixes
             looks = [
                 _kernels.look_at(array, "params", own) for array, own in zip(structure.arrays, suffixes, strict=True)
             ]
             states = {name: [aligned_zeros(shape, dtype) for shape, dtype in looks] for name in names}
             for average, param in zip(states.get("ema", []), structure.arrays, strict=False):
                 np.copyto(average, param)
-            group.state = {name: structure.give(arrays) for name, arrays in states.items()}
+            group.state = MappingProxyType({name: structure.give(arrays) for name, arrays in states.items()})
             tensors = [
                 (own, {"param": array, **{name: states[name][i] for name in names}})
                 for i, (own, array) in enumerate(zip(suffixes, structure.arrays, strict=True))
@@ -163,23 +182,20 @@ class Optimizer:
     def step(self, grads: Any) -> None:
         """Update the parameters in place from gradients of the same kind and shapes; for groups, a list of them.
 
-        Raises ``TypeError`` or ``ValueError`` before anything is written, and leaves ``steps`` as it is then.
+        Raises, before anything is written, ``TypeError`` or ``ValueError`` for gradients or a rate that can't be used,
+        ``FloatingPointError`` for ``nonfinite="raise"``, and ``OverflowError`` where ``max_grad_norm`` is given and
+        gradients are finite, but their norm is beyond float64.
         """
-        options = self._options
         arrays = self._take(grads, "grads")
-        coefficients = self._pack()
-        only_finite = options["nonfinite"] != "propagate"
-        norm = self._plan.step(arrays, coefficients, options["max_grad_norm"], options["grad_scale"], only_finite)
-        if only_finite and norm is not None and not math.isfinite(norm):
-            bad = self._first_nonfinite(arrays)
-            if bad:
+        call = (arrays, self._pack(), self._options["grad_scale"], self._options["max_grad_norm"])
+        norm = self._plan.step(*call, measure=self._options["nonfinite"] != "propagate")
+        if norm is not None and not math.isfinite(norm):
+            if not self._goes_on(arrays):
                 self.grad_norm = norm
-                self._refuse_or_skip(bad, arrays)
                 return
-            # Each element is finite; only the sum of their squares is beyond float64.
-            self._plan.step(arrays, coefficients, options["max_grad_norm"], options["grad_scale"])
+            self._plan.step(*call, regardless=True)
         self.grad_norm = norm
-        self.steps += 1
+        self._steps += 1
 
     def _take(self, things: Any, name: str) -> list[Any]:
         """Give the arrays of a thing like the parameters, all groups in a row."""
@@ -194,23 +210,35 @@ class Optimizer:
             for array in structure.take(thing, name + suffix)
         ]
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"{type(self).__name__} can't be copied or pickled, for it holds the memory of its parameters; "
+            "make a new one and give it the state_dict() of this"
+        )
+
     def _pack(self) -> list[list[float]]:
         """Compute the coefficients of all groups, in the core's order."""
         packed = []
         for group, names in zip(self.param_groups, self._plan.coefficients, strict=True):
-            h = group.data
+            h = group.checked
             lr = rate_at(h["lr"], self.steps)
             values = self.all_coefficients(h, lr, self.steps + 1, 1.0 / self._options["grad_scale"])
             decay = self._options["ema_decay"]
             if decay is not None:
-                values["ema_decay"], values["one_minus_ema_decay"] = decay, 1.0 - decay
+                values["one_minus_ema_decay"] = 1.0 - decay
             values["fill_value"] = 0.0
             packed.append([values[name] for name in names])
         return packed
 
     def _first_nonfinite(self, arrays: list[Any]) -> str | None:
         """Name the first gradient element that is an infinity or a NaN."""
-        for suffix, array in zip(self._array_suffixes, map(np.asarray, arrays), strict=True):
+        rest = iter(arrays)
+        named = [
+            (suffix + own, np.asarray(array))
+            for structure, suffix in zip(self._structures, self._suffixes, strict=True)
+            for own, array in structure.named([next(rest) for _ in structure.arrays])
+        ]
+        for suffix, array in named:
             for begin in range(0, array.size, SEARCH_BLOCK):
                 bad = np.flatnonzero(~np.isfinite(array.ravel()[begin : begin + SEARCH_BLOCK]))
                 if bad.size:
@@ -218,13 +246,21 @@ class Optimizer:
                     return f"grads{suffix} has {array[where]} at {where}"
         return None
 
-    def _refuse_or_skip(self, bad: str, arrays: list[Any]) -> None:
-        if self._options["nonfinite"] == "raise":
+    def _goes_on(self, arrays: list[Any]) -> bool:
+        """Decide what to do about a norm that is not finite, before anything is written; False: skip the step."""
+        bad, mode = self._first_nonfinite(arrays), self._options["nonfinite"]
+        if bad is None:  # only the sum of squares is beyond float64
+            if math.isfinite(self._options["max_grad_norm"] or math.inf):
+                raise OverflowError("grads have a norm beyond float64, which can't be scaled down to max_grad_norm")
+            return True
+        if mode == "raise":
             raise FloatingPointError(f"{bad}; wants finite numbers (nonfinite='raise')")
-        self.skipped += 1
-        if self._options["zero_grads"]:  # or what made this step fail would be added to the next gradients
-            for array in arrays:
-                np.asarray(array)[...] = 0
+        if mode == "skip":
+            self._skipped += 1
+            if self._options["zero_grads"]:  # or what made this step fail would be added to the next gradients
+                for array in arrays:
+                    np.asarray(array)[...] = 0
+        return bool(mode == "propagate")
 
     # Looking
 
@@ -263,13 +299,15 @@ class Optimizer:
     # Saving
 
     def state_dict(self) -> dict[str, Any]:
-        """Give a copy of all that ``load_state_dict`` needs: plain numbers, and arrays in lists and dictionaries.
+        """Give a copy of all that changes from step to step: plain numbers, and arrays in lists and dictionaries.
 
-        A learning rate that is a function is left out: make the new optimizer with the same one.
+        A learning rate that is a function is left out, and so are the options of the whole step (but ``grad_scale``):
+        make the new optimizer with the same ones.
         """
         return {
             "steps": self.steps,
             "skipped": self.skipped,
+            "grad_scale": self.grad_scale,
             "param_groups": [
                 {
                     **{name: value for name, value in group.items() if not callable(value)},
@@ -284,34 +322,33 @@ class Optimizer:
 
         Raises ``ValueError`` or ``TypeError`` for what is missing, unknown, out of range, or of another shape or dtype.
         """
-        _same_names("state_dict", state_dict, ["steps", "skipped", "param_groups"])
+        _same_names("state_dict", state_dict, ["steps", "skipped", "grad_scale", "param_groups"])
+        grad_scale = CHECKS["grad_scale"]("state_dict['grad_scale']", state_dict["grad_scale"])
         counts = {}
         for name in ("steps", "skipped"):
             counts[name] = state_dict[name]
-            if isinstance(counts[name], bool) or not isinstance(counts[name], (int, np.integer)) or counts[name] < 0:
-                raise ValueError(f"state_dict[{name!r}] is {counts[name]!r}; wants an int >= 0")
+            whole = isinstance(counts[name], (int, np.integer)) and not isinstance(counts[name], bool)
+            if not whole or not 0 <= counts[name] < MOST_STEPS:
+                raise ValueError(f"state_dict[{name!r}] is {counts[name]!r}; wants an int >= 0, below 2^63")
         saved = state_dict["param_groups"]
         if not isinstance(saved, (list, tuple)):
             raise TypeError(f"state_dict['param_groups'] is a {type(saved).__name__!r}; wants a list")
         if len(saved) != len(self.param_groups):
             raise ValueError(f"state_dict['param_groups'] has {len(saved)} groups; wants {len(self.param_groups)}")
-        groups, copies = [], []
+        changed, copies = [], []
         for i, (group, own) in enumerate(zip(self.param_groups, saved, strict=True)):
             where = f"state_dict['param_groups'][{i}]"
-            schedules = {name: value for name, value in group.items() if callable(value)}
-            _same_names(where, own, [*(name for name in group if name not in schedules or name in own), "state"])
-            new = Group(type(self).__name__, self.kernel, {**schedules, **{n: v for n, v in own.items() if n in group}})
-            if new.kernel != group.kernel:
-                raise ValueError(f"{where} is of {new.kernel!r}; wants {group.kernel!r}, as this optimizer")
+            _same_names(where, own, [*(name for name, value in group.items() if not callable(value)), "state"])
+            changed.append(group.changed({name: value for name, value in own.items() if name != "state"}))
             _same_names(f"{where}['state']", own["state"], list(group.state))
             for name, state in group.state.items():
                 copies += _pairs(state, own["state"][name], f"{where}['state'][{name!r}]")
-            groups.append(new)
         for target, source in copies:
             np.copyto(target, source)
-        for group, new in zip(self.param_groups, groups, strict=True):
-            group.data = new.data
-        self.steps, self.skipped = int(counts["steps"]), int(counts["skipped"])
+        for group, checked in zip(self.param_groups, changed, strict=True):
+            group.checked = checked
+        self._steps, self._skipped = int(counts["steps"]), int(counts["skipped"])
+        self._options["grad_scale"] = grad_scale
 
 
 def _plain(thing: Any) -> Any:
@@ -326,8 +363,9 @@ def _plain(thing: Any) -> Any:
 def _pairs(state: Any, saved: Any, where: str) -> list[tuple[Array, Array]]:
     """Pair each array of a state with the saved one; raises where they don't fit."""
     like = structure_of(dict(state) if isinstance(state, Flat) else state)
-    pairs = list(zip(like.arrays, map(np.asarray, like.take(saved, where)), strict=True))
+    pairs = list(zip(like.arrays, map(np.asanyarray, like.take(saved, where)), strict=True))
     for (target, source), suffix in zip(pairs, like.suffixes, strict=True):
+        refuse_mask(source, f"{where}{suffix}")
         if source.dtype != target.dtype or source.shape != target.shape:
             raise ValueError(
                 f"{where}{suffix} is {source.dtype} of shape {source.shape}; wants {target.dtype} of {target.shape}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy.typing as npt
 
 Array: TypeAlias = npt.NDArray[Any]
 Shape: TypeAlias = "tuple[int, ...]"
+Layout: TypeAlias = "Mapping[str, Shape]"
 
 ALIGNMENT = 64  # a cache line, and the widest vector register
 REALS = (np.dtype(np.float32), np.dtype(np.float64))
@@ -30,10 +32,11 @@ class Flat(Mapping[str, Array]):
 
     ``shapes_or_arrays`` maps each name to a shape (an int or a sequence of ints; the array starts as zeros) or to an
     array (its values are copied, and cast to ``dtype``). ``dtype`` is float32 (default) or float64. The arrays lie in
-    the buffer in the order of the mapping, without gaps. ``flat[name] = values`` writes into the view.
+    the buffer in the order of the mapping, without gaps. ``flat[name] = values`` writes into the view, where ``layout``
+    tells its shape.
 
     Raises ``TypeError`` for a name that is no string, for what is neither shape nor array, for values that don't
-    cast to ``dtype``, and for another dtype; ``ValueError`` for a negative dimension.
+    cast to ``dtype`` (complex numbers, masked arrays), and for another dtype; ``ValueError`` for a negative dimension.
 
     >>> params = Flat({"w": (2, 3), "b": np.ones(3)})
     >>> params["w"][:] = 2
@@ -44,8 +47,6 @@ class Flat(Mapping[str, Array]):
     {'w': (2, 3), 'b': (3,)}
     """
 
-    buffer: Array
-
     def __init__(
         self, shapes_or_arrays: Mapping[str, int | Sequence[int] | npt.ArrayLike], dtype: npt.DTypeLike = np.float32
     ) -> None:
@@ -54,21 +55,18 @@ class Flat(Mapping[str, Array]):
                 f"shapes_or_arrays is a {type(shapes_or_arrays).__name__!r}; "
                 "wants a mapping of names to shapes or arrays"
             )
-        if np.dtype(dtype) not in REALS:
-            raise TypeError(f"dtype is {np.dtype(dtype)}; wants float32 or float64")
+        if dtype is None or np.dtype(dtype) not in REALS:
+            raise TypeError(f"dtype is {dtype!r}; wants float32 or float64")
         layout = {name: _shape(name, thing) for name, thing in shapes_or_arrays.items()}
         size = sum(math.prod(shape) for shape in layout.values())
         self._lay_out(layout, aligned_zeros((size,), dtype))
         for name, thing in shapes_or_arrays.items():
             if _is_array(thing):
-                try:
-                    np.copyto(self[name], thing, casting="same_kind")
-                except TypeError as error:
-                    raise TypeError(f"shapes_or_arrays[{name!r}] doesn't cast to {self.dtype}: {error}") from None
+                self._write(name, thing, f"shapes_or_arrays[{name!r}]")
 
-    def _lay_out(self, layout: dict[str, Shape], buffer: Array) -> None:
-        self.layout = layout
-        self.buffer = buffer
+    def _lay_out(self, layout: Layout, buffer: Array) -> None:
+        self._layout = layout if isinstance(layout, MappingProxyType) else MappingProxyType(dict(layout))
+        self._buffer = buffer
         self._views: dict[str, Array] = {}
         start = 0
         for name, shape in layout.items():
@@ -77,11 +75,31 @@ class Flat(Mapping[str, Array]):
             start = end
 
     @classmethod
-    def over(cls, layout: dict[str, Shape], buffer: Array) -> Flat:
-        """Make a ``Flat`` of views into a buffer that is there already."""
+    def over(cls, layout: Layout, buffer: Array) -> Flat:
+        """Make a ``Flat`` of views into a one-dimensional buffer that is there already, a memory map, say.
+
+        >>> Flat.over({"w": (2,), "b": (1,)}, np.arange(3.0))["b"]
+        array([2.])
+        """
+        size = sum(math.prod(shape) for shape in layout.values())
+        if buffer.shape != (size,) or buffer.dtype not in REALS:
+            raise ValueError(
+                f"buffer is {buffer.dtype} of shape {buffer.shape}; "
+                f"wants float32 or float64 of shape {(size,)}, as the layout"
+            )
         flat = cls.__new__(cls)
         flat._lay_out(layout, buffer)
         return flat
+
+    @property
+    def buffer(self) -> Array:
+        """The one-dimensional array that all views are parts of."""
+        return self._buffer
+
+    @property
+    def layout(self) -> Layout:
+        """The shape of each array, by name."""
+        return self._layout
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -92,7 +110,14 @@ class Flat(Mapping[str, Array]):
         return self._views[name]
 
     def __setitem__(self, name: str, values: npt.ArrayLike) -> None:
-        self._views[name][...] = values
+        self._write(name, values, name)
+
+    def _write(self, name: str, values: Any, what: str) -> None:
+        refuse_mask(values, what)
+        try:
+            np.copyto(self._views[name], values, casting="same_kind")
+        except TypeError as error:
+            raise TypeError(f"{what} doesn't cast to {self.dtype}: {error}") from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._views)
@@ -110,7 +135,7 @@ class Flat(Mapping[str, Array]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The views must stay views of one buffer, in a copy and in another process.
-        return _restore, (self.layout, np.array(self.buffer))
+        return _restore, (dict(self.layout), np.array(self.buffer))
 
     def zeros_like(self) -> Flat:
         """Give a ``Flat`` of the same layout, filled with zeros."""
@@ -134,7 +159,13 @@ class Flat(Mapping[str, Array]):
         return found
 
 
-def _restore(layout: dict[str, Shape], values: Array) -> Flat:
+def refuse_mask(array: object, what: str) -> None:
+    """Raise for a masked array, whose mask would be ignored."""
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"{what} is a masked array; wants one without a mask, which would be ignored")
+
+
+def _restore(layout: Layout, values: Array) -> Flat:
     buffer = aligned_zeros(values.shape, values.dtype)
     buffer[:] = values
     return Flat.over(layout, buffer)
@@ -149,8 +180,8 @@ def _shape(name: object, thing: Any) -> Shape:
         raise TypeError(f"shapes_or_arrays has the name {name!r}; wants strings")
     if _is_array(thing):
         return tuple(np.shape(thing))
-    shape = (thing,) if isinstance(thing, (int, np.integer)) else thing
-    if not isinstance(shape, (tuple, list)) or not all(isinstance(n, (int, np.integer)) for n in shape):
+    shape = thing if isinstance(thing, (tuple, list)) else (thing,)
+    if not all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in shape):
         raise TypeError(f"shapes_or_arrays[{name!r}] is {thing!r}; wants a shape or an array")
     if any(n < 0 for n in shape):
         raise ValueError(f"shapes_or_arrays[{name!r}] is {thing!r}; wants dimensions >= 0")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections import UserDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from numbers import Integral, Real
 from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
+
+MOST_STEPS = 2**63  # what the core can count to
 
 Schedule: TypeAlias = Callable[[int], float]
 Checker: TypeAlias = Callable[[str, Any], Any]
@@ -35,7 +36,7 @@ def is_real(value: Any) -> bool:
     """Whether a thing is one real number: Python's, NumPy's, or an array without dimensions, as schedules give."""
     if getattr(value, "shape", None) == ():
         return np.asarray(value).dtype.kind in "fiu"
-    return isinstance(value, Real)
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def choice(*options: Any) -> Checker:
@@ -79,8 +80,8 @@ def betas(name: str, value: Any) -> tuple[float, float]:
 
 def step_number(name: str, value: Any) -> int:
     """Check the number of a step."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"{name} is {value!r}; wants an int >= 1")
+    if isinstance(value, bool) or not isinstance(value, Integral) or not 1 <= int(value) < MOST_STEPS:
+        raise ValueError(f"{name} is {value!r}; wants an int >= 1, below 2^63")
     return int(value)
 
 
@@ -117,26 +118,59 @@ def rate_at(lr: float | Schedule, steps: int) -> float:
     return non_negative(f"lr, as the function {lr!r} gives it for step {steps},", lr(steps))
 
 
-class Group(UserDict[str, Any]):
+class Group(MutableMapping[str, Any]):
     """The hyperparameters of some parameters, as a dictionary that checks what is put into it.
 
     ``group["lr"] = 0.01`` changes a hyperparameter from the next step on; what would need other states (``amsgrad``,
     say) can't be changed. ``group.state`` maps the name of each state to a thing like the parameters.
     """
 
-    def __init__(self, owner: str, kernel_of: Callable[[Mapping[str, Any]], str], values: Mapping[str, Any]) -> None:
+    state: Mapping[str, Any]
+
+    def __init__(
+        self, owner: str, where: str, kernel_of: Callable[[Mapping[str, Any]], str], values: Mapping[str, Any]
+    ) -> None:
         self._owner = owner
+        self._where = where
         self._kernel_of = kernel_of
-        self.data = {name: CHECKS[name](name, value) for name, value in values.items()}
-        self.kernel = kernel_of(self.data)
-        self.state: dict[str, Any] = {}
+        self.checked = self._check(values)
+        """The hyperparameters as a plain dictionary, for reading."""
+        self.kernel = kernel_of(self.checked)
+        """The kernel that they need."""
+
+    def _check(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        label = "{}" if not self._where else self._where + "[{!r}]"
+        return {name: CHECKS[name](label.format(name), value) for name, value in values.items()}
+
+    def changed(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Give the hyperparameters after some changes, or raise what is wrong with these."""
+        refuse_unknown(self._owner, changes, self.checked)
+        checked = {**self.checked, **self._check(changes)}
+        kernel = self._kernel_of(checked)
+        if kernel != self.kernel:
+            raise ValueError(
+                f"{dict(changes)} would need the states of {kernel!r}, not of {self.kernel!r}; wants a new optimizer"
+            )
+        return checked
+
+    def __getitem__(self, name: str) -> Any:
+        return self.checked[name]
 
     def __setitem__(self, name: str, value: Any) -> None:
-        refuse_unknown(self._owner, {name: value}, self.data)
-        changed = {**self.data, name: CHECKS[name](name, value)}
-        if self._kernel_of(changed) != self.kernel:
-            raise ValueError(f"{name} is {self[name]!r}; {value!r} would need other states: make a new optimizer")
-        self.data = changed
+        self.checked = self.changed({name: value})
+
+    def update(self, *changes: Any, **more: Any) -> None:
+        """Change several hyperparameters, or none if one of them is wrong."""
+        self.checked = self.changed(dict(*changes, **more))
 
     def __delitem__(self, name: str) -> NoReturn:
         raise TypeError(f"{name} can't be removed from a group")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.checked)
+
+    def __len__(self) -> int:
+        return len(self.checked)
+
+    def __repr__(self) -> str:
+        return repr(self.checked)

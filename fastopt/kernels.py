@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastopt import _kernels, optimizers, reference
 from fastopt.base import Optimizer
-from fastopt.hyperparameters import CHECKS, finite, non_negative, refuse_unknown, step_number
+from fastopt.hyperparameters import CHECKS, finite, non_negative, step_number
 
 if TYPE_CHECKING:
 
@@ -32,38 +32,37 @@ if TYPE_CHECKING:
 
 
 def _bare(cls: type[Optimizer]) -> Callable[..., None]:
-    rule = cls.rule
-    signature = inspect.signature(getattr(reference, rule))
-    streams = [p.name for p in signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
-    defaults = {
-        p.name: p.default for p in signature.parameters.values() if p.name in CHECKS and p.kind is p.KEYWORD_ONLY
-    }
+    signature = inspect.signature(getattr(reference, cls.rule))
 
-    def kernel(*arrays: Any, step: int, scale: float = 1.0, **named: Any) -> None:
-        if len(arrays) > len(streams):
-            raise TypeError(f"kernels.{rule} got {len(arrays)} arrays; wants at most {', '.join(streams)}")
-        given = dict(zip(streams, arrays, strict=False))
-        given |= {name: named.pop(name) for name in streams if name in named}
-        refuse_unknown(f"kernels.{rule}", named, defaults)
-        h = {**defaults, **{name: CHECKS[name](name, value) for name, value in named.items()}}
-        info = _kernels.KERNELS[cls.kernel(h)]
-        given = {name: array for name, array in given.items() if array is not None}
-        if set(given) != set(info.streams):
+    def call(*arrays: Any, **named: Any) -> None:
+        try:
+            given = signature.bind(*arrays, **named)
+        except TypeError as error:
+            raise TypeError(f"kernels.{cls.rule}: {error}; wants {signature}") from None
+        given.apply_defaults()
+        arguments = given.arguments
+        h = {name: CHECKS[name](name, value) for name, value in arguments.items() if name in CHECKS}
+        kernel = cls.kernel(h)
+        streams = {
+            name: value for name, value in arguments.items() if name not in (*h, "step", "scale") and value is not None
+        }
+        _, wanted, coefficients = _kernels.KERNELS[kernel]
+        if set(streams) != set(wanted):
             raise TypeError(
-                f"kernels.{rule} got {', '.join(given)}; wants {', '.join(info.streams)} for these hyperparameters"
+                f"kernels.{cls.rule} got {', '.join(streams)}; wants {', '.join(wanted)} for these hyperparameters"
             )
-        values = cls.all_coefficients(h, non_negative("lr", h["lr"]), step_number("step", step), finite("scale", scale))
-        grad = given.pop("grad")
-        plan = _kernels.Plan([((cls.kernel(h),), [("", given)])], {})
-        plan.step([grad], [[values[name] for name in info.coefficients]])
+        lr, step = non_negative("lr", h["lr"]), step_number("step", arguments["step"])
+        values = cls.all_coefficients(h, lr, step, finite("scale", arguments["scale"]))
+        grad = streams.pop("grad")
+        plan = _kernels.Plan([((kernel,), [("", streams)])], {})
+        plan.step([grad], [[values[name] for name in coefficients]])
 
-    kernel.__name__ = kernel.__qualname__ = rule
-    kernel.__doc__ = f"Do one step of `fastopt.{cls.__name__}` on one tensor, in place; see there for the formula."
-    kernel.__signature__ = signature  # type: ignore[attr-defined]
-    return kernel
+    call.__name__ = call.__qualname__ = cls.rule
+    call.__doc__ = f"Compiled, with the same bits and signature: {inspect.getdoc(getattr(reference, cls.rule))}"
+    call.__signature__ = signature  # type: ignore[attr-defined]
+    return call
 
 
-for _name in optimizers.__all__:
-    _class = getattr(optimizers, _name)
-    if "rule" in vars(_class):
-        globals()[_class.rule] = _bare(_class)
+_CLASSES = [cls for cls in (getattr(optimizers, name) for name in optimizers.__all__) if "rule" in vars(cls)]
+__all__ = [cls.rule for cls in _CLASSES]
+globals().update({cls.rule: _bare(cls) for cls in _CLASSES})

@@ -33,7 +33,8 @@ class SGD(Optimizer):
         p &\leftarrow p - \eta\, (g + \mu\, b) & \text{(nesterov)}
 
     The rate :math:`\eta` stays outside the buffer b (state ``momentum_buffer``); `Momentum` has the forms with the
-    rate, or an average, inside. ``nesterov`` wants a momentum and no dampening. Parameters, options and errors are
+    rate, or an average, inside. ``nesterov`` wants a momentum and no dampening, and
+    dampening a momentum. Parameters, options and errors are
     those of `fastopt.base.Optimizer`. Source: Sutskever, Martens, Dahl & Hinton, "On the importance of initialization
     and momentum in deep learning", ICML 2013.
 
@@ -74,11 +75,13 @@ class SGD(Optimizer):
                 f"nesterov is True with momentum {h['momentum']} and dampening {h['dampening']}; "
                 "wants momentum > 0 and dampening 0"
             )
+        if h["dampening"] and not h["momentum"]:
+            raise ValueError(f"dampening is {h['dampening']} with momentum 0, where it does nothing; wants dampening 0")
         return "momentum" if h["momentum"] else "sgd"
 
     @staticmethod
     def coefficients(h: Mapping[str, Any], lr: float, step: int) -> dict[str, float]:
-        """Let the buffer become the gradient at the first step."""
+        """Let the buffer become the gradient at the first step; a coefficient of 0 takes its term away."""
         momentum = h["momentum"]
         return {
             "rate": lr,

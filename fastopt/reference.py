@@ -2,6 +2,7 @@
 
 The functions have the signatures of ``fastopt.kernels``. Arrays of one call have one shape and one type, float32 or
 float64, and are updated in place. Numbers become that type once, just before they meet an array: ``real(...)``.
+Hyperparameters are Python numbers.
 
 Common to all: ``scale`` multiplies the gradient first (1 / grad_scale times the clip factor), ``maximize`` negates it,
 ``weight_decay`` is coupled (added to the gradient as weight_decay * p) or decoupled (p shrinks by lr * weight_decay).
@@ -12,11 +13,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from fastopt.buffers import Array
+
+State: TypeAlias = Any  # an array; None where the hyperparameters need none
 
 BLOCK = 4096  # elements that are summed together, and
 LANES = 16  # how many sums run side by side in a block
@@ -25,7 +28,7 @@ LANES = 16  # how many sums run side by side in a block
 def sgd(
     param: Array,
     grad: Array,
-    momentum_buffer: Array | None = None,
+    momentum_buffer: State = None,
     *,
     step: int,
     scale: float = 1.0,
@@ -37,15 +40,23 @@ def sgd(
     maximize: bool = False,
     decoupled_weight_decay: bool = False,
 ) -> None:
-    """Gradient descent; b = momentum * b + (1 - dampening) * g, and b = g at the first step; p = p - lr * b."""
+    """Gradient descent: p = p - lr * g; with momentum p = p - lr * b, b = momentum * b + (1 - dampening) * g.
+
+    b = g at the first step; nesterov: p = p - lr * (g + momentum * b).
+
+    >>> import numpy as np
+    >>> param, grad = np.zeros(2), np.array([1.0, -2.0])
+    >>> sgd(param, grad, step=1, lr=0.5)
+    >>> param
+    array([-0.5,  1. ])
+    """
     real = param.dtype.type
     g, p = _decay(param, grad, scale, lr, weight_decay, maximize, decoupled_weight_decay)
-    if momentum_buffer is None:
+    if not momentum:
         param[...] = p - real(lr) * g
         return
-    first = step == 1
-    b = _flush(real(0 if first else momentum) * momentum_buffer + real(1 if first else 1 - dampening) * g)
-    direction = real(momentum) * b + real(1) * g if nesterov else real(1) * b + real(0) * g
+    b = _flush(g if step == 1 else real(momentum) * momentum_buffer + real(1 - dampening) * g)
+    direction = g + real(momentum) * b if nesterov else b
     param[...] = p - real(lr) * direction
     momentum_buffer[...] = b
 
@@ -65,12 +76,22 @@ def momentum(
     maximize: bool = False,
     decoupled_weight_decay: bool = False,
 ) -> None:
-    """Momentum with the rate in the buffer, v = momentum * v + lr * g, p = p - v; or, "ema", an average in it."""
+    """Momentum, classical: v = momentum * v + lr * g, p = p - v.
+
+    ema: v = momentum * v + (1 - momentum) * g, p = p - lr * v. nesterov: in place of v, momentum * v + what was added
+    to v, with the new v.
+
+    >>> import numpy as np
+    >>> param, grad, buffer = np.zeros(2), np.ones(2), np.ones(2)
+    >>> momentum(param, grad, buffer, step=1, lr=1.0, momentum=0.5)
+    >>> param
+    array([-1.5, -1.5])
+    """
     real = param.dtype.type
     g, p = _decay(param, grad, scale, lr, weight_decay, maximize, decoupled_weight_decay)
     add, rate = (real(lr), real(1)) if form == "classical" else (real(1 - momentum), real(lr))
-    v = _flush(real(momentum) * momentum_buffer + add * g)
-    direction = real(momentum) * v + add * g if nesterov else real(1) * v + real(0) * g
+    v = _flush(real(momentum) * momentum_buffer + add * g if momentum else add * g)
+    direction = real(momentum) * v + add * g if nesterov else v
     param[...] = p - rate * direction
     momentum_buffer[...] = v
 
@@ -79,8 +100,8 @@ def rmsprop(
     param: Array,
     grad: Array,
     square_avg: Array,
-    grad_avg: Array | None = None,
-    momentum_buffer: Array | None = None,
+    grad_avg: State = None,
+    momentum_buffer: State = None,
     *,
     step: int,
     scale: float = 1.0,
@@ -94,19 +115,28 @@ def rmsprop(
     maximize: bool = False,
     decoupled_weight_decay: bool = False,
 ) -> None:
-    """RMSprop: p = p - lr * g / (sqrt(v) + eps), v the running mean of g^2; its variance when centered."""
+    """RMSprop: p = p - lr * g / (sqrt(v) + eps), v = alpha * v + (1 - alpha) * g^2.
+
+    centered: v - a^2 in place of v, a = alpha * a + (1 - alpha) * g; with momentum: p = p - lr * b,
+    b = momentum * b + g / (sqrt(v) + eps); eps_inside_sqrt: sqrt(v + eps).
+
+    >>> import numpy as np
+    >>> param, grad, square_avg = np.zeros(2), np.array([4.0, -1.0]), np.zeros(2)
+    >>> rmsprop(param, grad, square_avg, step=1, lr=0.5, alpha=0.75, eps=0.0)
+    >>> param
+    array([-1.,  1.])
+    """
     real = param.dtype.type
     g, p = _decay(param, grad, scale, lr, weight_decay, maximize, decoupled_weight_decay)
     v = _flush(real(alpha) * square_avg + real(1 - alpha) * g * g)
     square_avg[...] = v
-    if grad_avg is not None:
+    if centered:
         a = _flush(real(alpha) * grad_avg + real(1 - alpha) * g)
         grad_avg[...] = a
         v = v - a * a
         v = np.where(v < 0, real(0), v)
-    inside, outside = (eps, 0.0) if eps_inside_sqrt else (0.0, eps)
-    direction = g / (np.sqrt(v + real(inside)) + real(outside))
-    if momentum_buffer is not None:
+    direction = g / (np.sqrt(v + real(eps)) if eps_inside_sqrt else np.sqrt(v) + real(eps))
+    if momentum:
         direction = _flush(real(momentum) * momentum_buffer + direction)
         momentum_buffer[...] = direction
     param[...] = p - real(lr) * direction
@@ -117,7 +147,7 @@ def adam(
     grad: Array,
     exp_avg: Array,
     exp_avg_sq: Array,
-    max_exp_avg_sq: Array | None = None,
+    max_exp_avg_sq: State = None,
     *,
     step: int,
     scale: float = 1.0,
@@ -129,7 +159,17 @@ def adam(
     maximize: bool = False,
     decoupled_weight_decay: bool = False,
 ) -> None:
-    """Adam: p = p - lr * (m / bias1) / (sqrt(v / bias2) + eps), m and v the running means of g and g^2."""
+    """Adam: p = p - lr * (m / bias1) / (sqrt(v / bias2) + eps), m and v the running means of g and g^2.
+
+    m = beta1 * m + (1 - beta1) * g, v = beta2 * v + (1 - beta2) * g^2, bias = 1 - beta^step; amsgrad: the greatest v so
+    far in place of v in the denominator.
+
+    >>> import numpy as np
+    >>> param, grad, m, v = np.zeros(2), np.array([3.0, -0.1]), np.zeros(2), np.zeros(2)
+    >>> adam(param, grad, m, v, step=1, lr=0.5, eps=0.0)
+    >>> param.round(12)
+    array([-0.5,  0.5])
+    """
     real = param.dtype.type
     beta1, beta2 = betas
     bias1, bias2 = 1 - power(beta1, step), 1 - power(beta2, step)
@@ -138,7 +178,7 @@ def adam(
     v = _flush(real(beta2) * exp_avg_sq + real(1 - beta2) * g * g)
     exp_avg[...] = m
     exp_avg_sq[...] = v
-    if max_exp_avg_sq is not None:
+    if amsgrad:
         v = np.where(max_exp_avg_sq > v, max_exp_avg_sq, v)
         max_exp_avg_sq[...] = v
     param[...] = p - real(lr / bias1) * m / (real(1 / math.sqrt(bias2)) * np.sqrt(v) + real(eps))
@@ -149,9 +189,12 @@ def _decay(
 ) -> tuple[Array, Array]:
     """Give the scaled gradient with coupled decay, and the parameter with decoupled decay."""
     real = param.dtype.type
-    g = real(-scale if maximize else scale) * grad + real(0 if decoupled else weight_decay) * param
-    p = real(1 - lr * weight_decay if decoupled else 1) * param
-    return g, p
+    g = real(-scale if maximize else scale) * grad
+    if not weight_decay:
+        return g, param
+    if decoupled:
+        return g, real(1 - lr * weight_decay) * param
+    return g + real(weight_decay) * param, param
 
 
 def _flush(x: Array) -> Array:
@@ -165,7 +208,7 @@ def power(base: float, exponent: int) -> float:
     0.0009765625
     """
     result = 1.0
-    while exponent:
+    while exponent > 0:
         if exponent & 1:
             result *= base
         base *= base
@@ -174,9 +217,19 @@ def power(base: float, exponent: int) -> float:
 
 
 def average(ema: Array, param: Array, *, decay: float) -> None:
-    """Exponential moving average of the parameters: e = decay * e + (1 - decay) * p."""
+    """Exponential moving average of the parameters: e = decay * e + (1 - decay) * p.
+
+    Computed from the difference, e + (1 - decay) * (p - e), which rounding does not make drift.
+
+    >>> import numpy as np
+    >>> ema = np.array([8.0])
+    >>> average(ema, np.array([4.0]), decay=0.75)
+    >>> ema
+    array([7.])
+    """
     real = param.dtype.type
-    ema[...] = _flush(real(decay) * ema + real(1 - decay) * param)
+    moved = ema + real(1 - decay) * (param - ema)
+    ema[...] = _flush(np.where(param == ema, ema, moved))
 
 
 def sum_squares(arrays: Sequence[Array]) -> float:
@@ -185,6 +238,7 @@ def sum_squares(arrays: Sequence[Array]) -> float:
     Each array is cut into blocks; in a block element i goes to lane i % 16, the lanes are folded by halves, and the
     blocks are added up in order.
 
+    >>> import numpy as np
     >>> sum_squares([np.array([1.0, 2.0]), np.array([3.0], dtype=np.float32)])
     14.0
     """
@@ -205,9 +259,16 @@ def sum_squares(arrays: Sequence[Array]) -> float:
 
 
 def clip_factor(norm: float, max_norm: float) -> float:
-    """Give what scales gradients of this global norm down to ``max_norm``: min(1, max_norm / (norm + 1e-6))."""
-    factor = max_norm / (norm + 1e-6)
-    return 1.0 if factor > 1 else factor
+    """Give what scales gradients of this global norm down to ``max_norm``: min(1, max_norm / (norm + 1e-6)).
+
+    An infinite ``max_norm`` scales nothing, whatever the norm.
+
+    >>> clip_factor(0.5, 1.0), clip_factor(math.inf, math.inf)
+    (1.0, 1.0)
+    """
+    if max_norm == math.inf or norm + 1e-6 <= max_norm:
+        return 1.0
+    return max_norm / (norm + 1e-6)
 
 
 def whole_step(
@@ -224,6 +285,7 @@ def whole_step(
 
     The order is: unscale, clip, update, average, zero.
 
+    >>> import numpy as np
     >>> tensor = {"param": np.ones(2), "grad": np.array([30.0, 40.0])}
     >>> whole_step(sgd, [tensor], step=1, lr=1.0, grad_scale=10.0, max_grad_norm=2.5, zero_grads=True)
     5.0

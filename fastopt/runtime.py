@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Integral
+
+import numpy  # noqa: F401  here, for its BLAS must not be loaded with the setting below
 
 
 @contextmanager
@@ -13,9 +17,9 @@ def _sleeping_workers() -> Iterator[None]:
 
     By default they spin for milliseconds after each parallel step and hold the cores that the next matrix product
     wants: a loop of products and steps over 2^20 parameters took twice as long. An OpenMP runtime reads this once,
-    when it is loaded, which the first import of the core does.
+    when it is loaded: by the first import of the core, unless another package has brought the same one before.
     """
-    mine = not any(os.environ.get(name) for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"))
+    mine = not any(name in os.environ for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"))
     if mine:
         os.environ["OMP_WAIT_POLICY"] = "passive"
     try:
@@ -31,7 +35,10 @@ with _sleeping_workers():
 # From so many elements on a step uses more than one thread: below, waking one costs more than it saves.
 PARALLEL_FROM = 2**20
 
-_threads: int | str = "auto"
+MOST_THREADS = 2**15 - 1
+
+_setting: int | str = "auto"
+_threads = 1  # what a large step uses
 
 
 def isa() -> str:
@@ -53,6 +60,11 @@ def set_isa(name: str) -> None:
 
     At import the widest is chosen, or the one that the environment variable ``FASTOPT_ISA`` names. Raises
     ``ValueError`` for a name that is unknown or that this machine doesn't support.
+
+    >>> set_isa("baseline")
+    >>> isa()
+    'baseline'
+    >>> set_isa(available_isas()[0])
     """
     available = available_isas()
     if name not in available:
@@ -68,28 +80,31 @@ def available_threads() -> int:
 
 
 def num_threads() -> int:
-    """Give the number of threads that a large step uses."""
-    if not _kernels.OPENMP:
-        return 1
-    return available_threads() if isinstance(_threads, str) else _threads
+    """Give the number of threads that a large step uses.
+
+    >>> num_threads() >= 1
+    True
+    """
+    return _threads
 
 
 def set_num_threads(n: int | str) -> None:
     """Use ``n`` threads for every step, or with ``"auto"`` (the default) one for small steps and all for large ones.
 
     The environment variables ``FASTOPT_NUM_THREADS`` and ``OMP_NUM_THREADS`` set it at import. Raises ``ValueError``
-    for what is neither ``"auto"`` nor an int >= 1.
+    for what is neither ``"auto"`` nor an int from 1 to 32767.
 
     >>> set_num_threads(1)
     >>> num_threads()
     1
     >>> set_num_threads("auto")
     """
-    global _threads  # noqa: PLW0603  one setting for the process, as the cores are
-    if n != "auto" and (isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= 2**15):
-        raise ValueError(f"n is {n!r}; wants 'auto' or an int >= 1")
-    _threads = n
-    _kernels.use_threads(0 if isinstance(n, str) else n, num_threads(), PARALLEL_FROM)
+    global _setting, _threads  # noqa: PLW0603  one setting for the process, as the cores are
+    if n != "auto" and (isinstance(n, bool) or not isinstance(n, Integral) or not 1 <= n <= MOST_THREADS):
+        raise ValueError(f"n is {n!r}; wants 'auto' or an int from 1 to {MOST_THREADS}")
+    _setting = n
+    _threads = 1 if not _kernels.OPENMP else available_threads() if isinstance(n, str) else int(n)
+    _kernels.use_threads(_threads, PARALLEL_FROM if isinstance(n, str) else 0)
 
 
 def _from_environment() -> None:
@@ -99,16 +114,17 @@ def _from_environment() -> None:
             set_isa(name)
         except ValueError as error:
             raise ValueError(f"FASTOPT_ISA: {error}") from None
-    for variable in ("FASTOPT_NUM_THREADS", "OMP_NUM_THREADS"):
-        text = os.environ.get(variable)
-        if text:
-            break
-    # OMP_NUM_THREADS may be a list, one number for each level of nesting.
-    first = (text or "auto").split(",")[0].strip()
+    mine, everyones = os.environ.get("FASTOPT_NUM_THREADS"), os.environ.get("OMP_NUM_THREADS")
+    # OpenMP's may be a list, one number for each level of nesting.
+    text = mine or (everyones or "auto").split(",")[0].strip()
     try:
-        set_num_threads(int(first) if first.isdigit() else first)
+        set_num_threads(int(text) if text.isdecimal() else text)
     except ValueError as error:
-        raise ValueError(f"{variable}: {error}") from None
+        if mine:
+            raise ValueError(f"FASTOPT_NUM_THREADS: {error}") from None
+        # Not ours alone: other users of OpenMP go on with a warning, and so does this one.
+        warnings.warn(f"OMP_NUM_THREADS is {everyones!r}, which is ignored: {error}", RuntimeWarning, stacklevel=2)
+        set_num_threads("auto")
 
 
 _from_environment()

@@ -1,8 +1,9 @@
 """How parameters are handed over, and how gradients of the same kind are taken and states of the same kind given back.
 
-A structure is made from the parameters: one array, a sequence, a mapping, a ``Flat``, or a list of groups of these. Its
+A structure is made from the parameters of one group: an array, a sequence, a mapping or a ``Flat``. Its
 ``arrays`` are the parameters in order and ``suffixes`` say what each is called (``['w1']``); ``take`` gives the arrays
-of another thing of that kind in the same order, or says how it differs; ``give`` builds a thing of that kind.
+of another thing of that kind in the same order, or says how it differs; ``give`` builds a thing of that kind, and
+``named`` gives the arrays with the names that a user knows.
 """
 
 from __future__ import annotations
@@ -15,13 +16,30 @@ from fastopt.buffers import Flat
 Arrays: TypeAlias = "list[Any]"  # whatever offers a buffer or __array_interface__
 
 
-class One:
+class Structure:
+    """What all kinds have."""
+
+    arrays: Arrays
+    suffixes: list[str]
+
+    def take(self, thing: Any, name: str) -> Arrays:
+        """Give the arrays of a thing of the same kind, or raise how it differs."""
+        raise NotImplementedError
+
+    def give(self, arrays: Arrays) -> Any:
+        """Build a thing of this kind."""
+        raise NotImplementedError
+
+    def named(self, arrays: Arrays) -> list[tuple[str, Any]]:
+        """Pair the arrays with their names."""
+        return list(zip(self.suffixes, arrays, strict=True))
+
+
+class One(Structure):
     """One array."""
 
-    wanted = "one array"
-
     def __init__(self, array: Any) -> None:
-        self.arrays: Arrays = [array]
+        self.arrays = [array]
         self.suffixes = [""]
 
     def take(self, thing: Any, name: str) -> Arrays:
@@ -33,18 +51,17 @@ class One:
         return arrays[0]
 
 
-class Many:
+class Many(Structure):
     """A list or tuple of arrays."""
 
     def __init__(self, arrays: Sequence[Any]) -> None:
-        self.arrays: Arrays = list(arrays)
+        self.arrays = list(arrays)
         self.suffixes = [f"[{i}]" for i in range(len(arrays))]
-        self.wanted = f"a list or tuple of {len(arrays)} arrays"
 
     def take(self, thing: Any, name: str) -> Arrays:
         """Give the arrays of a list or tuple of the same length."""
         if not isinstance(thing, (list, tuple)):
-            raise TypeError(f"{name} is a {type(thing).__name__!r}; wants {self.wanted}, as the parameters")
+            raise TypeError(f"{name} is a {type(thing).__name__!r}; wants a list or tuple of arrays, as the parameters")
         if len(thing) != len(self.arrays):
             raise ValueError(f"{name} has {len(thing)} arrays; wants {len(self.arrays)}, one for each parameter")
         return list(thing)
@@ -54,19 +71,24 @@ class Many:
         return list(arrays)
 
 
-class Named:
+class Named(Structure):
     """A mapping of names to arrays."""
 
     def __init__(self, arrays: Mapping[Any, Any]) -> None:
         self.names = list(arrays)
-        self.arrays: Arrays = list(arrays.values())
+        self.arrays = [arrays[name] for name in self.names]
         self.suffixes = [f"[{name!r}]" for name in self.names]
-        self.wanted = f"a mapping with the names {self.names}"
+        for name, array in zip(self.names, self.arrays, strict=True):
+            if arrays[name] is not array:
+                raise TypeError(
+                    f"params is a {type(arrays).__name__!r}, which makes a new array whenever asked for {name!r}; "
+                    "wants a mapping that keeps its arrays, such as dict(...) of this one"
+                )
 
     def take(self, thing: Any, name: str) -> Arrays:
         """Give the arrays of a mapping with the same names, in any order."""
         if not isinstance(thing, Mapping):
-            raise TypeError(f"{name} is a {type(thing).__name__!r}; wants {self.wanted}, as the parameters")
+            raise TypeError(f"{name} is a {type(thing).__name__!r}; wants a mapping with the names {self.names}")
         if len(thing) != len(self.names) or any(key not in thing for key in self.names):
             missing = [key for key in self.names if key not in thing]
             surplus = [key for key in thing if key not in self.names]
@@ -78,14 +100,13 @@ class Named:
         return dict(zip(self.names, arrays, strict=True))
 
 
-class Whole:
+class Whole(Structure):
     """A ``Flat``: to the core its buffer is one array."""
 
     def __init__(self, flat: Flat) -> None:
         self.layout = flat.layout
-        self.arrays: Arrays = [flat.buffer]
+        self.arrays = [flat.buffer]
         self.suffixes = [""]
-        self.wanted = f"a Flat with the layout {self.layout}"
 
     def take(self, thing: Any, name: str) -> Arrays:
         """Give the buffer of a ``Flat`` of the same layout."""
@@ -101,8 +122,9 @@ class Whole:
         """Give a ``Flat`` over the buffer."""
         return Flat.over(self.layout, arrays[0])
 
-
-Structure: TypeAlias = "One | Many | Named | Whole"
+    def named(self, arrays: Arrays) -> list[tuple[str, Any]]:
+        """Pair the views with their names."""
+        return [(f"[{name!r}]", view) for name, view in self.give(arrays).items()]
 
 
 def structure_of(params: Any) -> Structure:

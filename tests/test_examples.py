@@ -62,7 +62,7 @@ def test_the_main_job():
 
 @pytest.mark.parametrize("name", digits.RATES)
 def test_every_optimizer_learns(name):
-    *_, (history, _) = digits.train(name, digits.RATES[name][1], batch_size=32, epochs=30, seed=0)
+    *_, history = digits.train(name, digits.RATES[name][1], batch_size=32, epochs=30, seed=0)
     assert history.accuracy[-1] >= 0.97
     assert history.loss[-1] < 0.3 * history.loss[0]
 
@@ -92,6 +92,9 @@ def test_comparing_and_plotting(tmp_path):
         (["--epochs", "0"], "want numbers >= 1"),
         (["--optimizer", "Lion"], "invalid choice"),
         (["--compare", "--lr", "1"], "--compare chooses optimizers and rates itself"),
+        (["--compare", "--optimizer", "AdamW"], "--compare chooses optimizers and rates itself"),
+        (["--seed", "-1"], "--seed wants a number >= 0"),
+        (["--plot", "/no/such/folder/x.png"], "--plot: there is no folder"),
         (["--lr", "-1"], "--lr wants a finite number >= 0"),
     ],
 )

@@ -36,6 +36,24 @@ def test_values_are_copied_and_written_through():
         flat["new"] = 1
     with pytest.raises(ValueError, match="broadcast"):
         flat["w"] = np.ones(3)
+    for value in (np.ones((2, 2), complex), "3.5", np.ma.ones((2, 2))):
+        with pytest.raises(TypeError, match=r"^w (doesn't cast to float32|is a masked array)"):
+            flat["w"] = value
+    assert flat.buffer.tolist() == [0, 2, 4, 6, 7, 5, 5]
+
+
+def test_what_the_views_hang_on_can_not_be_changed():
+    flat = Flat({"w": 2})
+    with pytest.raises(AttributeError):
+        flat.buffer = np.ones(2)
+    with pytest.raises(AttributeError):
+        flat.layout = {}
+    with pytest.raises(TypeError):
+        flat.layout["x"] = (3,)
+    with pytest.raises(
+        ValueError, match=r"buffer is float64 of shape \(3,\); wants float32 or float64 of shape \(2,\)"
+    ):
+        Flat.over({"w": (2,)}, np.ones(3))
 
 
 def test_copies_are_apart():
@@ -73,8 +91,11 @@ def test_select_and_print():
         ({"w": (2, 2.0)}, np.float32, TypeError, r"shapes_or_arrays\['w'\] is \(2, 2.0\); wants a shape or an array"),
         ({"w": (2, -1)}, np.float32, ValueError, r"shapes_or_arrays\['w'\] is \(2, -1\); wants dimensions >= 0"),
         ({"w": np.ones(2, complex)}, np.float32, TypeError, r"shapes_or_arrays\['w'\] doesn't cast to float32"),
-        ({"w": 2}, np.float16, TypeError, r"dtype is float16; wants float32 or float64"),
-        ({"w": 2}, ">f4", TypeError, r"dtype is >f4; wants float32 or float64"),
+        ({"w": (2, True)}, np.float32, TypeError, r"shapes_or_arrays\['w'\] is \(2, True\); wants a shape"),
+        ({"w": np.ma.ones(2)}, np.float32, TypeError, r"shapes_or_arrays\['w'\] is a masked array; wants one without"),
+        ({"w": 2}, None, TypeError, r"dtype is None; wants float32 or float64"),
+        ({"w": 2}, np.float16, TypeError, r"dtype is .*float16.*; wants float32 or float64"),
+        ({"w": 2}, ">f4", TypeError, r"dtype is .>f4.; wants float32 or float64"),
     ],
 )
 def test_refusals(shapes, dtype, error, says):

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib import resources
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -36,8 +37,7 @@ RATES: dict[str, list[float]] = {
     "Adam": [0.001, 0.003, 0.01],
     "AdamW": [0.001, 0.003, 0.01],
 }
-STYLES = {16: "-", 32: "-", 64: "--", 256: ":"}
-BATCH_SIZES = [16, 64, 256]  # that --compare tries
+STYLES = {16: "-", 64: "--", 256: ":"}  # the batch sizes that --compare tries, and how --plot draws them
 
 
 @dataclass
@@ -104,8 +104,8 @@ def accuracy(params: fastopt.Flat, images: Array, labels: Array) -> float:
     return float((logits_of(params, images)[1].argmax(axis=1) == labels).mean())
 
 
-def train(name: str, lr: float, batch_size: int, epochs: int, seed: int) -> Iterator[tuple[History, fastopt.Flat]]:
-    """Train, the rate falling to zero, and give the history so far and the parameters after each epoch."""
+def train(name: str, lr: float, batch_size: int, epochs: int, seed: int) -> Iterator[History]:
+    """Train, the rate falling to zero, and give the history so far after each epoch."""
     images, labels, test_images, test_labels = split(seed)
     params = initial_params(seed)
     grads = params.zeros_like()
@@ -124,7 +124,7 @@ def train(name: str, lr: float, batch_size: int, epochs: int, seed: int) -> Iter
         history.optimizer_share.append(stepping / (time.perf_counter() - start))
         history.loss.append(float(np.mean(losses)))
         history.accuracy.append(accuracy(params, test_images, test_labels))
-        yield history, params
+        yield history
 
 
 def progress(things: Iterator[Any], total: int, unit: str) -> Iterator[Any]:
@@ -145,7 +145,7 @@ def run_one(name: str, lr: float, batch_size: int, epochs: int, seed: int) -> Hi
     write(f"{name}, lr {lr:g}, batches of {batch_size}, seed {seed}")
     write("epoch    loss  accuracy  time in optimizer")
     history = History()
-    for history, _ in progress(train(name, lr, batch_size, epochs, seed), epochs, "epoch"):
+    for history in progress(train(name, lr, batch_size, epochs, seed), epochs, "epoch"):
         write(
             f"{len(history.loss):5}{history.loss[-1]:8.4f}{history.accuracy[-1]:10.2%}"
             f"{history.optimizer_share[-1]:19.1%}"
@@ -160,7 +160,7 @@ def run_all(batch_sizes: list[int], epochs: int, seed: int) -> dict[Setting, His
     write("optimizer      lr  batch    loss  accuracy  time in optimizer")
     histories = {}
     for name, lr, size in progress(iter(settings), len(settings), "run"):
-        *_, (history, _) = train(name, lr, size, epochs, seed)
+        *_, history = train(name, lr, size, epochs, seed)
         histories[name, lr, size] = history
         share = np.mean(history.optimizer_share)
         write(f"{name:9}{lr:8g}{size:7}{history.loss[-1]:8.4f}{history.accuracy[-1]:10.2%}{share:19.1%}")
@@ -196,7 +196,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m fastopt.examples.digits", description="Train a small network on 1,797 handwritten digits."
     )
-    parser.add_argument("--optimizer", choices=RATES, default="AdamW", help="default: %(default)s")
+    parser.add_argument("--optimizer", choices=RATES, help="default: AdamW")
     parser.add_argument(
         "--lr", type=float, help="learning rate; default: " + ", ".join(f"{n} {r[1]}" for n, r in RATES.items())
     )
@@ -212,17 +212,21 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.epochs < 1 or (options.batch_size is not None and options.batch_size < 1):
         parser.error("--epochs and --batch-size want numbers >= 1")
+    if options.seed < 0:
+        parser.error("--seed wants a number >= 0")
+    if options.plot and not Path(options.plot).absolute().parent.is_dir():
+        parser.error(f"--plot: there is no folder for {options.plot}")
     if options.lr is not None and not 0 <= options.lr < np.inf:
         parser.error("--lr wants a finite number >= 0")
-    if options.compare and (options.lr is not None or options.optimizer != parser.get_default("optimizer")):
+    if options.compare and (options.lr is not None or options.optimizer is not None):
         parser.error("--compare chooses optimizers and rates itself")
 
     if options.compare:
-        sizes = [options.batch_size] if options.batch_size else BATCH_SIZES
+        sizes = [options.batch_size] if options.batch_size else list(STYLES)
         histories = run_all(sizes, options.epochs, options.seed)
     else:
-        lr = RATES[options.optimizer][1] if options.lr is None else options.lr
-        setting = (options.optimizer, lr, options.batch_size or 32)
+        name = options.optimizer or "AdamW"
+        setting = (name, RATES[name][1] if options.lr is None else options.lr, options.batch_size or 32)
         histories = {setting: run_one(*setting, options.epochs, options.seed)}
     if options.plot:
         plot(histories, options.plot)
