@@ -21,6 +21,12 @@ cdef int real_of(const Py_buffer *view) noexcept:
     return -1
 
 
+def refuse_mask(array, str name):
+    """Raise for a masked array, whose mask would be ignored."""
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array; wants one without a mask, which would be ignored")
+
+
 cdef str dtype_of(object array, const Py_buffer *view):
     dtype = getattr(array, "dtype", None)
     if dtype is None:

@@ -23,8 +23,6 @@ from libc.string cimport memcmp
 
 import numpy as np
 
-from fastopt.buffers import refuse_mask
-
 cdef extern from "fastopt.h" nogil:
     int FASTOPT_CHUNK, FASTOPT_F32, FASTOPT_F64, FASTOPT_KERNELS, FASTOPT_OPENMP
     const char *FASTOPT_COMPILER

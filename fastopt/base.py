@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypedDict
 import numpy as np
 
 from fastopt import _kernels
-from fastopt.buffers import Array, Flat, aligned_zeros, refuse_mask
+from fastopt.buffers import Array, Flat, aligned_zeros
 from fastopt.hyperparameters import CHECKS, MOST_STEPS, Group, rate_at, refuse_unknown
 from fastopt.structures import Structure, structure_of
 
@@ -365,7 +365,7 @@ def _pairs(state: Any, saved: Any, where: str) -> list[tuple[Array, Array]]:
     like = structure_of(dict(state) if isinstance(state, Flat) else state)
     pairs = list(zip(like.arrays, map(np.asanyarray, like.take(saved, where)), strict=True))
     for (target, source), suffix in zip(pairs, like.suffixes, strict=True):
-        refuse_mask(source, f"{where}{suffix}")
+        _kernels.refuse_mask(source, f"{where}{suffix}")
         if source.dtype != target.dtype or source.shape != target.shape:
             raise ValueError(
                 f"{where}{suffix} is {source.dtype} of shape {source.shape}; wants {target.dtype} of {target.shape}"

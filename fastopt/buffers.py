@@ -11,6 +11,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from fastopt._kernels import refuse_mask
+
 Array: TypeAlias = npt.NDArray[Any]
 Shape: TypeAlias = "tuple[int, ...]"
 Layout: TypeAlias = "Mapping[str, Shape]"
@@ -157,12 +159,6 @@ class Flat(Mapping[str, Array]):
         if not found:
             raise KeyError(f"pattern is {pattern!r}, which matches none of {list(self)}")
         return found
-
-
-def refuse_mask(array: object, what: str) -> None:
-    """Raise for a masked array, whose mask would be ignored."""
-    if isinstance(array, np.ma.MaskedArray):
-        raise TypeError(f"{what} is a masked array; wants one without a mask, which would be ignored")
 
 
 def _restore(layout: Layout, values: Array) -> Flat:

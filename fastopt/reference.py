@@ -16,9 +16,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
-from fastopt.buffers import Array
-
+Array: TypeAlias = npt.NDArray[Any]
 State: TypeAlias = Any  # an array; None where the hyperparameters need none
 
 BLOCK = 4096  # elements that are summed together, and
