@@ -46,10 +46,6 @@ STEP_DEFAULTS = {
 }
 
 
-def _read_only(attribute: str, doc: str) -> property:
-    return property(lambda self: getattr(self, attribute), doc=doc)
-
-
 def _option(name: str, doc: str) -> property:
     return property(lambda self: self._options[name], doc=doc)
 
@@ -91,8 +87,6 @@ class Optimizer:
     param_groups: tuple[Group, ...]
     """The hyperparameters of each group; changes hold from the next step on."""
 
-    steps = _read_only("_steps", "Completed steps.")
-    skipped = _read_only("_skipped", "Steps that were skipped because a gradient was not finite.")
     max_grad_norm = _option("max_grad_norm", "The global norm that gradients are scaled down to.")
     zero_grads = _option("zero_grads", "Whether a step leaves the gradients zero.")
     ema_decay = _option("ema_decay", "The decay of the moving average.")
@@ -263,6 +257,16 @@ class Optimizer:
         return bool(mode == "propagate")
 
     # Looking
+
+    @property
+    def steps(self) -> int:
+        """Completed steps."""
+        return self._steps
+
+    @property
+    def skipped(self) -> int:
+        """Steps that were skipped because a gradient was not finite."""
+        return self._skipped
 
     @property
     def lr(self) -> float:
