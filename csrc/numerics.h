@@ -11,3 +11,8 @@ INLINE real NAME(flush)(real x) {
     const real magnitude = _Generic(x, float: __builtin_fabsf, double: __builtin_fabs)(x);
     return magnitude < smallest_normal ? 0 : x;
 }
+
+/* x + factor * y, and x alone where the factor is zero: 0 * infinity would be NaN. */
+INLINE real NAME(plus)(real x, real factor, real y) {
+    return factor != 0 ? x + factor * y : x;
+}

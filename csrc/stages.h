@@ -6,10 +6,13 @@
 KERNEL_OF(average) {
     real *ema = s[0];
     const real *param = s[1];
-    const real rest = ((COEFFICIENTS(average) *)c)->one_minus_ema_decay;
+    COEFFICIENTS(average) k = *(COEFFICIENTS(average) *)c;
     SIMD
     for (int64_t i = begin; i < end; i++) {
-        const real moved = ema[i] + rest * (param[i] - ema[i]);
+        const real difference = param[i] - ema[i];
+        const real near_ema = ema[i] + k.one_minus_ema_decay * difference;
+        const real near_param = NAME(plus)(param[i], -k.ema_decay, difference);
+        const real moved = k.one_minus_ema_decay < (real)0.5 ? near_ema : near_param;
         ema[i] = NAME(flush)(param[i] == ema[i] ? ema[i] : moved);
     }
 }

@@ -2,32 +2,25 @@
  * a function in fastopt/reference.py. In all of them: scale is what the gradient is multiplied by (unscaling, clip
  * factor and the sign of maximize in one), l2 the coupled decay, shrink = 1 - lr * (decoupled decay).
  *
- * Where a coefficient of zero takes a term away it is left out and not multiplied by: 0 * infinity is NaN. The
- * compiler takes such a choice, the same for all elements, out of the loop. */
-
-INLINE real NAME(gradient)(real scale, real grad, real l2, real param) {
-    const real g = scale * grad;
-    return l2 != 0 ? g + l2 * param : g;
-}
+ * A choice that is the same for all elements the compiler takes out of the loop. */
 
 RULE_OF(sgd)(real *param, const real *grad, COEFFICIENTS(sgd) c, int64_t begin, int64_t end) {
     SIMD
     for (int64_t i = begin; i < end; i++) {
-        const real g = NAME(gradient)(c.scale, grad[i], c.l2, param[i]);
+        const real g = NAME(plus)(c.scale * grad[i], c.l2, param[i]);
         param[i] = c.shrink * param[i] - c.rate * g;
     }
 }
 
 /* Polyak (1964), Sutskever et al. (2013). The three forms in use and the Nesterov look-ahead differ in what enters the
- * buffer (keep, add) and in how buffer and gradient make the direction (ahead_buffer, ahead_grad). */
+ * buffer (keep, add) and in how buffer and gradient make the direction (ahead_buffer, ahead_grad; nesterov is 0 or 1). */
 RULE_OF(momentum)(real *param, const real *grad, real *momentum_buffer, COEFFICIENTS(momentum) c, int64_t begin,
                   int64_t end) {
     SIMD
     for (int64_t i = begin; i < end; i++) {
-        const real g = NAME(gradient)(c.scale, grad[i], c.l2, param[i]);
-        const real added = c.add * g;
-        const real b = NAME(flush)(c.keep != 0 ? c.keep * momentum_buffer[i] + added : added);
-        const real direction = c.ahead_grad != 0 ? c.ahead_buffer * b + c.ahead_grad * g : b;
+        const real g = NAME(plus)(c.scale * grad[i], c.l2, param[i]);
+        const real b = NAME(flush)(NAME(plus)(c.add * g, c.keep, momentum_buffer[i]));
+        const real direction = c.nesterov != 0 ? c.ahead_buffer * b + c.ahead_grad * g : b;
         param[i] = c.shrink * param[i] - c.rate * direction;
         momentum_buffer[i] = b;
     }
@@ -38,7 +31,7 @@ RULE_OF(rmsprop)(real *param, const real *grad, real *square_avg, real *grad_avg
                  const bool centered, const bool with_momentum, COEFFICIENTS(rmsprop) c, int64_t begin, int64_t end) {
     SIMD
     for (int64_t i = begin; i < end; i++) {
-        const real g = NAME(gradient)(c.scale, grad[i], c.l2, param[i]);
+        const real g = NAME(plus)(c.scale * grad[i], c.l2, param[i]);
         real v = NAME(flush)(c.alpha * square_avg[i] + c.one_minus_alpha * g * g);
         square_avg[i] = v;
         if (centered) {
@@ -62,7 +55,7 @@ RULE_OF(adam)(real *param, const real *grad, real *exp_avg, real *exp_avg_sq, re
               const bool amsgrad, COEFFICIENTS(adam) c, int64_t begin, int64_t end) {
     SIMD
     for (int64_t i = begin; i < end; i++) {
-        const real g = NAME(gradient)(c.scale, grad[i], c.l2, param[i]);
+        const real g = NAME(plus)(c.scale * grad[i], c.l2, param[i]);
         const real m = NAME(flush)(c.beta1 * exp_avg[i] + c.one_minus_beta1 * g);
         real v = NAME(flush)(c.beta2 * exp_avg_sq[i] + c.one_minus_beta2 * g * g);
         exp_avg[i] = m;

@@ -329,6 +329,7 @@ cdef class Plan:
         if self.busy:
             raise RuntimeError("this optimizer is in a step already")
         self.busy = True
+        cdef uint64_t before = fastopt_enter()
         try:
             self.bind(grads)
             self.pack(coefficients)
@@ -345,6 +346,7 @@ cdef class Plan:
                 run(self.chunks, self.chunk_count, table, threads)
             return measured
         finally:
+            fastopt_leave(before)
             self.release()
             self.busy = False
 
@@ -408,11 +410,21 @@ cdef class Plan:
                 group.f64[i] = values[i]
                 group.f32[i] = <float>group.f64[i]
                 if isinf(group.f64[i]) or (group.has_f32 and isinf(group.f32[i])):
-                    raise ValueError(f"the coefficient {self.coefficients[g][i]!r}, which follows from the "
-                                     f"hyperparameters, is {values[i]}; wants a number within the range of "
-                                     f"{REAL_NAMES[not group.has_f32]}")
+                    self.refuse_coefficient(g, i)
+            self.refuse_no_scale(g)
 
-    cdef void clip(self, double norm, double max_norm) noexcept:
+    cdef void refuse_coefficient(self, Py_ssize_t g, Py_ssize_t i) except *:
+        raise ValueError(f"the coefficient {self.coefficients[g][i]!r}, which follows from the hyperparameters, is "
+                         f"{self.groups[g].f64[i]}; wants a number within the range of "
+                         f"{REAL_NAMES[not self.groups[g].has_f32]}")
+
+    cdef void refuse_no_scale(self, Py_ssize_t g) except *:
+        """A scale that rounds to zero would make a step of nothing out of gradients, without a word."""
+        cdef Group *group = &self.groups[g]
+        if group.has_f32 and group.f32[group.scale] == 0 and group.f64[group.scale] != 0:
+            self.refuse_coefficient(g, group.scale)
+
+    cdef void clip(self, double norm, double max_norm) except *:
         """Scale the gradients down to ``max_norm``, in the coefficient that scales them anyway."""
         cdef double factor = max_norm / (norm + 1e-6)
         cdef Py_ssize_t g
@@ -423,6 +435,7 @@ cdef class Plan:
             group = &self.groups[g]
             group.f64[group.scale] *= factor
             group.f32[group.scale] = <float>group.f64[group.scale]
+            self.refuse_no_scale(g)
 
 
 cdef void *allocate(Py_ssize_t count, size_t size) except NULL:

@@ -219,7 +219,7 @@ class Optimizer:
             values = self.all_coefficients(h, lr, self.steps + 1, 1.0 / self._options["grad_scale"])
             decay = self._options["ema_decay"]
             if decay is not None:
-                values["one_minus_ema_decay"] = 1.0 - decay
+                values["ema_decay"], values["one_minus_ema_decay"] = decay, 1.0 - decay
             values["fill_value"] = 0.0
             packed.append([values[name] for name in names])
         return packed
@@ -333,7 +333,7 @@ class Optimizer:
             counts[name] = state_dict[name]
             whole = isinstance(counts[name], (int, np.integer)) and not isinstance(counts[name], bool)
             if not whole or not 0 <= counts[name] < MOST_STEPS:
-                raise ValueError(f"state_dict[{name!r}] is {counts[name]!r}; wants an int >= 0, below 2^63")
+                raise ValueError(f"state_dict[{name!r}] is {counts[name]!r}; wants an int >= 0, below 2^62")
         saved = state_dict["param_groups"]
         if not isinstance(saved, (list, tuple)):
             raise TypeError(f"state_dict['param_groups'] is a {type(saved).__name__!r}; wants a list")
@@ -343,11 +343,14 @@ class Optimizer:
         for i, (group, own) in enumerate(zip(self.param_groups, saved, strict=True)):
             where = f"state_dict['param_groups'][{i}]"
             _same_names(where, own, [*(name for name, value in group.items() if not callable(value)), "state"])
-            changed.append(group.changed({name: value for name, value in own.items() if name != "state"}))
+            changed.append(group.changed({name: value for name, value in own.items() if name != "state"}, where))
             _same_names(f"{where}['state']", own["state"], list(group.state))
             for name, state in group.state.items():
                 copies += _pairs(state, own["state"][name], f"{where}['state'][{name!r}]")
-        for target, source in copies:
+        targets = [target for target, _ in copies]
+        # What is part of this optimizer's own states is read before any of them is written.
+        sources = [np.array(s) if any(np.may_share_memory(s, t) for t in targets) else s for _, s in copies]
+        for target, source in zip(targets, sources, strict=True):
             np.copyto(target, source)
         for group, checked in zip(self.param_groups, changed, strict=True):
             group.checked = checked
@@ -359,7 +362,7 @@ def _plain(thing: Any) -> Any:
     """Copy a state to plain arrays in the same kind of container."""
     if isinstance(thing, Mapping):
         return {name: np.array(array) for name, array in thing.items()}
-    if isinstance(thing, list):
+    if isinstance(thing, tuple):
         return [np.array(array) for array in thing]
     return np.array(thing)
 

@@ -83,7 +83,12 @@ class Flat(Mapping[str, Array]):
         >>> Flat.over({"w": (2,), "b": (1,)}, np.arange(3.0))["b"]
         array([2.])
         """
+        refuse_mask(buffer, "buffer")
+        if not isinstance(layout, MappingProxyType):
+            layout = {name: _shape(name, shape) for name, shape in layout.items()}
         size = sum(math.prod(shape) for shape in layout.values())
+        if not isinstance(buffer, np.ndarray):
+            raise TypeError(f"buffer is a {type(buffer).__name__!r}; wants a NumPy array")
         if buffer.shape != (size,) or buffer.dtype not in REALS:
             raise ValueError(
                 f"buffer is {buffer.dtype} of shape {buffer.shape}; "
@@ -168,7 +173,8 @@ def _restore(layout: Layout, values: Array) -> Flat:
 
 
 def _is_array(thing: object) -> bool:
-    return isinstance(thing, (np.ndarray, np.generic)) or hasattr(thing, "__array_interface__")
+    # A NumPy integer is a dimension, as an int is.
+    return hasattr(thing, "__array_interface__") and not isinstance(thing, np.integer)
 
 
 def _shape(name: object, thing: Any) -> Shape:

@@ -9,7 +9,7 @@ from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 
-MOST_STEPS = 2**63  # what the core can count to
+MOST_STEPS = 2**62  # what the core can count to
 
 Schedule: TypeAlias = Callable[[int], float]
 Checker: TypeAlias = Callable[[str, Any], Any]
@@ -81,7 +81,7 @@ def betas(name: str, value: Any) -> tuple[float, float]:
 def step_number(name: str, value: Any) -> int:
     """Check the number of a step."""
     if isinstance(value, bool) or not isinstance(value, Integral) or not 1 <= int(value) < MOST_STEPS:
-        raise ValueError(f"{name} is {value!r}; wants an int >= 1, below 2^63")
+        raise ValueError(f"{name} is {value!r}; wants an int >= 1, below 2^62")
     return int(value)
 
 
@@ -138,14 +138,15 @@ class Group(MutableMapping[str, Any]):
         self.kernel = kernel_of(self.checked)
         """The kernel that they need."""
 
-    def _check(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        label = "{}" if not self._where else self._where + "[{!r}]"
+    def _check(self, values: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+        where = where or self._where
+        label = where + "[{!r}]" if where else "{}"
         return {name: CHECKS[name](label.format(name), value) for name, value in values.items()}
 
-    def changed(self, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """Give the hyperparameters after some changes, or raise what is wrong with these."""
+    def changed(self, changes: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+        """Give the hyperparameters after some changes, or raise what is wrong with these; ``where`` they stand."""
         refuse_unknown(self._owner, changes, self.checked)
-        checked = {**self.checked, **self._check(changes)}
+        checked = {**self.checked, **self._check(changes, where)}
         kernel = self._kernel_of(checked)
         if kernel != self.kernel:
             raise ValueError(

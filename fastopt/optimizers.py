@@ -87,8 +87,9 @@ class SGD(Optimizer):
             "rate": lr,
             "keep": momentum if step > 1 else 0.0,
             "add": 1.0 - h["dampening"] if step > 1 else 1.0,
-            "ahead_buffer": momentum if h["nesterov"] else 1.0,
-            "ahead_grad": 1.0 if h["nesterov"] else 0.0,
+            "nesterov": float(h["nesterov"]),
+            "ahead_buffer": momentum,
+            "ahead_grad": 1.0,
         }
 
 
@@ -145,8 +146,9 @@ class Momentum(Optimizer):
         return {
             "keep": momentum,
             "add": add,
-            "ahead_buffer": momentum if h["nesterov"] else 1.0,
-            "ahead_grad": add if h["nesterov"] else 0.0,
+            "nesterov": float(h["nesterov"]),
+            "ahead_buffer": momentum,
+            "ahead_grad": add,
             "rate": 1.0 if classical else lr,
         }
 

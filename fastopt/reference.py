@@ -55,7 +55,7 @@ def sgd(
     if not momentum:
         param[...] = p - real(lr) * g
         return
-    b = _flush(g if step == 1 else real(momentum) * momentum_buffer + real(1 - dampening) * g)
+    b = _flush(g if step == 1 else _plus(real(1 - dampening) * g, real(momentum), momentum_buffer))
     direction = g + real(momentum) * b if nesterov else b
     param[...] = p - real(lr) * direction
     momentum_buffer[...] = b
@@ -90,7 +90,7 @@ def momentum(
     real = param.dtype.type
     g, p = _decay(param, grad, scale, lr, weight_decay, maximize, decoupled_weight_decay)
     add, rate = (real(lr), real(1)) if form == "classical" else (real(1 - momentum), real(lr))
-    v = _flush(real(momentum) * momentum_buffer + add * g if momentum else add * g)
+    v = _flush(_plus(add * g, real(momentum), momentum_buffer))
     direction = real(momentum) * v + add * g if nesterov else v
     param[...] = p - rate * direction
     momentum_buffer[...] = v
@@ -190,11 +190,14 @@ def _decay(
     """Give the scaled gradient with coupled decay, and the parameter with decoupled decay."""
     real = param.dtype.type
     g = real(-scale if maximize else scale) * grad
-    if not weight_decay:
-        return g, param
     if decoupled:
         return g, real(1 - lr * weight_decay) * param
-    return g + real(weight_decay) * param, param
+    return _plus(g, real(weight_decay), param), param
+
+
+def _plus(x: Array, factor: np.floating[Any], y: Array) -> Array:
+    """Give x + factor * y, and x alone where the factor is zero: 0 * infinity would be NaN."""
+    return x + factor * y if factor else x
 
 
 def _flush(x: Array) -> Array:
@@ -219,7 +222,8 @@ def power(base: float, exponent: int) -> float:
 def average(ema: Array, param: Array, *, decay: float) -> None:
     """Exponential moving average of the parameters: e = decay * e + (1 - decay) * p.
 
-    Computed from the difference, e + (1 - decay) * (p - e), which rounding does not make drift.
+    Computed from the difference, as PyTorch's lerp does: e + (1 - decay) * (p - e), for a decay up to a half
+    p - decay * (p - e). Rounding does not make this drift; a difference beyond the type is an infinity.
 
     >>> import numpy as np
     >>> ema = np.array([8.0])
@@ -228,7 +232,9 @@ def average(ema: Array, param: Array, *, decay: float) -> None:
     array([7.])
     """
     real = param.dtype.type
-    moved = ema + real(1 - decay) * (param - ema)
+    difference = param - ema
+    near_ema, near_param = ema + real(1 - decay) * difference, _plus(param, real(-decay), difference)
+    moved = near_ema if real(1 - decay) < 0.5 else near_param
     ema[...] = _flush(np.where(param == ema, ema, moved))
 
 

@@ -35,7 +35,7 @@ with _sleeping_workers():
 # From so many elements on a step uses more than one thread: below, waking one costs more than it saves.
 PARALLEL_FROM = 2**20
 
-MOST_THREADS = 2**15 - 1
+MOST_THREADS = 1024
 
 _setting: int | str = "auto"
 _threads = 1  # what a large step uses
@@ -92,7 +92,7 @@ def set_num_threads(n: int | str) -> None:
     """Use ``n`` threads for every step, or with ``"auto"`` (the default) one for small steps and all for large ones.
 
     The environment variables ``FASTOPT_NUM_THREADS`` and ``OMP_NUM_THREADS`` set it at import. Raises ``ValueError``
-    for what is neither ``"auto"`` nor an int from 1 to 32767.
+    for what is neither ``"auto"`` nor an int from 1 to 1024.
 
     >>> set_num_threads(1)
     >>> num_threads()

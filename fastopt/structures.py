@@ -9,6 +9,7 @@ of another thing of that kind in the same order, or says how it differs; ``give`
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from fastopt.buffers import Flat
@@ -66,9 +67,9 @@ class Many(Structure):
             raise ValueError(f"{name} has {len(thing)} arrays; wants {len(self.arrays)}, one for each parameter")
         return list(thing)
 
-    def give(self, arrays: Arrays) -> list[Any]:
-        """Give a list."""
-        return list(arrays)
+    def give(self, arrays: Arrays) -> tuple[Any, ...]:
+        """Give a tuple: the arrays can be written to, but not replaced."""
+        return tuple(arrays)
 
 
 class Named(Structure):
@@ -95,9 +96,9 @@ class Named(Structure):
             raise ValueError(f"{name} lacks {missing} and has {surplus} beyond; wants the names {self.names}")
         return [thing[key] for key in self.names]
 
-    def give(self, arrays: Arrays) -> dict[Any, Any]:
-        """Give a dictionary."""
-        return dict(zip(self.names, arrays, strict=True))
+    def give(self, arrays: Arrays) -> Mapping[Any, Any]:
+        """Give a read-only mapping: the arrays can be written to, but not replaced."""
+        return MappingProxyType(dict(zip(self.names, arrays, strict=True)))
 
 
 class Whole(Structure):

@@ -43,6 +43,11 @@ def rising(step):
     return 0.01 * (step + 1)
 
 
+def pausing(step):
+    """Give a rate that is zero in every third step."""
+    return 0.01 * ((step + 1) % 3)
+
+
 CASES = [
     Case(fastopt.SGD, {"lr": 0.1}),
     Case(fastopt.SGD, {"lr": 0.1, "weight_decay": 0.01, "maximize": True}),
@@ -53,6 +58,7 @@ CASES = [
     Case(fastopt.SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True}),
     Case(fastopt.Momentum, {"lr": 0.01}),
     Case(fastopt.Momentum, {"lr": 0.01, "nesterov": True, "weight_decay": 0.01}),
+    Case(fastopt.Momentum, {"lr": pausing, "nesterov": True}),
     Case(fastopt.Momentum, {"lr": 0.01, "form": "ema", "maximize": True}),
     Case(fastopt.Momentum, {"lr": 0.01, "form": "ema", "nesterov": True, "decoupled_weight_decay": True}),
     Case(fastopt.RMSprop, {}),
@@ -68,6 +74,7 @@ CASES = [
     Case(fastopt.AdamW, {"amsgrad": True, "maximize": True}, {"max_grad_norm": 1e3}),
     Case(fastopt.Adam, {}, {"zero_grads": True}),
     Case(fastopt.Adam, {}, {"ema_decay": 0.99}),
+    Case(fastopt.SGD, {"lr": pausing}, {"ema_decay": 0.25}),
     Case(fastopt.Adam, {}, {"nonfinite": "raise"}),
     Case(
         fastopt.AdamW,

@@ -94,7 +94,8 @@ def test_comparing_and_plotting(tmp_path):
         (["--compare", "--lr", "1"], "--compare chooses optimizers and rates itself"),
         (["--compare", "--optimizer", "AdamW"], "--compare chooses optimizers and rates itself"),
         (["--seed", "-1"], "--seed wants a number >= 0"),
-        (["--plot", "/no/such/folder/x.png"], "--plot: there is no folder"),
+        (["--plot", "/no/such/folder/x.png"], "but there is no such folder"),
+        (["--plot", "curves"], "wants a file name that ends in one of"),
         (["--lr", "-1"], "--lr wants a finite number >= 0"),
     ],
 )

@@ -26,9 +26,9 @@ def test_views_share_one_aligned_buffer(dtype):
 
 def test_values_are_copied_and_written_through():
     source = np.arange(4.0).reshape(2, 2)
-    flat = Flat({"w": source, "x": np.float64(7), "n": np.arange(2)})
+    flat = Flat({"w": source, "x": np.float64(7), "n": np.int64(2)})
     source[:] = -1
-    assert flat.buffer.tolist() == [0, 1, 2, 3, 7, 0, 1]
+    assert flat.buffer.tolist() == [0, 1, 2, 3, 7, 0, 0]
     flat["w"] *= 2
     flat["n"] = 5
     assert flat.buffer.tolist() == [0, 2, 4, 6, 7, 5, 5]
@@ -54,6 +54,9 @@ def test_what_the_views_hang_on_can_not_be_changed():
         ValueError, match=r"buffer is float64 of shape \(3,\); wants float32 or float64 of shape \(2,\)"
     ):
         Flat.over({"w": (2,)}, np.ones(3))
+    with pytest.raises(TypeError, match=r"buffer is a 'list'; wants a NumPy array"):
+        Flat.over({"w": 2}, [1.0, 2.0])
+    assert Flat.over({"w": 2}, np.ones(2))["w"].tolist() == [1, 1]
 
 
 def test_copies_are_apart():

@@ -149,6 +149,11 @@ def test_a_coefficient_beyond_float32():
         fastopt.SGD(param, lr=1e300).step(np.ones(4, np.float32))
     assert (param == 1).all()
     fastopt.SGD(np.ones(4), lr=1e300).step(np.ones(4))
+    with pytest.raises(ValueError, match=r"^the coefficient 'scale'.* is 1e-47; wants .* the range of float32"):
+        fastopt.SGD(param, grad_scale=1e47).step(np.ones(4, np.float32))
+    with pytest.raises(ValueError, match=r"^the coefficient 'scale'.* is 1.*e-47; wants .* the range of float32"):
+        fastopt.SGD(param, max_grad_norm=1e-8).step(np.full(4, 3e38, np.float32))
+    assert (param == 1).all()
     param = np.ones(4)
     with pytest.raises(ValueError, match=r"^the coefficient 'scale'.* is inf; wants .* the range of float64"):
         fastopt.SGD(param, grad_scale=5e-324).step(np.ones(4))

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -74,10 +75,10 @@ def test_threads_can_be_set():
     assert fastopt.num_threads() == (runtime.available_threads() if with_openmp else 1)
 
 
-@pytest.mark.parametrize("n", [0, -1, 1.5, "two", None, True, 2**15])
+@pytest.mark.parametrize("n", [0, -1, 1.5, "two", None, True, 1025])
 def test_other_numbers_of_threads_are_refused(n):
     fastopt.set_num_threads(1)
-    with pytest.raises(ValueError, match=r"^n is .*; wants 'auto' or an int from 1 to 32767"):
+    with pytest.raises(ValueError, match=r"^n is .*; wants 'auto' or an int from 1 to 1024"):
         fastopt.set_num_threads(n)
     assert fastopt.num_threads() == 1
 
@@ -134,11 +135,12 @@ def test_small_steps_are_serial_and_fixed_threads_are_used():
     code = (
         "import os, numpy as np; count = lambda: len(os.listdir('/proc/self/task')); p = np.zeros(2**16); "
         "before = count(); fastopt.SGD(p).step(p.copy()); print(count() - before); "
-        f"large = np.zeros({runtime.PARALLEL_FROM}); fastopt.SGD(large).step(large.copy()); print(count() - before); "
-        "fastopt.set_num_threads(3); fastopt.SGD(p).step(p.copy()); print(count() - before)"
+        f"large = np.zeros({runtime.PARALLEL_FROM}); fastopt.SGD(large).step(large.copy()); print(count() - before)"
     )
-    workers = runtime.available_threads() - 1
-    assert printed(code, OPENBLAS_NUM_THREADS="1").split() == ["0", str(workers), str(max(workers, 2))]
+    workers = min(runtime.available_threads(), runtime.PARALLEL_FROM // _kernels.CHUNK) - 1
+    assert printed(code, OPENBLAS_NUM_THREADS="1").split() == ["0", str(workers)]
+    code = code.replace("before = ", "fastopt.set_num_threads(3); before = ")
+    assert printed(code, OPENBLAS_NUM_THREADS="1").split() == ["2", "2"]
 
 
 def test_the_report():
@@ -177,8 +179,10 @@ def test_two_threads_may_step_two_optimizers():
 def test_more_elements_than_an_int_can_count():
     """Steps see elements behind 2^31; the gradient is zero pages and the parameter 8.6 GB, if they are free."""
     size = 2**31 + 5
-    grad = np.zeros(size, np.float32)
-    param = np.zeros(size, np.float32)
+    try:
+        grad, param = np.zeros(size, np.float32), np.zeros(size, np.float32)
+    except MemoryError:
+        pytest.skip("there is no room for 17 GB of addresses")
     grad[-1] = np.inf
     optimizer = fastopt.SGD(param, lr=1.0, nonfinite="skip", max_grad_norm=2.0)
     optimizer.step(grad)  # reads all, writes nothing
@@ -194,8 +198,12 @@ def test_more_elements_than_an_int_can_count():
 
 
 def memory_available():
+    """Bytes that may be used: of the machine, and of a container."""
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
-            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
+            available = next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
     except OSError:
         return 0
+    limits = [Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory/memory.limit_in_bytes")]
+    texts = [limit.read_text(encoding="ascii").strip() for limit in limits if limit.exists()]
+    return min([available, *(int(text) for text in texts if text.isdecimal())])

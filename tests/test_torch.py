@@ -85,7 +85,7 @@ def test_a_torch_tensor_is_updated_through_its_numpy_view():
 
 def test_a_thread_that_flushes_denormals_changes_nothing():
     """PyTorch can set the processor so, in the calling thread alone."""
-    wanted, numbers = [], np.full(20_000, 1e-40, np.float32)
+    wanted, norms, numbers = [], set(), np.full(20_000, 1e-40, np.float32)
     for flush in (False, True):
         torch.set_flush_denormal(flush)
         try:
@@ -94,9 +94,18 @@ def test_a_thread_that_flushes_denormals_changes_nothing():
                 param = numbers.copy()
                 fastopt.SGD(param, lr=0.5, max_grad_norm=1.0).step(numbers)
                 wanted.append(param.view(np.uint32))
+                # the coefficients and the norm are computed in the calling thread alone
+                param = np.ones(2, np.float32)
+                fastopt.Adam(param, eps=1e-40).step(np.zeros(2, np.float32))
+                assert (param == 1).all()
+                optimizer = fastopt.SGD(np.ones(2), max_grad_norm=1.0)
+                optimizer.step(np.full(2, 1e-160))
+                norms.add(optimizer.grad_norm)
             assert bool(np.float32(1e-40) * np.float32(1) == 0) == flush  # the setting is left as it was
         finally:
             torch.set_flush_denormal(False)
+    assert len(norms) == 1
+    assert norms.pop() > 0
     assert wanted[0].any()
     assert all((param == wanted[0]).all() for param in wanted)
 

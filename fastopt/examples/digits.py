@@ -1,6 +1,7 @@
 """Train a small network, written in plain NumPy, on 1,797 handwritten digits.
 
-``python -m fastopt.examples.digits`` reaches more than 97 % on a fifth of the images that it doesn't train on.
+``python -m fastopt.examples.digits`` reaches 98 % on a fifth of the images that it doesn't train on (other seeds, which
+hold out other fifths: 97 to 99 %).
 ``--compare`` trains with every optimizer at a few rates and batch sizes; ``--plot curves.png`` draws the curves.
 """
 
@@ -191,6 +192,19 @@ def plot(histories: dict[Setting, History], path: str) -> None:
     write(f"curves in {path}")
 
 
+def check_plot(path: str, parser: argparse.ArgumentParser) -> None:
+    """Refuse, before hours of training, a file that can't be drawn."""
+    try:
+        from matplotlib.figure import Figure  # noqa: PLC0415  an extra
+    except ImportError:
+        parser.error('--plot needs matplotlib: pip install "fastopt[examples]"')
+    formats = Figure().canvas.get_supported_filetypes()
+    if Path(path).suffix.removeprefix(".") not in formats:
+        parser.error(f"--plot is {path}; wants a file name that ends in one of {', '.join(sorted(formats))}")
+    if not Path(path).absolute().parent.is_dir():
+        parser.error(f"--plot is {path}, but there is no such folder")
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Read the command line and train."""
     parser = argparse.ArgumentParser(
@@ -214,8 +228,8 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error("--epochs and --batch-size want numbers >= 1")
     if options.seed < 0:
         parser.error("--seed wants a number >= 0")
-    if options.plot and not Path(options.plot).absolute().parent.is_dir():
-        parser.error(f"--plot: there is no folder for {options.plot}")
+    if options.plot:
+        check_plot(options.plot, parser)
     if options.lr is not None and not 0 <= options.lr < np.inf:
         parser.error("--lr wants a finite number >= 0")
     if options.compare and (options.lr is not None or options.optimizer is not None):
