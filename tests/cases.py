@@ -108,6 +108,27 @@ def start_values(size: int, real: type, seed: int = 1):
     return values.astype(real)
 
 
+def layouts(size):
+    """The same numbers in every structure that parameters can have, and how to read them back."""
+    shapes = {"w": (size // 4, 2), "b": size - size // 4 * 2}
+
+    def flat(x):
+        made = fastopt.Flat(shapes, x.dtype)
+        made.buffer[:] = x
+        return made
+
+    def named(x):
+        return dict(flat(x))
+
+    return {
+        "array": (lambda x: x.copy(), lambda a: a),
+        "Flat": (flat, lambda f: f.buffer),
+        "mapping": (named, lambda d: np.concatenate([d["w"].ravel(), d["b"].ravel()])),
+        "list": (lambda x: list(named(x).values()), lambda a: np.concatenate([v.ravel() for v in a])),
+        "tuple": (lambda x: tuple(named(x).values()), lambda a: np.concatenate([v.ravel() for v in a])),
+    }
+
+
 class Reference:
     """An optimizer of ``fastopt.reference`` for a case, with its own copies of everything."""
 
