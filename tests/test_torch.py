@@ -15,8 +15,9 @@ STEPS = 100
 SIZE = 10_000
 
 # How far the two may be apart in float32 after 100 steps, in units in the last place of max(1, |p|), the size of the
-# parameters. Measured: at most 6; for comparison, both are 10 to 60 units from PyTorch's own float64 result.
-FLOAT32_ULP = 8
+# parameters: root mean square, and the worst of 10,000 elements. The roundings add up like a random walk, to 1 and 8
+# (measured); for comparison, either is 10 to 60 units from PyTorch's own float64 result at its worst.
+FLOAT32_ULP_MEAN, FLOAT32_ULP = 2, 12
 FLOAT64 = 1e-12
 
 
@@ -63,7 +64,9 @@ def test_like_torch(name, hyper, real, max_norm):
     error = np.abs(mine - theirs.detach().numpy())
     assert np.abs(mine - start).max() > 1e-4  # it did move
     if real is np.float32:
-        assert (error / np.spacing(size)).max() <= FLOAT32_ULP
+        ulp = (error / np.spacing(size)).astype(np.float64)
+        assert np.sqrt((ulp**2).mean()) <= FLOAT32_ULP_MEAN
+        assert ulp.max() <= FLOAT32_ULP
     else:
         assert (error / size).max() <= FLOAT64
     assert_states_agree(optimizer, peer.state[theirs], real)
