@@ -9,7 +9,7 @@ from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 
-MOST_STEPS = 2**62  # what the core can count to
+MOST_STEPS = 2**62  # well inside the int64 that the core counts with
 
 Schedule: TypeAlias = Callable[[int], float]
 Checker: TypeAlias = Callable[[str, Any], Any]
