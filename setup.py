@@ -59,7 +59,7 @@ if sys.platform == "win32":
 CORE = Extension(
     "fastopt._kernels",
     sources=["fastopt/_kernels.pyx", *map(str, sorted(Path("csrc").glob("*.c")))],
-    depends=[*map(str, sorted(Path("csrc").glob("*.h"))), "csrc/kernels.def", "fastopt/_buffers.pxi"],
+    depends=[*map(str, sorted([*Path("csrc").glob("*.h"), *Path("fastopt").glob("*.pxi")])), "csrc/kernels.def"],
     include_dirs=["csrc"],
     extra_compile_args=[*EXACT_AND_FAST, *HIDDEN],
     extra_link_args=[],

@@ -20,6 +20,7 @@ from libc.math cimport isfinite, isinf, sqrt
 from libc.stdint cimport int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 import numpy as np
 
@@ -58,6 +59,7 @@ cdef struct Group:                              # what its tensors share
     Stage stages[MAX_STAGES]
     int stage_count
     int scale                                   # where the coefficient of that name is
+    double unclipped                            # its value before clipping
     int grads[MAX_STAGES]                       # the columns of the gradient, at most one in each stage
     int grad_count
     bint has_f32
@@ -99,8 +101,6 @@ OPENMP = FASTOPT_OPENMP
 COMPILER = FASTOPT_COMPILER.decode()
 
 cdef const fastopt_table *table = fastopt_pick_table(0)
-cdef int thread_count = 1
-cdef int64_t parallel_from = 0                  # a step of fewer elements runs on one thread
 
 
 def isas():
@@ -124,12 +124,6 @@ def use_isa(int i):
     table = fastopt_pick_table(i)
 
 
-def use_threads(int count, int64_t elements):
-    """Run steps on ``elements`` or more on ``count`` threads, smaller ones on one."""
-    global thread_count, parallel_from
-    thread_count, parallel_from = count, elements
-
-
 def power(double base, int64_t exponent):
     """base**exponent by squaring: the same bits on every platform, which libm's pow does not promise."""
     cdef double result = 1.0
@@ -141,51 +135,67 @@ def power(double base, int64_t exponent):
     return result
 
 
-# The loops ----------------------------------------------------------------------------------------------------------
+# The loop -----------------------------------------------------------------------------------------------------------
 
-cdef void run_chunk(const Chunk *chunk, const fastopt_table *kernels) noexcept nogil:
+cdef struct Work:
+    const fastopt_table *kernels
+    const Chunk *chunks
+    int64_t count
+    double *partial                             # a sum for each chunk
+
+ctypedef void (*Visit)(const Work *, int64_t) noexcept nogil
+
+
+cdef void run_chunk(const Work *work, int64_t i) noexcept nogil:
+    """All stages of a step on one chunk, one behind the other."""
+    cdef const Chunk *chunk = &work.chunks[i]
     cdef const Tensor *tensor = chunk.tensor
     cdef const Group *group = tensor.group
     cdef const Stage *stage
     cdef const void *coefficients
-    cdef uint64_t before = fastopt_enter()
-    cdef int i
-    for i in range(group.stage_count):
-        stage = &group.stages[i]
+    cdef int s
+    for s in range(group.stage_count):
+        stage = &group.stages[s]
         if tensor.real == FASTOPT_F32:
             coefficients = &group.f32[stage.first_coefficient]
         else:
             coefficients = &group.f64[stage.first_coefficient]
-        kernels.kernels[tensor.real][stage.kernel](
+        work.kernels.kernels[tensor.real][stage.kernel](
             &tensor.streams[stage.first_stream], coefficients, chunk.begin, chunk.end)
-    fastopt_leave(before)
 
 
-cdef double sum_chunk(const Chunk *chunk, const fastopt_table *kernels) noexcept nogil:
+cdef void sum_chunk(const Work *work, int64_t i) noexcept nogil:
+    cdef const Chunk *chunk = &work.chunks[i]
+    work.partial[i] = work.kernels.sum_squares[chunk.tensor.real](
+        chunk.tensor.streams[GRAD], chunk.begin, chunk.end)
+
+
+cdef void visit_chunk(Visit visit, const Work *work, int64_t i) noexcept nogil:
     cdef uint64_t before = fastopt_enter()
-    cdef double result = kernels.sum_squares[chunk.tensor.real](chunk.tensor.streams[GRAD], chunk.begin, chunk.end)
+    visit(work, i)
     fastopt_leave(before)
+
+
+cdef void visit_all(Visit visit, const Work *work, int threads) noexcept nogil:
+    cdef int64_t i
+    if threads == 1:                            # entering OpenMP takes longer than a small step
+        for i in range(work.count):
+            visit_chunk(visit, work, i)
+    else:
+        for i in prange(work.count, schedule="static", num_threads=threads):
+            visit_chunk(visit, work, i)
+
+
+cdef double total(const Work *work) noexcept nogil:
+    """The sums of the chunks, in their order."""
+    cdef double result = 0.0
+    cdef int64_t i
+    for i in range(work.count):
+        result += work.partial[i]
     return result
 
 
-cdef void run(const Chunk *chunks, int64_t count, const fastopt_table *kernels, int threads) noexcept nogil:
-    cdef int64_t i
-    for i in prange(count, schedule="static", num_threads=threads, use_threads_if=threads > 1):
-        run_chunk(&chunks[i], kernels)
-
-
-cdef double sum_squares(const Chunk *chunks, int64_t count, double *partial, const fastopt_table *kernels,
-                        int threads) noexcept nogil:
-    """Over all gradients, in a fixed shape: a sum for each chunk, then those in their order."""
-    cdef double total = 0.0
-    cdef int64_t i
-    for i in prange(count, schedule="static", num_threads=threads, use_threads_if=threads > 1):
-        partial[i] = sum_chunk(&chunks[i], kernels)
-    for i in range(count):
-        total += partial[i]
-    return total
-
-
+include "_threads.pxi"
 include "_buffers.pxi"
 
 
@@ -205,15 +215,21 @@ cdef class Plan:
     cdef Py_buffer *grads                       # gradients, for the time of a step
     cdef Span *spans                            # what a step writes, besides gradients, sorted
     cdef Py_ssize_t group_count, tensor_count, chunk_count, held_count, bound_count, span_count
-    cdef int64_t elements
+    cdef readonly int64_t elements
     cdef bint grads_written, grads_known, busy
+    cdef double grad_scale, max_norm
+    cdef bint clips, measures
     cdef list suffixes, span_labels
+    cdef list places                            # for each group: coefficient -> where it is
     cdef dict arguments
-    cdef readonly list coefficients             # for each group the names, in the order that step() wants
+    cdef str grad_name
+    cdef public Tuner tuner
 
     def __cinit__(self, list groups, dict arguments):
-        self.arguments = arguments
-        self.coefficients, self.suffixes = [], []
+        self.arguments, self.grad_name = arguments, arguments.get("grad", "grad")
+        self.places, self.suffixes = [], []
+        self.grad_scale = 1.0
+        self.tuner = Tuner()
         self.group_count = len(groups)
         self.tensor_count = sum([len(tensors) for _, tensors in groups])
         self.groups = <Group *>allocate(self.group_count, sizeof(Group))
@@ -252,7 +268,7 @@ cdef class Plan:
             raise RuntimeError(f"{kernels} need {streams} streams and {len(names)} coefficients; "
                                "raise MAX_STREAMS or MAX_COEFFICIENTS in _kernels.pyx")
         group.scale = names.index("scale")
-        self.coefficients.append(names)
+        self.places.append({name: i for i, name in enumerate(names)})
         self.grads_written = self.grads_written or "fill" in kernels
 
     cdef void add_tensor(self, Tensor *tensor, Group *group, tuple kernels, str suffix, dict streams,
@@ -317,48 +333,112 @@ cdef class Plan:
         free(self.grads)
         free(self.spans)
 
-    def step(self, list grads, list coefficients, double grad_scale=1.0, max_norm=None, bint measure=False,
-             bint regardless=False):
-        """Run all stages; give the norm of the gradients over ``grad_scale``, if it was computed.
+    def set(self, Py_ssize_t g, dict coefficients):
+        """Set coefficients of a group, by name, for all steps to come."""
+        cdef uint64_t before = fastopt_enter()
+        try:
+            self.pack(g, coefficients)
+        finally:
+            fastopt_leave(before)
 
-        It is computed for ``max_norm`` (the gradients are scaled down to it) and for ``measure``. If it is not finite,
-        nothing is written, unless ``regardless``: the caller decides.
+    cdef void pack(self, Py_ssize_t g, dict coefficients) except *:
+        """Round coefficients and check their range; what the group's kernels have no use for is left out."""
+        cdef Group *group = &self.groups[g]
+        cdef dict places = self.places[g]
+        cdef int i
+        for name, value in coefficients.items():
+            place = places.get(name)
+            if place is not None:
+                i = place
+                group.f64[i] = value
+                group.f32[i] = <float>group.f64[i]
+                if isinf(group.f64[i]) or (group.has_f32 and isinf(group.f32[i])):
+                    self.refuse_coefficient(g, i)
+        if "scale" in coefficients:
+            group.unclipped = group.f64[group.scale]
+            self.refuse_no_scale(g)
+
+    def set_norm(self, double grad_scale, max_norm, bint measures):
+        """Compute the norm of the gradients over ``grad_scale`` in each step, to scale it down to ``max_norm`` (if that
+        is not None) or merely to measure it."""
+        self.grad_scale, self.measures, self.clips = grad_scale, measures, max_norm is not None
+        self.max_norm = max_norm if self.clips else 0.0
+
+    def step(self, list grads, list coefficients, bint regardless=False):
+        """Set the coefficients of this step, a dictionary for each group, and run all stages.
+
+        Gives the norm, if it was computed. If it is not finite, nothing is written, unless ``regardless``: the caller
+        decides.
         """
-        cdef double norm
-        cdef int threads = self.threads()
+        cdef Work work = Work(table, self.chunks, self.chunk_count, self.partial)
+        cdef bint timed = self.tunes()
+        cdef double norm, begin = 0.0
+        cdef Py_ssize_t g
+        cdef int threads
         if self.busy:
             raise RuntimeError("this optimizer is in a step already")
         self.busy = True
         cdef uint64_t before = fastopt_enter()
         try:
             self.bind(grads)
-            self.pack(coefficients)
+            for g in range(self.group_count):
+                self.pack(g, coefficients[g])
+            if timed:
+                begin = seconds()
+            threads = self.tuner.threads(self.most_threads()) if timed else self.most_threads()
             measured = None
-            if max_norm is not None or measure:
-                with nogil:
-                    norm = sqrt(sum_squares(self.chunks, self.chunk_count, self.partial, table, threads)) / grad_scale
+            if self.clips or self.measures:
+                self.visit(sum_chunk, &work, threads)
+                norm = sqrt(total(&work)) / self.grad_scale
                 measured = norm
                 if not isfinite(norm) and not regardless:
                     return measured
-                if max_norm is not None:
-                    self.clip(norm, max_norm)
-            with nogil:
-                run(self.chunks, self.chunk_count, table, threads)
+                if self.clips:
+                    self.clip(norm)
+            self.visit(run_chunk, &work, threads)
+            if timed:
+                self.tuner.ran(begin, seconds())
             return measured
         finally:
             fastopt_leave(before)
             self.release()
             self.busy = False
 
-    cdef int threads(self) noexcept:
-        return <int>max(1, min(thread_count, self.chunk_count)) if self.elements >= parallel_from else 1
+    cdef void visit(self, Visit visit, const Work *work, int threads) noexcept:
+        if self.elements < NEVER_PARALLEL:      # others wait for the GIL no longer than its release would take
+            visit_all(visit, work, threads)
+        else:
+            with nogil:
+                visit_all(visit, work, threads)
+
+    cdef bint tunes(self) noexcept:
+        return fixed_threads == 0 and self.elements >= NEVER_PARALLEL
+
+    cdef int most_threads(self) noexcept:
+        if fixed_threads == 0 and not self.tunes():
+            return 1
+        return <int>min(limited(fixed_threads or most_threads), max(self.chunk_count, 1))
+
+    def info(self):
+        """How steps run, for people."""
+        cdef int most = self.most_threads()
+        return {
+            "tensors": self.tensor_count,
+            "elements": self.elements,
+            "chunks": self.chunk_count,
+            "isa": isa(),
+            "threads": min(self.tuner.chosen, most) if self.tunes() else most,
+            "most_threads": most,
+            "looks": self.tuner.looks,
+            "measured": {threads: {"step": step, "rest": rest} for threads, step, rest in self.tuner.measured},
+        }
 
     cdef void bind(self, list grads) except *:
         cdef Py_ssize_t i
         cdef int column
         cdef Tensor *tensor
         cdef bint same = self.grads_known
-        cdef str name = self.arguments.get("grad", "grad")
+        cdef str name = self.grad_name
         if len(grads) != self.tensor_count:
             raise ValueError(f"{name} has {len(grads)} arrays; wants {self.tensor_count}, one for each parameter")
         self.grads_known = False
@@ -400,21 +480,8 @@ cdef class Plan:
             self.bound_count -= 1
             PyBuffer_Release(&self.grads[self.bound_count])
 
-    cdef void pack(self, list coefficients) except *:
-        cdef Py_ssize_t g, i
-        cdef Group *group
-        for g in range(self.group_count):
-            group = &self.groups[g]
-            values = coefficients[g]
-            for i in range(len(values)):
-                group.f64[i] = values[i]
-                group.f32[i] = <float>group.f64[i]
-                if isinf(group.f64[i]) or (group.has_f32 and isinf(group.f32[i])):
-                    self.refuse_coefficient(g, i)
-            self.refuse_no_scale(g)
-
     cdef void refuse_coefficient(self, Py_ssize_t g, Py_ssize_t i) except *:
-        raise ValueError(f"the coefficient {self.coefficients[g][i]!r}, which follows from the hyperparameters, is "
+        raise ValueError(f"the coefficient {list(self.places[g])[i]!r}, which follows from the hyperparameters, is "
                          f"{self.groups[g].f64[i]}; wants a number within the range of "
                          f"{REAL_NAMES[not self.groups[g].has_f32]}")
 
@@ -424,16 +491,16 @@ cdef class Plan:
         if group.has_f32 and group.f32[group.scale] == 0 and group.f64[group.scale] != 0:
             self.refuse_coefficient(g, group.scale)
 
-    cdef void clip(self, double norm, double max_norm) except *:
+    cdef void clip(self, double norm) except *:
         """Scale the gradients down to ``max_norm``, in the coefficient that scales them anyway."""
-        cdef double factor = max_norm / (norm + 1e-6)
+        cdef double factor = self.max_norm / (norm + 1e-6)
         cdef Py_ssize_t g
         cdef Group *group
-        if norm + 1e-6 <= max_norm or isinf(max_norm):
-            return
+        if norm + 1e-6 <= self.max_norm or isinf(self.max_norm):
+            factor = 1.0
         for g in range(self.group_count):
             group = &self.groups[g]
-            group.f64[group.scale] *= factor
+            group.f64[group.scale] = group.unclipped * factor
             group.f32[group.scale] = <float>group.f64[group.scale]
             self.refuse_no_scale(g)
 

@@ -6,7 +6,7 @@ A subclass adds its formula: which kernel its hyperparameters need, and the coef
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypedDict
 
@@ -15,7 +15,7 @@ import numpy as np
 from fastopt import _kernels
 from fastopt.buffers import Array, Flat, aligned_zeros
 from fastopt.hyperparameters import CHECKS, MOST_STEPS, Group, rate_at, refuse_unknown
-from fastopt.structures import Structure, structure_of
+from fastopt.structures import Grouped, Structure, structure_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -104,9 +104,9 @@ class Optimizer:
         )
         self._steps = self._skipped = 0
         self.grad_norm = None
+        self._news: list[str] = ["new"]  # what has changed since the core was told last
         groups: list[Group] = []
-        self._structures: list[Structure] = []
-        self._suffixes: list[str] = []
+        structures: list[Structure] = []
         for i, group in enumerate(params if self._grouped else [{"params": params}]):
             where = f"params[{i}]" if self._grouped else "params"
             if not isinstance(group, Mapping) or "params" not in group:
@@ -114,11 +114,11 @@ class Optimizer:
             own = {name: value for name, value in group.items() if name != "params"}
             refuse_unknown(f"{owner}, in {where},", own, hyperparameters)
             defaults = {name: values[name] for name in hyperparameters}
-            groups.append(Group(owner, where if self._grouped else "", self.kernel, {**defaults, **own}))
-            self._structures.append(structure_of(group["params"]))
-            self._suffixes.append(f"[{i}]" if self._grouped else "")
+            groups.append(Group(owner, where if self._grouped else "", self.kernel, {**defaults, **own}, self._news))
+            structures.append(structure_of(group["params"]))
         self.param_groups = tuple(groups)
-        self._build()
+        self._structure = Grouped(structures) if self._grouped else structures[0]
+        self._build(structures)
 
     # The formula, which a subclass gives
 
@@ -128,27 +128,45 @@ class Optimizer:
         raise NotImplementedError
 
     @staticmethod
-    def coefficients(h: Mapping[str, Any], lr: float, step: int) -> dict[str, float]:
-        """Compute the kernel's own coefficients for a step, counted from 1."""
+    def fixed(h: Mapping[str, Any]) -> dict[str, float]:
+        """Compute the kernel's own coefficients that hold as long as the hyperparameters do."""
+        raise NotImplementedError
+
+    @staticmethod
+    def moving(h: Mapping[str, Any], lr: float, step: int) -> dict[str, float]:
+        """Compute the kernel's own coefficients of one step, counted from 1."""
         raise NotImplementedError
 
     @classmethod
-    def all_coefficients(cls, h: Mapping[str, Any], lr: float, step: int, scale: float) -> dict[str, float]:
-        """Compute all coefficients of the kernel: its own, and those that every rule begins with."""
-        decoupled, strength = h["decoupled_weight_decay"], h["weight_decay"]
+    def all_fixed(cls, h: Mapping[str, Any], scale: float) -> dict[str, float]:
+        """Compute all that ``fixed`` does, and what every rule begins with."""
         return {
             "scale": -scale if h["maximize"] else scale,
-            "l2": 0.0 if decoupled else strength,
-            "shrink": 1.0 - lr * strength if decoupled else 1.0,
-            **cls.coefficients(h, lr, step),
+            "l2": 0.0 if h["decoupled_weight_decay"] else h["weight_decay"],
+            "shrink": 1.0,
+            **cls.fixed(h),
         }
+
+    @classmethod
+    def all_moving(cls, groups: Iterable[Mapping[str, Any]], steps: int) -> list[dict[str, float]]:
+        """Compute all that ``moving`` does, and the decoupled decay, for each group after so many completed steps."""
+        result = []
+        for h in groups:
+            lr = h["lr"]
+            if callable(lr):
+                lr = rate_at(lr, steps)
+            moving = cls.moving(h, lr, steps + 1)
+            if h["decoupled_weight_decay"]:
+                moving["shrink"] = 1.0 - lr * h["weight_decay"]
+            result.append(moving)
+        return result
 
     # Building
 
-    def _build(self) -> None:
+    def _build(self, structures: list[Structure]) -> None:
         """Allocate the states and let the core check and hold all arrays."""
         plan = []
-        for group, structure, suffix in zip(self.param_groups, self._structures, self._suffixes, strict=True):
+        for i, (group, structure) in enumerate(zip(self.param_groups, structures, strict=True)):
             names = list(_kernels.KERNELS[group.kernel].streams[2:])
             kernels = [group.kernel]
             if self._options["ema_decay"] is not None:
@@ -156,7 +174,7 @@ class Optimizer:
                 names.append("ema")
             if self._options["zero_grads"]:
                 kernels.append("fill")
-            suffixes = [suffix + own for own in structure.suffixes]
+            suffixes = [f"[{i}]{own}" if self._grouped else own for own in structure.suffixes]
             looks = [
                 _kernels.look_at(array, "params", own) for array, own in zip(structure.arrays, suffixes, strict=True)
             ]
@@ -165,8 +183,8 @@ class Optimizer:
                 np.copyto(average, param)
             group.state = MappingProxyType({name: structure.give(arrays) for name, arrays in states.items()})
             tensors = [
-                (own, {"param": array, **{name: states[name][i] for name in names}})
-                for i, (own, array) in enumerate(zip(suffixes, structure.arrays, strict=True))
+                (own, {"param": array, **{name: states[name][t] for name in names}})
+                for t, (own, array) in enumerate(zip(suffixes, structure.arrays, strict=True))
             ]
             plan.append((tuple(kernels), tensors))
         self._plan = _kernels.Plan(plan, ARGUMENTS)
@@ -180,29 +198,18 @@ class Optimizer:
         ``FloatingPointError`` for ``nonfinite="raise"``, and ``OverflowError`` where ``max_grad_norm`` is given and
         gradients are finite, but their norm is beyond float64.
         """
-        arrays = self._take(grads, "grads")
-        call = (arrays, self._pack(), self._options["grad_scale"], self._options["max_grad_norm"])
-        norm = self._plan.step(*call, measure=self._options["nonfinite"] != "propagate")
+        arrays = self._structure.take(grads, "grads")
+        if self._news:
+            self._fix()
+        coefficients = self.all_moving(self._checked, self._steps)
+        norm = self._plan.step(arrays, coefficients)
         if norm is not None and not math.isfinite(norm):
             if not self._goes_on(arrays):
                 self.grad_norm = norm
                 return
-            self._plan.step(*call, regardless=True)
+            self._plan.step(arrays, coefficients, True)
         self.grad_norm = norm
         self._steps += 1
-
-    def _take(self, things: Any, name: str) -> list[Any]:
-        """Give the arrays of a thing like the parameters, all groups in a row."""
-        if not self._grouped:
-            return self._structures[0].take(things, name)
-        if not isinstance(things, (list, tuple)) or len(things) != len(self._structures):
-            got = f"{len(things)} items" if isinstance(things, (list, tuple)) else repr(type(things).__name__)
-            raise TypeError(f"{name} is {got}; wants a list of {len(self._structures)}, one item for each group")
-        return [
-            array
-            for structure, thing, suffix in zip(self._structures, things, self._suffixes, strict=True)
-            for array in structure.take(thing, name + suffix)
-        ]
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -210,29 +217,21 @@ class Optimizer:
             "make a new one and give it the state_dict() of this"
         )
 
-    def _pack(self) -> list[list[float]]:
-        """Compute the coefficients of all groups, in the core's order."""
-        packed = []
-        for group, names in zip(self.param_groups, self._plan.coefficients, strict=True):
-            h = group.checked
-            lr = rate_at(h["lr"], self.steps)
-            values = self.all_coefficients(h, lr, self.steps + 1, 1.0 / self._options["grad_scale"])
-            decay = self._options["ema_decay"]
-            if decay is not None:
-                values["ema_decay"], values["one_minus_ema_decay"] = decay, 1.0 - decay
-            values["fill_value"] = 0.0
-            packed.append([values[name] for name in names])
-        return packed
+    def _fix(self) -> None:
+        """Give the core what holds until hyperparameters or ``grad_scale`` change."""
+        options = self._options
+        self._plan.set_norm(options["grad_scale"], options["max_grad_norm"], options["nonfinite"] != "propagate")
+        scale, decay = 1.0 / options["grad_scale"], options["ema_decay"] or 0.0
+        stages = {"ema_decay": decay, "one_minus_ema_decay": 1.0 - decay, "fill_value": 0.0}
+        self._checked = [group.checked for group in self.param_groups]
+        for i, h in enumerate(self._checked):
+            self._plan.set(i, {**self.all_fixed(h, scale), **stages})
+        self._news.clear()
 
     def _first_nonfinite(self, arrays: list[Any]) -> str | None:
         """Name the first gradient element that is an infinity or a NaN."""
-        rest = iter(arrays)
-        named = [
-            (suffix + own, np.asarray(array))
-            for structure, suffix in zip(self._structures, self._suffixes, strict=True)
-            for own, array in structure.named([next(rest) for _ in structure.arrays])
-        ]
-        for suffix, array in named:
+        for suffix, thing in self._structure.named(arrays):
+            array = np.asarray(thing)
             for begin in range(0, array.size, SEARCH_BLOCK):
                 bad = np.flatnonzero(~np.isfinite(array.ravel()[begin : begin + SEARCH_BLOCK]))
                 if bad.size:
@@ -281,6 +280,21 @@ class Optimizer:
     @grad_scale.setter
     def grad_scale(self, value: float) -> None:
         self._options["grad_scale"] = CHECKS["grad_scale"]("grad_scale", value)
+        self._news.append("grad_scale")
+
+    def plan_info(self) -> dict[str, Any]:
+        """Tell how steps run: how many threads were chosen, and what was measured to choose it.
+
+        ``tensors``, ``elements`` and ``chunks`` of the step; the instruction set ``isa``; the number of ``threads``
+        and the most that it may be; how many ``looks`` there were at another number, and for both numbers that were
+        ``measured`` in the last, the seconds of the ``step`` and of the ``rest`` of the iteration, since the step
+        before.
+
+        >>> import fastopt, numpy as np
+        >>> fastopt.SGD(np.zeros(1000)).plan_info()["threads"]
+        1
+        """
+        return self._plan.info()
 
     @property
     def state(self) -> Any:
@@ -353,9 +367,10 @@ class Optimizer:
         for target, source in zip(targets, sources, strict=True):
             np.copyto(target, source)
         for group, checked in zip(self.param_groups, changed, strict=True):
-            group.checked = checked
+            group.put(checked)
         self._steps, self._skipped = int(counts["steps"]), int(counts["skipped"])
         self._options["grad_scale"] = grad_scale
+        self._news.append("state_dict")
 
 
 def _plain(thing: Any) -> Any:

@@ -128,11 +128,17 @@ class Group(MutableMapping[str, Any]):
     state: Mapping[str, Any]
 
     def __init__(
-        self, owner: str, where: str, kernel_of: Callable[[Mapping[str, Any]], str], values: Mapping[str, Any]
+        self,
+        owner: str,
+        where: str,
+        kernel_of: Callable[[Mapping[str, Any]], str],
+        values: Mapping[str, Any],
+        news: list[str],
     ) -> None:
         self._owner = owner
         self._where = where
         self._kernel_of = kernel_of
+        self._news = news
         self.checked = self._check(values)
         """The hyperparameters as a plain dictionary, for reading."""
         self.kernel = kernel_of(self.checked)
@@ -158,11 +164,16 @@ class Group(MutableMapping[str, Any]):
         return self.checked[name]
 
     def __setitem__(self, name: str, value: Any) -> None:
-        self.checked = self.changed({name: value})
+        self.put(self.changed({name: value}))
 
     def update(self, *changes: Any, **more: Any) -> None:
         """Change several hyperparameters, or none if one of them is wrong."""
-        self.checked = self.changed(dict(*changes, **more))
+        self.put(self.changed(dict(*changes, **more)))
+
+    def put(self, checked: dict[str, Any]) -> None:
+        """Replace all hyperparameters by what ``changed`` gave, and let the optimizer know."""
+        self.checked = checked
+        self._news.append("group")
 
     def __delitem__(self, name: str) -> NoReturn:
         raise TypeError(f"{name} can't be removed from a group")

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     def __getattr__(name: str) -> Callable[..., None]: ...
 
 
+_tuners: dict[tuple[str, int], _kernels.Tuner] = {}
+
+
 def _bare(cls: type[Optimizer]) -> Callable[..., None]:
     signature = inspect.signature(getattr(reference, cls.rule))
 
@@ -46,16 +49,19 @@ def _bare(cls: type[Optimizer]) -> Callable[..., None]:
         streams = {
             name: value for name, value in arguments.items() if name not in (*h, "step", "scale") and value is not None
         }
-        _, wanted, coefficients = _kernels.KERNELS[kernel]
+        wanted = _kernels.KERNELS[kernel].streams
         if set(streams) != set(wanted):
             raise TypeError(
                 f"kernels.{cls.rule} got {', '.join(streams)}; wants {', '.join(wanted)} for these hyperparameters"
             )
-        lr, step = non_negative("lr", h["lr"]), step_number("step", arguments["step"])
-        values = cls.all_coefficients(h, lr, step, finite("scale", arguments["scale"]))
+        h["lr"], step = non_negative("lr", h["lr"]), step_number("step", arguments["step"])
+        scale = finite("scale", arguments["scale"])
         grad = streams.pop("grad")
         plan = _kernels.Plan([((kernel,), [("", streams)])], {})
-        plan.step([grad], [[values[name] for name in coefficients]])
+        # The choice of threads is remembered from call to call, for all arrays of about the same size.
+        plan.tuner = _tuners.setdefault((kernel, plan.elements.bit_length()), plan.tuner)
+        plan.set(0, cls.all_fixed(h, scale))
+        plan.step([grad], cls.all_moving([h], step - 1))
 
     call.__name__ = call.__qualname__ = cls.rule
     call.__doc__ = f"Compiled, with the same bits and signature: {inspect.getdoc(getattr(reference, cls.rule))}"

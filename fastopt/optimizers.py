@@ -1,4 +1,6 @@
-"""The optimizers: hyperparameters to coefficients, in float64, once per step.
+"""The optimizers: hyperparameters to coefficients, in float64.
+
+``fixed`` gives those that hold as long as the hyperparameters do, ``moving`` those of one step (counted from 1).
 
 Each class mirrors a rule in ``csrc/update_rules.h``, which uses the coefficients, and a function in
 ``fastopt/reference.py``, which has the whole formula in NumPy. What they share is in ``fastopt/base.py``.
@@ -80,17 +82,16 @@ class SGD(Optimizer):
         return "momentum" if h["momentum"] else "sgd"
 
     @staticmethod
-    def coefficients(h: Mapping[str, Any], lr: float, step: int) -> dict[str, float]:
+    def fixed(h: Mapping[str, Any]) -> dict[str, float]:
+        """Look ahead by one more step of the buffer."""
+        return {"nesterov": float(h["nesterov"]), "ahead_buffer": h["momentum"], "ahead_grad": 1.0}
+
+    @staticmethod
+    def moving(h: Mapping[str, Any], lr: float, step: int) -> dict[str, float]:
         """Let the buffer become the gradient at the first step; a coefficient of 0 takes its term away."""
-        momentum = h["momentum"]
-        return {
-            "rate": lr,
-            "keep": momentum if step > 1 else 0.0,
-            "add": 1.0 - h["dampening"] if step > 1 else 1.0,
-            "nesterov": float(h["nesterov"]),
-            "ahead_buffer": momentum,
-            "ahead_grad": 1.0,
-        }
+        if step == 1:
+            return {"rate": lr, "keep": 0.0, "add": 1.0}
+        return {"rate": lr, "keep": h["momentum"], "add": 1.0 - h["dampening"]}
 
 
 class Momentum(Optimizer):
@@ -139,18 +140,17 @@ class Momentum(Optimizer):
         return "momentum"
 
     @staticmethod
-    def coefficients(h: Mapping[str, Any], lr: float, step: int) -> dict[str, float]:
+    def fixed(h: Mapping[str, Any]) -> dict[str, float]:
+        """Keep the buffer in the look-ahead as in itself."""
+        return {"keep": h["momentum"], "nesterov": float(h["nesterov"]), "ahead_buffer": h["momentum"]}
+
+    @staticmethod
+    def moving(h: Mapping[str, Any], lr: float, step: int) -> dict[str, float]:
         """Add once more, for the look-ahead, what enters the buffer."""
-        momentum, classical = h["momentum"], h["form"] == "classical"
-        add = lr if classical else 1.0 - momentum
-        return {
-            "keep": momentum,
-            "add": add,
-            "nesterov": float(h["nesterov"]),
-            "ahead_buffer": momentum,
-            "ahead_grad": add,
-            "rate": 1.0 if classical else lr,
-        }
+        if h["form"] == "classical":
+            return {"add": lr, "ahead_grad": lr, "rate": 1.0}
+        add = 1.0 - h["momentum"]
+        return {"add": add, "ahead_grad": add, "rate": lr}
 
 
 class RMSprop(Optimizer):
@@ -208,7 +208,7 @@ class RMSprop(Optimizer):
         return "rmsprop" + ("_centered" if h["centered"] else "") + ("_momentum" if h["momentum"] else "")
 
     @staticmethod
-    def coefficients(h: Mapping[str, Any], lr: float, step: int) -> dict[str, float]:
+    def fixed(h: Mapping[str, Any]) -> dict[str, float]:
         """Put epsilon in one of two places."""
         inside = h["eps_inside_sqrt"]
         return {
@@ -217,8 +217,12 @@ class RMSprop(Optimizer):
             "eps_root": h["eps"] if inside else 0.0,
             "eps": 0.0 if inside else h["eps"],
             "momentum": h["momentum"],
-            "rate": lr,
         }
+
+    @staticmethod
+    def moving(h: Mapping[str, Any], lr: float, step: int) -> dict[str, float]:
+        """Let nothing but the rate move."""
+        return {"rate": lr}
 
 
 class Adam(Optimizer):
@@ -265,18 +269,22 @@ class Adam(Optimizer):
         return "amsgrad" if h["amsgrad"] else "adam"
 
     @staticmethod
-    def coefficients(h: Mapping[str, Any], lr: float, step: int) -> dict[str, float]:
-        """Fold the bias corrections into the rate and a factor of the root."""
+    def fixed(h: Mapping[str, Any]) -> dict[str, float]:
+        """Round the complements of the betas once, too."""
         beta1, beta2 = h["betas"]
         return {
             "beta1": beta1,
             "one_minus_beta1": 1.0 - beta1,
             "beta2": beta2,
             "one_minus_beta2": 1.0 - beta2,
-            "rate": lr / (1.0 - power(beta1, step)),
-            "root": 1.0 / math.sqrt(1.0 - power(beta2, step)),
             "eps": h["eps"],
         }
+
+    @staticmethod
+    def moving(h: Mapping[str, Any], lr: float, step: int) -> dict[str, float]:
+        """Fold the bias corrections into the rate and a factor of the root."""
+        beta1, beta2 = h["betas"]
+        return {"rate": lr / (1.0 - power(beta1, step)), "root": 1.0 / math.sqrt(1.0 - power(beta2, step))}
 
 
 class AdamW(Adam):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from numbers import Integral
+from pathlib import Path, PurePosixPath
 
 import numpy  # noqa: F401  here, for its BLAS must not be loaded with the setting below
 
@@ -32,13 +34,10 @@ def _sleeping_workers() -> Iterator[None]:
 with _sleeping_workers():
     from fastopt import _kernels
 
-# From so many elements on a step uses more than one thread: below, waking one costs more than it saves.
-PARALLEL_FROM = 2**20
-
 MOST_THREADS = 1024
 
 _setting: int | str = "auto"
-_threads = 1  # what a large step uses
+_threads = 1  # what a step uses, or the most that it may
 
 
 def isa() -> str:
@@ -72,15 +71,42 @@ def set_isa(name: str) -> None:
     _kernels.use_isa(available.index(name))
 
 
-def available_threads() -> int:
-    """Give the number of processors that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def available_threads(root: Path = Path("/")) -> int:
+    """Give the number of processors that this process may use: by affinity, and by the quota of its control group.
+
+    ``root`` is where the file system begins.
+    """
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(processors, _quota(root)))
+
+
+def _quota(root: Path) -> int:
+    """Give the processors that the time of the control group, or of one above it, is worth, rounded up (Linux)."""
+    quotas = [float(MOST_THREADS)]
+    try:
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        if controllers == "" or "cpu" in controllers.split(","):  # version 2 or 1
+            mount = root / "sys/fs/cgroup" / ("cpu" if controllers else "")
+            path = PurePosixPath(group.lstrip("/"))
+            quotas += [_quota_of(mount / folder) for folder in (path, *path.parents)]
+    return math.ceil(min(quotas))
+
+
+def _quota_of(folder: Path) -> float:
+    """Give a control group's own quota over its period; infinite where it has none."""
+    for files in (["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):
+        with suppress(OSError, ValueError):  # no such file, or "max"
+            quota, period = " ".join((folder / file).read_text(encoding="ascii") for file in files).split()
+            return int(quota) / int(period) if int(quota) > 0 else math.inf
+    return math.inf
 
 
 def num_threads() -> int:
-    """Give the number of threads that a large step uses.
+    """Give the number of threads that a step uses, or with ``"auto"`` the most that it may.
 
     >>> num_threads() >= 1
     True
@@ -89,10 +115,14 @@ def num_threads() -> int:
 
 
 def set_num_threads(n: int | str) -> None:
-    """Use ``n`` threads for every step, or with ``"auto"`` (the default) one for small steps and all for large ones.
+    """Use ``n`` threads for every step, or with ``"auto"`` (the default) as many as each optimizer measures to be best.
 
-    The environment variables ``FASTOPT_NUM_THREADS`` and ``OMP_NUM_THREADS`` set it at import. Raises ``ValueError``
-    for what is neither ``"auto"`` nor an int from 1 to 1024.
+    It measures in its first steps and now and then, in your own loop, and counts what its threads cost the rest of
+    the loop; ``optimizer.plan_info()`` tells what it found. It takes no more threads than processors, as affinity and
+    control group allow, and than OpenMP is limited to (``threadpoolctl.threadpool_limits``). The environment
+    variables ``FASTOPT_NUM_THREADS`` and ``OMP_NUM_THREADS`` set it at import.
+
+    Raises ``ValueError`` for what is neither ``"auto"`` nor an int from 1 to 1024.
 
     >>> set_num_threads(1)
     >>> num_threads()
@@ -104,7 +134,7 @@ def set_num_threads(n: int | str) -> None:
         raise ValueError(f"n is {n!r}; wants 'auto' or an int from 1 to {MOST_THREADS}")
     _setting = n
     _threads = 1 if not _kernels.OPENMP else available_threads() if isinstance(n, str) else int(n)
-    _kernels.use_threads(_threads, PARALLEL_FROM if isinstance(n, str) else 0)
+    _kernels.use_threads(0 if isinstance(n, str) else _threads, _threads)
 
 
 def _from_environment() -> None:

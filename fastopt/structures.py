@@ -115,9 +115,9 @@ class Whole(Structure):
             raise TypeError(
                 f"{name} is a {type(thing).__name__!r}; wants a Flat of the parameters' layout (params.zeros_like())"
             )
-        if thing.layout is not self.layout and list(thing.layout.items()) != list(self.layout.items()):
+        if thing._layout is not self.layout and list(thing.layout.items()) != list(self.layout.items()):
             raise ValueError(f"{name} has the layout {thing.layout}; wants {self.layout}, as the parameters")
-        return [thing.buffer]
+        return [thing._buffer]
 
     def give(self, arrays: Arrays) -> Flat:
         """Give a ``Flat`` over the buffer."""
@@ -126,6 +126,40 @@ class Whole(Structure):
     def named(self, arrays: Arrays) -> list[tuple[str, Any]]:
         """Pair the views with their names."""
         return [(f"[{name!r}]", view) for name, view in self.give(arrays).items()]
+
+
+class Grouped(Structure):
+    """A list of things of these kinds, one for each parameter group."""
+
+    def __init__(self, groups: list[Structure]) -> None:
+        self.groups = groups
+        self.arrays = [array for group in groups for array in group.arrays]
+        self.suffixes = [f"[{i}]{suffix}" for i, group in enumerate(groups) for suffix in group.suffixes]
+
+    def take(self, thing: Any, name: str) -> Arrays:
+        """Give the arrays of all groups in a row."""
+        if not isinstance(thing, (list, tuple)) or len(thing) != len(self.groups):
+            got = f"{len(thing)} items" if isinstance(thing, (list, tuple)) else repr(type(thing).__name__)
+            raise TypeError(f"{name} is {got}; wants a list of {len(self.groups)}, one item for each group")
+        return [
+            array
+            for i, (group, part) in enumerate(zip(self.groups, thing, strict=True))
+            for array in group.take(part, f"{name}[{i}]")
+        ]
+
+    def give(self, arrays: Arrays) -> list[Any]:
+        """Build a list of the groups' things."""
+        rest = iter(arrays)
+        return [group.give([next(rest) for _ in group.arrays]) for group in self.groups]
+
+    def named(self, arrays: Arrays) -> list[tuple[str, Any]]:
+        """Pair the arrays with their names, which begin with the number of the group."""
+        rest = iter(arrays)
+        return [
+            (f"[{i}]{suffix}", array)
+            for i, group in enumerate(self.groups)
+            for suffix, array in group.named([next(rest) for _ in group.arrays])
+        ]
 
 
 def structure_of(params: Any) -> Structure:

@@ -1,0 +1,260 @@
+"""How many threads a step gets: the choice by measurement, its limits, and that it changes no bit."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from cases import CASES, hard_numbers, same_bits, start_values
+
+import fastopt
+from fastopt import _kernels, runtime
+
+needs_openmp = pytest.mark.skipif(not _kernels.OPENMP, reason="this build is serial")
+US = 1e-6
+
+
+class Loop:
+    """A made-up training loop: ``step`` and ``rest`` give seconds for a number of threads, with noise and a clock."""
+
+    def __init__(self, step, rest, most=2, noise=0.0):
+        self.step, self.rest, self.most, self.noise = step, rest, most, noise
+        self.tuner, self.now, self.used = _kernels.Tuner(), 0.0, []
+        self.random = np.random.default_rng(0)
+
+    def seconds(self, about):
+        return about * (1 + self.noise * self.random.random())
+
+    def run(self, iterations):
+        """Give the mean seconds of an iteration."""
+        start = self.now
+        for _ in range(iterations):
+            threads = self.tuner.threads(self.most)
+            self.used.append(threads)
+            begin = self.now
+            self.now += self.seconds(self.step(threads))
+            self.tuner.ran(begin, self.now)
+            self.now += self.seconds(self.rest(threads))
+        return (self.now - start) / iterations
+
+    def best(self):
+        """Give the seconds of an iteration with the best fixed number of threads."""
+        totals = [self.step(threads) + self.rest(threads) for threads in range(1, self.most + 1)]
+        return min(totals) * (1 + self.noise / 2)
+
+
+LOOPS = {
+    "two halve a long step": (lambda t: 2000 * US / t, lambda t: 6000 * US, 2),
+    "waking costs more than it saves": (lambda t: (100 if t == 1 else 150) * US, lambda t: 300 * US, 2),
+    "they spin in the next product": (lambda t: 1000 * US / t, lambda t: (4000 if t == 1 else 8000) * US, 2),
+    "they spin, and the product is small": (lambda t: 60 * US / t, lambda t: (90 if t == 1 else 8000) * US, 2),
+    "the same": (lambda t: 1000 * US, lambda t: 3000 * US, 2),
+    "memory is saturated by four": (lambda t: 9000 * US / min(t, 4) + 60 * US * t, lambda t: 9000 * US, 16),
+    "all sixteen": (lambda t: 90_000 * US / t + 10 * US * t, lambda t: 9000 * US, 16),
+    "six processors": (lambda t: 90_000 * US / t, lambda t: 9000 * US, 6),
+}
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1, 0.4])
+@pytest.mark.parametrize("name", LOOPS)
+def test_the_loop_is_hardly_slower_than_with_the_best_fixed_number(name, noise):
+    step, rest, most = LOOPS[name]
+    loop = Loop(step, rest, most, noise)
+    loop.run(200)
+    assert loop.run(2000) <= 1.05 * loop.best()
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_the_choice_is_made_within_a_few_steps(name):
+    step, rest, most = LOOPS[name]
+    loop = Loop(step, rest, most)
+    loop.run(16 * most.bit_length())
+    chosen = loop.tuner.chosen
+    assert step(chosen) + rest(chosen) <= 1.05 * loop.best()
+
+
+def test_a_step_shorter_than_waking_a_worker_is_never_tried_on_more_threads():
+    loop = Loop(lambda t: 40 * US, lambda t: 100 * US)
+    loop.run(5000)
+    assert set(loop.used) == {1}
+    assert loop.tuner.looks == 0
+
+
+def test_the_choice_follows_its_surroundings():
+    fast = SimpleNamespace(threads=2)
+    loop = Loop(lambda t: (1000 if t == fast.threads else 2000) * US, lambda t: 5000 * US)
+    for threads in (2, 1, 2):
+        fast.threads = threads
+        loop.run(1000)
+        assert loop.tuner.chosen == threads
+
+
+def test_pauses_of_the_loop_are_not_blamed_on_threads():
+    """A second of validation, say, in an iteration with more threads."""
+    pauses = iter(range(10_000))
+    loop = Loop(lambda t: 2000 * US / t, lambda t: 1.0 if next(pauses) % 7 == 0 else 5000 * US)
+    loop.run(1000)
+    assert loop.tuner.chosen == 2
+
+
+def test_a_change_of_the_limit_begins_anew():
+    loop = Loop(lambda t: 2000 * US / t, lambda t: 6000 * US, most=4)
+    loop.run(200)
+    assert loop.tuner.chosen == 4
+    loop.most = 1
+    loop.run(1)
+    assert loop.used[-1] == 1
+    loop.most = 2
+    loop.run(100)
+    assert loop.tuner.chosen == 2
+
+
+# In a real optimizer
+
+
+@needs_openmp
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_looking_changes_no_bit(case, monkeypatch):
+    """Steps on one and two threads in turn, as the tuner asks for, against steps on one."""
+    monkeypatch.setattr(runtime, "available_threads", lambda: 2)
+    size = 2**20 + 1
+    start = start_values(size, np.float32)
+    gradients = [hard_numbers(size, np.float32, seed=seed) for seed in range(2)]
+    results = []
+    for threads in (1, "auto"):
+        fastopt.set_num_threads(threads)
+        param = start.copy()
+        optimizer = case.make(param)
+        for step in range(20):
+            optimizer.step(gradients[step % 2].copy())
+        results.append([param, optimizer.grad_norm, *optimizer.state.values()])
+    assert optimizer.plan_info()["looks"] == 1
+    (param, norm, *states), (other, other_norm, *other_states) = results
+    assert norm == other_norm
+    assert same_bits(param, other)
+    assert all(map(same_bits, states, other_states))
+
+
+@needs_openmp
+def test_plan_info_tells_what_was_measured(monkeypatch):
+    monkeypatch.setattr(runtime, "available_threads", lambda: 2)
+    fastopt.set_num_threads("auto")
+    param = np.zeros((3, 2**19), np.float32)
+    optimizer = fastopt.Adam(list(param))
+    info = optimizer.plan_info()
+    assert info["tensors"] == 3
+    assert info["elements"] == param.size
+    assert info["chunks"] == param.size // _kernels.CHUNK
+    assert info["isa"] == fastopt.isa()
+    assert (info["threads"], info["most_threads"], info["looks"], info["measured"]) == (1, 2, 0, {})
+    grad = np.ones_like(param)
+    for _ in range(16):
+        optimizer.step(list(grad))
+    info = optimizer.plan_info()
+    assert info["looks"] == 1
+    assert info["measured"].keys() == {1, 2}
+    assert all(0 < m["step"] < 10 and 0 <= m["rest"] < 10 for m in info["measured"].values())
+    fastopt.set_num_threads(5)
+    assert optimizer.plan_info()["threads"] == 5
+    fastopt.set_num_threads(1)
+    assert optimizer.plan_info()["threads"] == 1
+
+
+@needs_openmp
+def test_bare_calls_remember_the_choice(monkeypatch):
+    monkeypatch.setattr(runtime, "available_threads", lambda: 2)
+    fastopt.set_num_threads("auto")
+    arrays = [np.ones(2**21 + 7) for _ in range(2)]
+    for step in range(1, 17):
+        fastopt.kernels.sgd(*arrays, step=step, lr=0.1)
+    assert fastopt.kernels._tuners["sgd", 22].looks == 1
+
+
+def test_small_steps_are_not_even_timed():
+    optimizer = fastopt.Adam(np.zeros(1000))
+    for _ in range(100):
+        optimizer.step(np.ones(1000))
+    assert optimizer.plan_info()["looks"] == 0
+    assert optimizer.plan_info()["most_threads"] == 1
+
+
+@needs_openmp
+def test_threadpoolctl_sees_and_limits_the_threads():
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    fastopt.set_num_threads(1000)
+    optimizer = fastopt.SGD(np.zeros(2**22, np.float32))
+    before = optimizer.plan_info()["threads"]
+    assert before == 1000
+    pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "openmp"]
+    if not pools or pools[0]["num_threads"] == 1:
+        pytest.skip("OpenMP has one thread here anyway")
+    with threadpoolctl.threadpool_limits(1, user_api="openmp"):
+        assert optimizer.plan_info()["threads"] == 1
+    assert optimizer.plan_info()["threads"] == before
+
+
+def group(root, path, **files):
+    folder = root / "sys/fs/cgroup" / path
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name.replace("__", ".")).write_text(text + "\n")
+
+
+def belongs_to(root, text):
+    (root / "proc/self").mkdir(parents=True)
+    (root / "proc/self/cgroup").write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("quota", "wanted"),
+    [("100000 100000", 1), ("max 100000", 64), ("250000 100000", 3), ("5000 100000", 1), ("9900000 100000", 64)],
+)
+def test_the_quota_of_a_control_group_is_a_limit(tmp_path, monkeypatch, quota, wanted):
+    monkeypatch.setattr(runtime.os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    belongs_to(tmp_path, "0::/user/job\n")
+    group(tmp_path, "user/job", cpu__max=quota)
+    assert runtime.available_threads(tmp_path) == wanted
+
+
+def test_the_quota_above_a_group_and_version_1_count_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(runtime.os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    belongs_to(tmp_path, "5:memory:/job\n4:cpu,cpuacct:/job\n0::/a/b\n")
+    assert runtime.available_threads(tmp_path) == 64  # no files, no limits
+    group(tmp_path, "a/b", cpu__max="max 100000")
+    group(tmp_path, "a", cpu__max="700000 100000")
+    assert runtime.available_threads(tmp_path) == 7
+    group(tmp_path, "cpu/job", cpu__cfs_quota_us="-1", cpu__cfs_period_us="100000")
+    assert runtime.available_threads(tmp_path) == 7
+    group(tmp_path, "cpu", cpu__cfs_quota_us="150000", cpu__cfs_period_us="100000")
+    assert runtime.available_threads(tmp_path) == 2
+    group(tmp_path, "", cpu__max="what is this")
+    assert runtime.available_threads(tmp_path) == 2
+
+
+def test_affinity_is_a_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(runtime.os, "sched_getaffinity", lambda _: {1, 5, 7}, raising=False)
+    assert runtime.available_threads(tmp_path) == 3
+    assert runtime.available_threads() <= 3
+
+
+@needs_openmp
+def test_two_python_threads_look_at_once(monkeypatch):
+    monkeypatch.setattr(runtime, "available_threads", lambda: 2)
+    fastopt.set_num_threads("auto")
+    params = [np.ones(2**18, np.float32) for _ in range(3)]
+
+    def train(param):
+        optimizer = fastopt.Adam(param, max_grad_norm=1.0)
+        grad = np.linspace(-1, 1, param.size, dtype=np.float32)
+        for _ in range(60):
+            optimizer.step(grad)
+
+    workers = [threading.Thread(target=train, args=(param,)) for param in params]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert (params[0] == params[1]).all()
+    assert (params[0] == params[2]).all()
