@@ -19,7 +19,7 @@ def number(wanted: str, allowed: Callable[[float], bool]) -> Callable[[str, Any]
     """Make a check for a number in a range, which ``wanted`` describes."""
 
     def check(name: str, value: Any) -> float:
-        if not is_real(value):
+        if type(value) is not float and not is_real(value):
             raise TypeError(f"{name} is {value!r}; wants {wanted}")
         try:
             result = float(value)

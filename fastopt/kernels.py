@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from fastopt import _kernels, optimizers, reference
 from fastopt.base import Optimizer
@@ -31,19 +31,30 @@ if TYPE_CHECKING:
     def __getattr__(name: str) -> Callable[..., None]: ...
 
 
+_POSITIONAL = inspect.Parameter.POSITIONAL_OR_KEYWORD
 _tuners: dict[tuple[str, int], _kernels.Tuner] = {}
+
+
+def _explain(rule: str, signature: inspect.Signature, arrays: Any, named: Any) -> NoReturn:
+    """Raise for arguments that don't fit a signature; ``bind`` knows why, but takes longer than a small step."""
+    try:
+        signature.bind(*arrays, **named)
+    except TypeError as error:
+        raise TypeError(f"kernels.{rule}: {error}; wants {signature}") from None
+    raise AssertionError("the arguments fit")
 
 
 def _bare(cls: type[Optimizer]) -> Callable[..., None]:
     signature = inspect.signature(getattr(reference, cls.rule))
+    defaults = {name: parameter.default for name, parameter in signature.parameters.items()}
+    positional = [name for name, parameter in signature.parameters.items() if parameter.kind is _POSITIONAL]
+    required = {name for name, default in defaults.items() if default is inspect.Parameter.empty}
 
     def call(*arrays: Any, **named: Any) -> None:
-        try:
-            given = signature.bind(*arrays, **named)
-        except TypeError as error:
-            raise TypeError(f"kernels.{cls.rule}: {error}; wants {signature}") from None
-        given.apply_defaults()
-        arguments = given.arguments
+        given = dict(zip(positional, arrays, strict=False), **named)
+        if len(given) != len(arrays) + len(named) or not required <= given.keys() <= defaults.keys():
+            _explain(cls.rule, signature, arrays, named)
+        arguments = {**defaults, **given}
         h = {name: CHECKS[name](name, value) for name, value in arguments.items() if name in CHECKS}
         kernel = cls.kernel(h)
         streams = {

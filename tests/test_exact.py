@@ -103,3 +103,20 @@ def test_not_a_number_and_infinity_go_where_the_reference_sends_them(case):
     assert same_bits(param, wanted.tensors[0]["param"])
     for name, state in optimizer.state.items():
         assert same_bits(state, wanted.tensors[0][name])
+
+
+@pytest.mark.parametrize("real", REALS, ids=str)
+@pytest.mark.parametrize("case", [case for case in CASES if case.make(np.zeros(1)).state], ids=str)
+def test_no_state_stays_among_the_denormals(case, real):
+    """Arithmetic on them is slow; thousands of steps with zero gradients would send every state there."""
+    param = start_values(300, real)
+    optimizer = case.make(param)
+    for step in range(20):
+        optimizer.step(np.ldexp(hard_numbers(300, real, step), -40 if real is np.float32 else -400))
+    zeros = np.zeros_like(param)
+    smallest = np.finfo(real).smallest_normal
+    for _ in range(100):
+        for _ in range(50):
+            optimizer.step(zeros)
+        for name, state in optimizer.state.items():
+            assert ((state == 0) | (np.abs(state) >= smallest)).all(), name

@@ -1,0 +1,90 @@
+# What a step works on, and the one loop over it. A part of _kernels.pyx.
+#
+# All tensors of all groups are cut into chunks, and every stage of a step (rule, weight average, zeroing) visits a
+# chunk before the next chunk starts, so each stream comes from memory once. A model of 161 small tensors is one parallel
+# region, not 161.
+
+cdef struct Stage:
+    int kernel
+    int first_stream
+    int first_coefficient
+
+cdef struct Group:                              # what its tensors share
+    Stage stages[MAX_STAGES]
+    int stage_count
+    int scale                                   # where the coefficient of that name is
+    double unclipped                            # its value before clipping
+    int grads[MAX_STAGES]                       # the columns of the gradient, at most one in each stage
+    int grad_count
+    bint has_f32
+    double f64[MAX_COEFFICIENTS]
+    float f32[MAX_COEFFICIENTS]
+
+cdef struct Tensor:
+    Group *group
+    int64_t size
+    int real
+    Py_buffer *shape                            # the parameter's buffer: what the gradient must look like
+    void *streams[MAX_STREAMS]                  # the streams of all stages, one behind the other
+
+cdef struct Chunk:
+    Tensor *tensor
+    int64_t begin
+    int64_t end
+
+cdef struct Work:
+    const fastopt_table *kernels
+    const Chunk *chunks
+    int64_t count
+    double *partial                             # a sum for each chunk
+
+ctypedef void (*Visit)(const Work *, int64_t) noexcept nogil
+
+
+cdef void run_chunk(const Work *work, int64_t i) noexcept nogil:
+    """All stages of a step on one chunk, one behind the other."""
+    cdef const Chunk *chunk = &work.chunks[i]
+    cdef const Tensor *tensor = chunk.tensor
+    cdef const Group *group = tensor.group
+    cdef const Stage *stage
+    cdef const void *coefficients
+    cdef int s
+    for s in range(group.stage_count):
+        stage = &group.stages[s]
+        if tensor.real == FASTOPT_F32:
+            coefficients = &group.f32[stage.first_coefficient]
+        else:
+            coefficients = &group.f64[stage.first_coefficient]
+        work.kernels.kernels[tensor.real][stage.kernel](
+            &tensor.streams[stage.first_stream], coefficients, chunk.begin, chunk.end)
+
+
+cdef void sum_chunk(const Work *work, int64_t i) noexcept nogil:
+    cdef const Chunk *chunk = &work.chunks[i]
+    work.partial[i] = work.kernels.sum_squares[chunk.tensor.real](
+        chunk.tensor.streams[GRAD], chunk.begin, chunk.end)
+
+
+cdef void visit_chunk(Visit visit, const Work *work, int64_t i) noexcept nogil:
+    cdef uint64_t before = fastopt_enter()
+    visit(work, i)
+    fastopt_leave(before)
+
+
+cdef void visit_all(Visit visit, const Work *work, int threads) noexcept nogil:
+    cdef int64_t i
+    if threads == 1:                            # entering OpenMP takes longer than a small step
+        for i in range(work.count):
+            visit_chunk(visit, work, i)
+    else:
+        for i in prange(work.count, schedule="static", num_threads=threads):
+            visit_chunk(visit, work, i)
+
+
+cdef double total(const Work *work) noexcept nogil:
+    """The sums of the chunks, in their order."""
+    cdef double result = 0.0
+    cdef int64_t i
+    for i in range(work.count):
+        result += work.partial[i]
+    return result
