@@ -1,45 +1,54 @@
-"""Timing in turn, and the table of ratios at the end.
-
-Machines drift and are shared, so a candidate and what it is compared with run one after the other in every round, and
-what counts is the ratio of their medians, with the quartiles of the rounds' own ratios.
-"""
+"""The fixture that compares, and the table at the end."""
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
+from turns import Turns, ratio
 
 ROWS = pytest.StashKey[list]()
 
 
-def timed(function):
-    """Call a function; give the seconds it took."""
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
+class Clock:
+    """A timer for pytest-benchmark that goes forward by what a room has measured."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture(scope="session")
+def turns(request):
+    turns = Turns()
+    yield turns
+    turns.close()
+    request.config.stash.setdefault(ROWS, []).extend(
+        f"skipped: {name}: {reason}" for name, reason in turns.absent.items()
+    )
 
 
 @pytest.fixture
-def compare(benchmark, request):
-    """Time a candidate against others, in turn: ``compare(row, rounds, candidate, {name: other})``."""
+def compare(benchmark, turns, request):
+    """``compare(row, job, arguments, candidates, elements, environment)``: the first candidate against the others."""
+    clock = Clock()
+    benchmark._timer = clock
 
-    def run(row, rounds, candidate, others):
-        seconds = {name: [] for name in others}
-        mine = []
+    def run(row, job, arguments, candidates, elements, environment=None):
+        seconds, infos = turns.compare(job, arguments, candidates, elements, environment or {})
+        mine = iter(seconds[candidates[0]][0])
 
-        def run_others():
-            for name, other in others.items():
-                seconds[name].append(timed(other))
+        def replay():
+            clock.now += next(mine)
 
-        benchmark.pedantic(lambda: mine.append(timed(candidate)), setup=run_others, rounds=rounds, warmup_rounds=2)
-        for name, theirs in seconds.items():
-            low, high = np.quantile(np.divide(theirs, mine), [0.25, 0.75])
-            ratio = np.median(theirs) / np.median(mine)
-            benchmark.extra_info[f"{name} / fastopt"] = round(ratio, 2)
-            rows = request.config.stash.setdefault(ROWS, [])
-            rows.append((*row, name, np.median(mine) * 1e6, np.median(theirs) * 1e6, ratio, low, high))
+        benchmark.pedantic(replay, rounds=len(seconds[candidates[0]][0]))
+        result = {
+            name: {"seconds": float(np.median(theirs)), "ratio": ratio(theirs, first), **infos[name]}
+            for name, (theirs, first) in sorted(seconds.items(), key=lambda item: candidates.index(item[0]))
+        }
+        benchmark.extra_info.update(row=row, elements=elements, candidates=result)
+        request.config.stash.setdefault(ROWS, []).append((row, result))
+        return result
 
     return run
 
@@ -48,10 +57,15 @@ def pytest_terminal_summary(terminalreporter, config):
     rows = config.stash.get(ROWS, [])
     if not rows:
         return
-    terminalreporter.section("how many times faster than")
-    width = max(len(str(row[0])) for row in rows)
-    terminalreporter.line(f"{'case':{width}}  elements  against       fastopt us     other us   ratio  (quartiles)")
-    for case, size, name, mine, theirs, ratio, low, high in rows:
-        terminalreporter.line(
-            f"{case!s:{width}}  {size:>8}  {name:10}{mine:14.1f}{theirs:13.1f}{ratio:8.1f}  ({low:.1f} - {high:.1f})"
-        )
+    terminalreporter.section("microseconds, and the ratio to the first (quartiles)")
+    for row in rows:
+        if isinstance(row, str):
+            terminalreporter.line(row)
+            continue
+        name, result = row
+        terminalreporter.line(str(name))
+        for candidate, figures in result.items():
+            low, middle, high = figures["ratio"]
+            terminalreporter.line(
+                f"    {candidate:14}{figures['seconds'] * 1e6:14.1f}{middle:10.2f}  ({low:.2f} - {high:.2f})"
+            )

@@ -1,0 +1,85 @@
+"""What is timed of the tests' table of optimizers and options. A job runs inside a room."""
+
+from __future__ import annotations
+
+import numpy as np
+from cases import CASES, Reference, same_bits
+from jobs import numbers
+
+TORCH_ADAM = "torch Adam"
+
+
+class Case:
+    """Steps of a row of the tests' table, by fastopt or by its reference."""
+
+    def __init__(self, name, row, size):
+        self.case, self.name, self.grad = CASES[row], name, numbers((size,), 1, 1.0)
+        self.start = numbers((size,), 0, 1.0)
+        self.param = self.start.copy()
+        self.optimizer = self.case.make(self.param)
+        self.reference = Reference(self.case, [self.param])
+
+    def prepare(self):
+        """Nothing: the gradients stay."""
+
+    def iterate(self):
+        if self.name == "fastopt":
+            self.optimizer.step(self.grad)
+        else:
+            self.reference.step([self.grad])
+
+    def check(self):
+        for _ in range(2):
+            self.optimizer.step(self.grad.copy())
+            self.reference.step([self.grad.copy()])
+        return same_bits(self.param, self.reference.tensors[0]["param"])
+
+    def info(self):
+        return {}
+
+
+class Zeros:
+    """Steps with zero gradients behind a normal phase: always the first 500, or all behind the 4,500th."""
+
+    def __init__(self, name, row, size):
+        self.name, self.row = name, row
+        self.start, self.grad = numbers((size,), 0, 1.0), numbers((size,), 1, 1.0)
+        self.zeros = np.zeros(size, np.float32)
+        self.begin()
+        for _ in range(4500 if name == "at the end" else 0):
+            self.iterate()
+
+    def begin(self):
+        """The normal phase."""
+        self.steps = 0
+        param = self.start.copy()
+        if self.row == TORCH_ADAM:
+            import torch
+
+            tensor = torch.from_numpy(param).requires_grad_()
+            optimizer = torch.optim.Adam([tensor])
+
+            def step(grad):
+                tensor.grad = torch.from_numpy(grad)
+                optimizer.step()
+
+            self.step = step
+        else:
+            self.step = CASES[self.row].make(param).step
+        for _ in range(100):
+            self.step(self.grad.copy())
+
+    def prepare(self):
+        """Go back to the start before this is over."""
+        if self.name == "at the start" and self.steps == 500:
+            self.begin()
+
+    def iterate(self):
+        self.steps += 1
+        self.step(self.zeros)
+
+    def check(self):
+        return True
+
+    def info(self):
+        return {}

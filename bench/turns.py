@@ -1,0 +1,89 @@
+"""Candidates timed in turn, each in its own room.
+
+Machines drift and are shared, so in every round each candidate has a turn, and what counts is the ratio to fastopt's
+turn of the same round: its median, with the quartiles. A turn is the median of some iterations.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+from formulas import deviation
+from peers import ENVIRONMENTS, PEERS
+from rooms import AbsentError, Room
+
+ROUNDS = 11
+PAUSE = 0.03  # seconds in which the workers of the candidate before go to sleep
+TURN = 0.1  # seconds
+MOST_ULP = 4  # deviation of a peer after three steps, each of which rounds a few times
+
+
+class Turns:
+    """Rooms, kept for a session, and what is absent here."""
+
+    def __init__(self):
+        self.rooms = {}
+        self.absent = {}
+
+    def room(self, name, environment):
+        environment = {**environment, **ENVIRONMENTS.get(name, {})}
+        key = (name, *sorted(environment.items()))
+        if key not in self.rooms:
+            self.rooms[key] = Room(environment)
+        return self.rooms[key]
+
+    def close(self):
+        for room in self.rooms.values():
+            room.close()
+
+    def compare(self, job, arguments, candidates, elements, environment):
+        """Give (seconds of the turns, info) by candidate: in groups that fit into memory, the first in each."""
+        first, *others = candidates
+        seconds, infos = {}, {}
+        size = max(1, int(available_memory() * 0.8 / (32 * elements)) - 1)
+        for begin in range(0, max(1, len(others)), size):
+            turns = self.compare_group(job, arguments, [first, *others[begin : begin + size]], environment, infos)
+            for name in turns.keys() - {first}:
+                seconds[name] = turns[name], turns[first]
+            seconds.setdefault(first, (turns[first], turns[first]))
+        return seconds, infos
+
+    def compare_group(self, job, arguments, candidates, environment, infos):
+        """Build, check, warm up, and time in turn."""
+        rooms, about = {}, {}
+        for name in candidates:
+            room = self.room(name, environment)
+            try:
+                room.call("build", *job.split("."), name, *arguments)
+            except AbsentError as error:
+                self.absent[name] = str(error)
+                continue
+            if not name.startswith("wall"):
+                off = deviation(room.call("check"))
+                most = MOST_ULP if name in PEERS or job == "jobs.Pass" else 0
+                assert off <= most, f"{name} is {off} units in the last place off its formula"
+            about[name] = room.call("warm_up", 1.0, 3, 40)
+            rooms[name] = room
+        turns = {name: [] for name in rooms}
+        for i in range(ROUNDS):
+            order = list(rooms)
+            for name in order[i % len(order) :] + order[: i % len(order)]:
+                time.sleep(PAUSE)
+                iterations = int(min(200, max(1, TURN / about[name])))
+                untimed = 0 if about[name] > TURN else 2
+                turns[name].append(float(np.median(rooms[name].call("time", iterations, untimed))))
+        for name, room in rooms.items():
+            infos[name] = room.call("info")
+            room.call("drop")
+        return turns
+
+
+def available_memory():
+    with open("/proc/meminfo", encoding="ascii") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
+
+
+def ratio(theirs, mine):
+    """The quartiles of the ratios of the rounds."""
+    return [float(x) for x in np.quantile(np.divide(theirs, mine), [0.25, 0.5, 0.75])]
