@@ -64,12 +64,8 @@ def machine():
         processor = re.search(r"model name\s*:\s*(.+)", text)[1]
     except (OSError, TypeError):
         processor = "processor of unknown name"
-    versions = []
-    for peer in PEERS:
-        try:
-            versions.append(f"{peer} {metadata.version(peer)}")
-        except metadata.PackageNotFoundError:
-            continue
+    installed = {found.name: found.version for found in metadata.distributions()}
+    versions = [f"{peer} {installed[peer]}" for peer in PEERS if peer in installed]
     return f"{processor}, {os.cpu_count()} cores; {', '.join(versions)}"
 
 

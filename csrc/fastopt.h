@@ -20,12 +20,6 @@
 #define FASTOPT_X86_64 0
 #endif
 
-#if defined(_OPENMP)
-#define FASTOPT_OPENMP _OPENMP
-#else
-#define FASTOPT_OPENMP 0
-#endif
-
 #if defined(__clang__)
 #define FASTOPT_COMPILER __VERSION__
 #elif defined(__GNUC__)

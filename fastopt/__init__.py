@@ -2,13 +2,15 @@
 
 __version__ = "0.1.0"
 
-# First, for it loads the core in its own way.
-from fastopt.runtime import isa, num_threads, set_isa, set_num_threads
+from contextlib import suppress
 
-# isort: split
 from fastopt import kernels, optimizers, reference
 from fastopt.buffers import Flat
 from fastopt.optimizers import *  # noqa: F403  a new optimizer is named there and nowhere else
+from fastopt.runtime import isa, num_threads, set_isa, set_num_threads
+
+with suppress(ImportError):
+    from fastopt import _threadpoolctl  # noqa: F401  it registers itself
 
 __all__ = [
     "Flat",

@@ -11,17 +11,14 @@ from fastopt import _kernels, runtime
 
 
 def report() -> str:
-    """Describe version, compiler, OpenMP, instruction sets and threads, a line each."""
-    date = str(_kernels.OPENMP)
-    openmp = f"{date[:4]}-{date[4:]}" if _kernels.OPENMP else "none: built without it, steps are serial"
+    """Describe version, compiler, instruction sets and threads, a line each."""
     lines = {
         "fastopt": fastopt.__version__,
         "Python, NumPy": f"{platform.python_version()}, {np.__version__}",
         "machine": f"{platform.machine()}, {platform.system()}",
         "compiler": _kernels.COMPILER,
-        "OpenMP": openmp,
         "instruction sets": f"{', '.join(runtime.available_isas())}; in use: {fastopt.isa()}",
-        "threads": f"{fastopt.num_threads()} in large steps; processors: {runtime.available_threads()}",
+        "threads": f"at most {fastopt.num_threads()}; processors: {runtime.available_threads()}",
     }
     return "\n".join(f"{name + ':':18}{text}" for name, text in lines.items())
 

@@ -1,8 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""The core: checked buffers come in, one parallel loop over cache-sized chunks calls the C kernels.
+"""The core: checked buffers come in, one loop over cache-sized chunks, which threads share, calls the C kernels.
 
 Here is what there is to call; the parts of the module follow at the end, each resting on those before:
-``_loop.pxi`` what a step works on, and the loop over it; ``_threads.pxi`` on how many threads; ``_buffers.pxi`` what is
+``_chunks.pxi`` what a step works on; ``_threads.pxi`` on how many threads; ``_buffers.pxi`` what is
 asked of an array; ``_plan.pxi`` the plan of a step, which brings them together.
 """
 
@@ -12,7 +12,6 @@ from collections import namedtuple
 from cpython.buffer cimport (
     Py_buffer, PyBUF_RECORDS_RO, PyBuffer_IsContiguous, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer,
 )
-from cython.parallel cimport prange
 from libc.math cimport isfinite, isinf, sqrt
 from libc.stdint cimport int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
@@ -22,7 +21,7 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 import numpy as np
 
 cdef extern from "fastopt.h" nogil:
-    int FASTOPT_CHUNK, FASTOPT_F32, FASTOPT_F64, FASTOPT_KERNELS, FASTOPT_OPENMP
+    int FASTOPT_CHUNK, FASTOPT_F32, FASTOPT_F64, FASTOPT_KERNELS
     const char *FASTOPT_COMPILER
     ctypedef void fastopt_kernel(void *const *, const void *, int64_t, int64_t) noexcept
     ctypedef double fastopt_reduction(const void *, int64_t, int64_t) noexcept
@@ -40,6 +39,10 @@ cdef extern from "fastopt.h" nogil:
     const fastopt_table *fastopt_pick_table(int)
     uint64_t fastopt_enter()
     void fastopt_leave(uint64_t)
+
+cdef extern from "pool.h" nogil:
+    ctypedef void fastopt_body(const void *, int64_t) noexcept
+    void fastopt_share(fastopt_body *, const void *, int64_t count, int threads, int64_t spin)
 
 cdef enum:
     GRAD = 1                                    # the streams of every rule begin with param, grad
@@ -62,7 +65,6 @@ KERNELS = {
     for i in range(FASTOPT_KERNELS)
 }
 CHUNK = FASTOPT_CHUNK
-OPENMP = FASTOPT_OPENMP
 COMPILER = FASTOPT_COMPILER.decode()
 
 cdef const fastopt_table *table = fastopt_pick_table(0)
@@ -100,7 +102,7 @@ def power(double base, int64_t exponent):
     return result
 
 
-include "_loop.pxi"
+include "_chunks.pxi"
 include "_threads.pxi"
 include "_buffers.pxi"
 include "_plan.pxi"

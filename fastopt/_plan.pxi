@@ -179,10 +179,8 @@ cdef class Plan:
         decides.
         """
         cdef Work work = Work(table, self.chunks, self.chunk_count, self.partial)
-        cdef bint timed = self.tunes()
         cdef double norm, begin = 0.0
         cdef Py_ssize_t g
-        cdef int threads
         if self.busy:
             raise RuntimeError("this optimizer is in a step already")
         self.busy = True
@@ -191,36 +189,39 @@ cdef class Plan:
             self.bind(grads)
             for g in range(self.group_count):
                 self.pack(g, coefficients[g])
-            if timed:
+            if self.tunes():
                 begin = seconds()
-            threads = self.tuner.threads(self.most_threads()) if timed else self.most_threads()
+                self.tuner.ask(self.most_threads())
             measured = None
             if self.clips or self.measures:
-                self.visit(sum_chunk, &work, threads)
+                self.visit(sum_chunk, &work)
                 norm = sqrt(total(&work)) / self.grad_scale
                 measured = norm
                 if not isfinite(norm) and not regardless:
                     return measured
                 if self.clips:
                     self.clip(norm)
-            self.visit(run_chunk, &work, threads)
-            if timed:
-                self.tuner.ran(begin, seconds())
+            self.visit(run_chunk, &work)
+            if begin:
+                self.tuner.tell(begin, seconds())
             return measured
         finally:
             fastopt_leave(before)
             self.release()
             self.busy = False
 
-    cdef void visit(self, Visit visit, const Work *work, int threads) noexcept:
-        if self.elements < NEVER_PARALLEL:      # others wait for the GIL no longer than its release would take
-            visit_all(visit, work, threads)
+    cdef void visit(self, fastopt_body *body, const Work *work) noexcept:
+        """Let a number of threads share the chunks."""
+        cdef int threads = self.tuner.threads if self.tunes() else self.most_threads()
+        cdef int64_t spin = self.tuner.spin() if self.tunes() else 0
+        if self.elements < NEVER_SHARED:        # others wait for the GIL no longer than its release would take
+            fastopt_share(body, work, work.count, threads, spin)
         else:
             with nogil:
-                visit_all(visit, work, threads)
+                fastopt_share(body, work, work.count, threads, spin)
 
     cdef bint tunes(self) noexcept:
-        return fixed_threads == 0 and self.elements >= NEVER_PARALLEL
+        return fixed_threads == 0 and self.elements >= NEVER_SHARED
 
     cdef int most_threads(self) noexcept:
         if fixed_threads == 0 and not self.tunes():
@@ -235,10 +236,11 @@ cdef class Plan:
             "elements": self.elements,
             "chunks": self.chunk_count,
             "isa": isa(),
-            "threads": min(self.tuner.chosen, most) if self.tunes() else most,
+            "threads": min(self.tuner.chosen.threads, most) if self.tunes() else most,
             "most_threads": most,
+            "awake": self.tunes() and self.tuner.chosen.awake,
             "looks": self.tuner.looks,
-            "measured": {threads: {"step": step, "rest": rest} for threads, step, rest in self.tuner.measured},
+            "measured": [dict(zip(("threads", "awake", "step", "rest"), what)) for what in self.tuner.measured],
         }
 
     cdef void bind(self, list grads) except *:

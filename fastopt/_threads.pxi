@@ -1,51 +1,26 @@
-# How many threads a step uses. A part of _kernels.pyx.
+# On how many threads a step runs. A part of _kernels.pyx.
 #
-# The results don't depend on it, so a plan measures, in the caller's own loop, and keeps what is faster. What it
-# measures is the whole iteration, from the end of a step to the end of the next: threads can cost more in the matrix
-# product behind the step, which wants the same cores, than they save in the step.
-
-# GNU's OpenMP hangs in a forked child: the thread that forks still has its pool there, but not the threads in it. So
-# the pool is given up before each fork (OpenMP 5.0, in GNU's since gcc 9; where it can't be, the child has one thread).
-# LLVM's looks after itself.
-cdef extern from *:
-    """
-    static int forked_with_a_pool = 0;
-    #ifdef _OPENMP
-    #include <omp.h>
-    #include <pthread.h>
-    extern int gnu_or_llvm_pause(int) __asm__("omp_pause_resource_all") __attribute__((weak));
-    extern int llvm_marker(void *) __asm__("__kmpc_global_thread_num") __attribute__((weak));
-    static int gave_up_pool = 0;
-    static void before_fork(void) {
-        enum { HARD = 2 };
-        gave_up_pool = llvm_marker || (gnu_or_llvm_pause && gnu_or_llvm_pause(HARD) == 0);
-    }
-    static void in_child(void) { forked_with_a_pool |= !gave_up_pool; }
-    static void prepare_for_forks(void) { pthread_atfork(before_fork, NULL, in_child); }
-    #else
-    static int omp_get_max_threads(void) { return 1; }
-    static void prepare_for_forks(void) {}
-    #endif
-    """
-    int forked_with_a_pool
-    int omp_get_max_threads() nogil
-    void prepare_for_forks()
-
-prepare_for_forks()
+# The results don't depend on it, so a plan measures, in the caller's own loop, and keeps what is faster: one thread, or
+# more whose workers sleep between steps, or more whose workers stay awake. What it measures is the whole iteration,
+# from the end of a step to the end of the next: threads can cost more in the matrix product behind the step, which
+# wants the same cores, than they save in the step.
 
 cdef enum:
     PAIRS = 4                                   # samples of each choice in a look
     LOOK = 4 * PAIRS                            # its steps
     LEAST_REST = 64                             # steps between two looks, at least
+    NEIGHBOURS = 4                              # of a choice, at most
 
-cdef double WAKING = 50e-6                      # seconds that waking a worker takes, in good circumstances
+cdef double SHORT = 30e-6                       # seconds of a step that is not worth sharing
 cdef double MOST_LOSS = 0.01                    # of all time, for looking
-cdef double WORTH = 0.05                        # of a step: what more threads must save
-cdef int64_t NEVER_PARALLEL = 2**14             # elements below which no step takes as long as waking a worker
+cdef double WORTH = 0.05                        # of a step: what a choice that takes more must save
+cdef double MOST_SPIN = 10e-3                   # seconds that workers stay awake
+cdef int64_t NEVER_SHARED = 2**14               # elements below which no step takes so long as SHORT
 
 cdef int fixed_threads = 1                      # for every step, or 0: measure
 cdef int most_threads = 1
-cdef int openmp_threads = omp_get_max_threads()
+cdef int limit = 0                              # of somebody else, threadpoolctl, say; 0: none
+cdef bint may_spin = True
 
 
 def use_threads(int fixed, int most):
@@ -54,10 +29,21 @@ def use_threads(int fixed, int most):
     fixed_threads, most_threads = fixed, most
 
 
-cdef int limited(int threads) noexcept:
-    """No more than OpenMP has been limited to since the import, by threadpoolctl, say."""
-    cdef int limit = 1 if forked_with_a_pool else omp_get_max_threads()
-    return min(threads, limit) if limit < openmp_threads else threads
+def use_spinning(bint allowed):
+    """Whether workers may stay awake between steps where that measures best."""
+    global may_spin
+    may_spin = allowed
+
+
+def limit_threads(int threads):
+    """Use no more than this, whatever else is set; 0 takes the limit away."""
+    global limit
+    limit = threads
+
+
+cpdef int limited(int threads) noexcept:
+    """Give so many, or what the limit leaves."""
+    return min(threads, limit) if limit else threads
 
 
 cdef double seconds() noexcept nogil:
@@ -89,83 +75,129 @@ cdef double clearly_more(const double *a, const double *b) noexcept:
     return median(a) - median(b) if least_a > most_b or most_a < least_b else 0.0
 
 
-cdef class Tuner:
-    """Chooses a number of threads by measuring, now and then, two neighbouring numbers in turn.
+cdef struct Choice:
+    int threads
+    bint awake                                  # the workers, between steps
 
-    ``threads(most)`` before a step, ``ran(begin, end)`` behind it, in seconds. In a look each number has two steps in
-    a row, and the second is measured: what the workers of the first do to the iteration behind it belongs to it.
-    Between looks it rests so long that they cost a hundredth of the time.
+
+cdef bint takes_more(Choice a, Choice b) noexcept:
+    return a.threads > b.threads or (a.threads == b.threads and a.awake and not b.awake)
+
+
+cdef class Tuner:
+    """Chooses how a step runs by measuring, now and then, two neighbouring choices in turn.
+
+    ``ask(most)`` before a step, and ``threads`` and ``awake`` are what to do; ``tell(begin, end)`` behind it, in
+    seconds. In a look each choice has two steps in a row, and the second is measured: what the workers of the first do
+    to the iteration behind it belongs to it. All neighbours of a new choice are looked at without a break, then one
+    now and then, so seldom that looking costs a hundredth of the time.
     """
 
-    cdef readonly int most                      # threads that may be used
-    cdef readonly int chosen
-    cdef readonly int other                     # what it was or is compared with; 0: nothing yet
+    cdef readonly int threads                   # for the step that comes
+    cdef readonly bint awake
     cdef readonly int looks
+    cdef readonly tuple measured                # (threads, awake, seconds of a step, of the rest) of both, in a look
+    cdef int most
+    cdef Choice chosen, other
+    cdef int turn, untried                      # which neighbour comes, and how many are to come without a break
     cdef int step                               # of a look, or below 0: of a rest
-    cdef int direction
     cdef double ended                           # the last step
+    cdef double rest                            # seconds since then
+    cdef double lost                            # by looking, since the last break
     cdef double rest_until
     cdef double steps[2][PAIRS]                 # seconds of the steps: chosen, other
     cdef double rests[2][PAIRS]                 # seconds between them
-    cdef readonly tuple measured                # (threads, seconds of a step, of the rest) of both, in the last look
 
     def __init__(self):
-        self.begin(1, 1)
+        self.begin(1)
 
-    cdef void begin(self, int most, int chosen) noexcept:
-        self.most, self.chosen, self.other, self.looks = most, chosen, 0, 0
-        self.step, self.direction, self.ended, self.rest_until = 0, 1, 0, 0
-        self.measured = ()
+    cdef void begin(self, int most) noexcept:
+        self.most, self.looks, self.measured = most, 0, ()
+        self.threads, self.awake = 1, False
+        self.ended = self.rest = self.lost = self.rest_until = 0.0
+        self.choose(Choice(1, False))
 
-    cpdef int threads(self, int most) noexcept:
-        """The number for the next step."""
+    cdef void choose(self, Choice choice) noexcept:
+        self.chosen, self.turn, self.untried, self.step = choice, 0, self.neighbours(), 0
+
+    cpdef void ask(self, int most) noexcept:
+        """Say how the next step runs."""
+        cdef Choice choice
         if most != self.most:
-            self.begin(most, 1)
-        if most == 1 or self.step < 0:
-            return self.chosen
+            self.begin(most)
         if self.step == 0:
-            self.other = self.neighbour()
-        return self.other if self.step // 2 % 2 else self.chosen
+            self.other = self.next_neighbour()
+        choice = self.other if self.step > 0 and self.step // 2 % 2 else self.chosen
+        self.threads, self.awake = choice.threads, choice.awake
 
-    cdef int neighbour(self) noexcept:
-        """Twice or half the chosen number."""
-        if self.chosen == 1:
-            self.direction = 1
-        elif self.chosen == self.most:
-            self.direction = -1
-        return min(2 * self.chosen, self.most) if self.direction > 0 else (self.chosen + 1) // 2
+    cdef Choice neighbour(self, int which) noexcept:
+        """More threads, with workers asleep or awake; as many, the other way; fewer. 0 threads where there is none."""
+        cdef int threads = self.chosen.threads
+        if which < 2 and threads < self.most:
+            return Choice(min(2 * threads, self.most), which == 1)
+        if which == 2 and threads > 1:
+            return Choice(threads, not self.chosen.awake)
+        if which == 3 and threads > 1:
+            return Choice((threads + 1) // 2, self.chosen.awake and threads > 2)
+        return Choice(0, False)
 
-    cpdef void ran(self, double begin, double end) noexcept:
+    cdef bint exists(self, Choice choice) noexcept:
+        return choice.threads > 0 and (may_spin or not choice.awake)
+
+    cdef int neighbours(self) noexcept:
+        cdef int which, count = 0
+        for which in range(NEIGHBOURS):
+            count += self.exists(self.neighbour(which))
+        return count
+
+    cdef Choice next_neighbour(self) noexcept:
+        cdef int tries
+        for tries in range(NEIGHBOURS):
+            self.turn = (self.turn + 1) % NEIGHBOURS
+            if self.exists(self.neighbour(self.turn)):
+                break
+        return self.neighbour(self.turn)
+
+    cpdef void tell(self, double begin, double end) noexcept:
         """Take note of a step."""
         cdef int which = self.step // 2 % 2, sample = self.step // 4
-        if self.most > 1:
-            if self.step >= 0 and self.step % 2:
-                self.steps[which][sample] = end - begin
-                self.rests[which][sample] = begin - self.ended
-            self.step += 1
-            if self.step == 2 and self.chosen == 1 and self.steps[0][0] < WAKING:
-                self.rest(end)                  # nothing to gain
-            elif self.step == LOOK:
-                self.decide(end)
-            elif self.step == 0 and end < self.rest_until:
-                self.step = -1
+        self.rest = begin - self.ended
         self.ended = end
+        if self.most == 1:
+            return
+        if self.step >= 0 and self.step % 2:
+            self.steps[which][sample] = end - begin
+            self.rests[which][sample] = self.rest
+        self.step += 1
+        if self.step == 2 and self.chosen.threads == 1 and self.steps[0][0] < SHORT:
+            self.take_a_break()
+        elif self.step == LOOK:
+            self.decide()
+        elif self.step == 0 and end < self.rest_until:
+            self.step = -1
 
-    cdef void rest(self, double until) noexcept:
-        self.step = -LEAST_REST
-        self.rest_until = until
-
-    cdef void decide(self, double now) noexcept:
+    cdef void decide(self) noexcept:
         cdef double step = median(self.steps[0]), other_step = median(self.steps[1])
         cdef double loss = other_step - step + clearly_more(self.rests[1], self.rests[0])
-        cdef bint more = self.other > self.chosen
-        cdef bint won = loss < -WORTH * step if more else loss < WORTH * other_step
+        cdef bint more = takes_more(self.other, self.chosen)
         self.looks += 1
-        self.measured = ((self.chosen, step, median(self.rests[0])), (self.other, other_step, median(self.rests[1])))
-        self.rest(now + abs(loss) * (LOOK // 2) / MOST_LOSS)
-        if won:
-            self.chosen, self.other = self.other, self.chosen
-            if 1 < self.chosen < self.most:     # go on in this direction
-                self.step = 0
+        self.measured = (
+            (self.chosen.threads, self.chosen.awake, step, median(self.rests[0])),
+            (self.other.threads, self.other.awake, other_step, median(self.rests[1])))
+        self.lost += abs(loss) * (LOOK // 2)
+        self.untried -= 1
+        if loss < -WORTH * step if more else loss < WORTH * other_step:
+            self.choose(self.other)
+        elif self.untried > 0:
+            self.step = 0
         else:
-            self.direction = -self.direction
+            self.take_a_break()
+
+    cdef void take_a_break(self) noexcept:
+        self.step = -LEAST_REST
+        self.rest_until = self.ended + self.lost / MOST_LOSS
+        self.lost = 0.0
+
+    cdef int64_t spin(self) noexcept:
+        """Nanoseconds that workers stay awake: until the next step, if that is near."""
+        return <int64_t>(2e9 * self.rest) if self.awake and 2 * self.rest < MOST_SPIN else 0

@@ -5,34 +5,11 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from numbers import Integral
 from pathlib import Path, PurePosixPath
 
-import numpy  # noqa: F401  here, for its BLAS must not be loaded with the setting below
-
-
-@contextmanager
-def _sleeping_workers() -> Iterator[None]:
-    """Let OpenMP's workers sleep between steps, unless the user has said otherwise.
-
-    By default they spin for milliseconds after each parallel step and hold the cores that the next matrix product
-    wants: a loop of products and steps over 2^20 parameters took twice as long. An OpenMP runtime reads this once,
-    when it is loaded: by the first import of the core, unless another package has brought the same one before.
-    """
-    mine = not any(name in os.environ for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"))
-    if mine:
-        os.environ["OMP_WAIT_POLICY"] = "passive"
-    try:
-        yield
-    finally:
-        if mine:
-            del os.environ["OMP_WAIT_POLICY"]
-
-
-with _sleeping_workers():
-    from fastopt import _kernels
+from fastopt import _kernels
 
 MOST_THREADS = 1024
 
@@ -118,9 +95,10 @@ def set_num_threads(n: int | str) -> None:
     """Use ``n`` threads for every step, or with ``"auto"`` (the default) as many as each optimizer measures to be best.
 
     It measures in its first steps and now and then, in your own loop, and counts what its threads cost the rest of
-    the loop; ``optimizer.plan_info()`` tells what it found. It takes no more threads than processors, as affinity and
-    control group allow, and than OpenMP is limited to (``threadpoolctl.threadpool_limits``). The environment
-    variables ``FASTOPT_NUM_THREADS`` and ``OMP_NUM_THREADS`` set it at import.
+    the loop; ``optimizer.plan_info()`` tells what it found. It takes no more threads than there are processors, as
+    affinity and control group allow. Where that measures best, threads stay awake between steps, for 10 ms at most;
+    ``OMP_WAIT_POLICY=passive`` in the environment forbids it. The environment variables ``FASTOPT_NUM_THREADS`` and
+    ``OMP_NUM_THREADS`` set the number at import, ``threadpoolctl.threadpool_limits`` limits it.
 
     Raises ``ValueError`` for what is neither ``"auto"`` nor an int from 1 to 1024.
 
@@ -133,7 +111,7 @@ def set_num_threads(n: int | str) -> None:
     if n != "auto" and (isinstance(n, bool) or not isinstance(n, Integral) or not 1 <= n <= MOST_THREADS):
         raise ValueError(f"n is {n!r}; wants 'auto' or an int from 1 to {MOST_THREADS}")
     _setting = n
-    _threads = 1 if not _kernels.OPENMP else available_threads() if isinstance(n, str) else int(n)
+    _threads = available_threads() if isinstance(n, str) else int(n)
     _kernels.use_threads(0 if isinstance(n, str) else _threads, _threads)
 
 
@@ -144,6 +122,7 @@ def _from_environment() -> None:
             set_isa(name)
         except ValueError as error:
             raise ValueError(f"FASTOPT_ISA: {error}") from None
+    _kernels.use_spinning(os.environ.get("OMP_WAIT_POLICY", "").strip().lower() != "passive")
     mine, everyones = os.environ.get("FASTOPT_NUM_THREADS"), os.environ.get("OMP_NUM_THREADS")
     # OpenMP's may be a list, one number for each level of nesting.
     text = mine or (everyones or "auto").split(",")[0].strip()

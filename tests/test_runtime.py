@@ -67,12 +67,11 @@ def test_an_unknown_instruction_set_in_the_environment_is_refused():
 
 
 def test_threads_can_be_set():
-    with_openmp = _kernels.OPENMP > 0
     for n in (1, 2, np.int64(4)):
         fastopt.set_num_threads(n)
-        assert fastopt.num_threads() == (n if with_openmp else 1)
+        assert fastopt.num_threads() == n
     fastopt.set_num_threads("auto")
-    assert fastopt.num_threads() == (runtime.available_threads() if with_openmp else 1)
+    assert fastopt.num_threads() == runtime.available_threads()
 
 
 @pytest.mark.parametrize("n", [0, -1, 1.5, "two", None, True, 1025])
@@ -84,7 +83,6 @@ def test_other_numbers_of_threads_are_refused(n):
 
 
 def test_threads_in_the_environment():
-    with_openmp = _kernels.OPENMP > 0
     for environment, wanted in (
         ({"FASTOPT_NUM_THREADS": "3"}, 3),
         ({"OMP_NUM_THREADS": "5"}, 5),
@@ -92,7 +90,7 @@ def test_threads_in_the_environment():
         ({"FASTOPT_NUM_THREADS": "3", "OMP_NUM_THREADS": "5"}, 3),
         ({"FASTOPT_NUM_THREADS": "auto", "OMP_NUM_THREADS": "5"}, runtime.available_threads()),
     ):
-        assert printed("print(fastopt.num_threads())", **environment) == str(wanted if with_openmp else 1)
+        assert printed("print(fastopt.num_threads())", **environment) == str(wanted)
     done = python("-c", "import fastopt", FASTOPT_NUM_THREADS="many")
     assert done.returncode != 0
     assert "ValueError: FASTOPT_NUM_THREADS: n is 'many'; wants 'auto' or an int from 1" in done.stderr
@@ -102,36 +100,13 @@ def test_threads_in_the_environment():
 def test_what_openmp_would_ignore_is_ignored_with_a_warning(text):
     done = python("-c", "import fastopt; print(fastopt.num_threads())", OMP_NUM_THREADS=text)
     assert f"RuntimeWarning: OMP_NUM_THREADS is '{text}', which is ignored: n is " in done.stderr
-    assert done.stdout.strip() == (str(runtime.available_threads()) if _kernels.OPENMP else "1")
-
-
-def test_workers_sleep_unless_the_user_says_otherwise():
-    """libgomp tells what it read when it was loaded; NumPy, whose BLAS may use OpenMP too, was loaded before."""
-    code = (
-        "import builtins, os; real = builtins.__import__; seen = []\n"
-        "def spy(name, *rest, **more):\n"
-        "    if name == 'numpy': seen.append(os.environ.get('OMP_WAIT_POLICY'))\n"
-        "    return real(name, *rest, **more)\n"
-        "builtins.__import__ = spy; import fastopt; print(seen[0])"
-    )
-    done = python("-c", code, OMP_DISPLAY_ENV="verbose")
-    assert done.stdout.split() == ["None"]
-    if "GOMP_SPINCOUNT" in done.stderr:
-        assert "OMP_WAIT_POLICY = 'PASSIVE'" in done.stderr
-        assert "GOMP_SPINCOUNT = '0'" in done.stderr
-        done = python("-c", "import fastopt", OMP_DISPLAY_ENV="verbose", OMP_WAIT_POLICY="active")
-        assert "OMP_WAIT_POLICY = 'ACTIVE'" in done.stderr
-
-
-def test_importing_leaves_the_environment_as_it_was():
-    assert printed("import os; print(os.environ.get('OMP_WAIT_POLICY'))") == "None"
-    assert printed("import os; print(os.environ.get('OMP_WAIT_POLICY'))", OMP_WAIT_POLICY="active") == "active"
+    assert done.stdout.strip() == str(runtime.available_threads())
 
 
 def test_fixed_threads_are_used():
     """A worker thread shows in the process; small steps start none, a fixed number does."""
-    if not _kernels.OPENMP or sys.platform != "linux":
-        pytest.skip("counts the threads of a Linux process with OpenMP")
+    if sys.platform != "linux":
+        pytest.skip("counts the threads of a Linux process")
     code = (
         "import os, numpy as np; count = lambda: len(os.listdir('/proc/self/task')); p = np.zeros(2**13); "
         "before = count(); fastopt.SGD(p).step(p.copy()); print(count() - before)"
@@ -146,7 +121,6 @@ def test_the_report():
     assert done.returncode == 0, done.stderr
     for part in (fastopt.__version__, _kernels.COMPILER, ", ".join(runtime.available_isas())):
         assert part in done.stdout
-    assert ("none: built without it, steps are serial" in done.stdout) == (_kernels.OPENMP == 0)
 
 
 def test_power_is_like_the_operator():

@@ -1,8 +1,8 @@
-# What a step works on, and the one loop over it. A part of _kernels.pyx.
+# What a step works on, and what happens to a chunk of it. A part of _kernels.pyx.
 #
 # All tensors of all groups are cut into chunks, and every stage of a step (rule, weight average, zeroing) visits a
-# chunk before the next chunk starts, so each stream comes from memory once. A model of 161 small tensors is one parallel
-# region, not 161.
+# chunk before the next chunk starts, so each stream comes from memory once. A model of 161 small tensors is one loop
+# that threads share, not 161.
 
 cdef struct Stage:
     int kernel
@@ -38,16 +38,16 @@ cdef struct Work:
     int64_t count
     double *partial                             # a sum for each chunk
 
-ctypedef void (*Visit)(const Work *, int64_t) noexcept nogil
 
-
-cdef void run_chunk(const Work *work, int64_t i) noexcept nogil:
+cdef void run_chunk(const void *context, int64_t i) noexcept nogil:
     """All stages of a step on one chunk, one behind the other."""
+    cdef const Work *work = <const Work *>context
     cdef const Chunk *chunk = &work.chunks[i]
     cdef const Tensor *tensor = chunk.tensor
     cdef const Group *group = tensor.group
     cdef const Stage *stage
     cdef const void *coefficients
+    cdef uint64_t before = fastopt_enter()
     cdef int s
     for s in range(group.stage_count):
         stage = &group.stages[s]
@@ -57,28 +57,16 @@ cdef void run_chunk(const Work *work, int64_t i) noexcept nogil:
             coefficients = &group.f64[stage.first_coefficient]
         work.kernels.kernels[tensor.real][stage.kernel](
             &tensor.streams[stage.first_stream], coefficients, chunk.begin, chunk.end)
-
-
-cdef void sum_chunk(const Work *work, int64_t i) noexcept nogil:
-    cdef const Chunk *chunk = &work.chunks[i]
-    work.partial[i] = work.kernels.sum_squares[chunk.tensor.real](
-        chunk.tensor.streams[GRAD], chunk.begin, chunk.end)
-
-
-cdef void visit_chunk(Visit visit, const Work *work, int64_t i) noexcept nogil:
-    cdef uint64_t before = fastopt_enter()
-    visit(work, i)
     fastopt_leave(before)
 
 
-cdef void visit_all(Visit visit, const Work *work, int threads) noexcept nogil:
-    cdef int64_t i
-    if threads == 1:                            # entering OpenMP takes longer than a small step
-        for i in range(work.count):
-            visit_chunk(visit, work, i)
-    else:
-        for i in prange(work.count, schedule="static", num_threads=threads):
-            visit_chunk(visit, work, i)
+cdef void sum_chunk(const void *context, int64_t i) noexcept nogil:
+    cdef const Work *work = <const Work *>context
+    cdef const Chunk *chunk = &work.chunks[i]
+    cdef uint64_t before = fastopt_enter()
+    work.partial[i] = work.kernels.sum_squares[chunk.tensor.real](
+        chunk.tensor.streams[GRAD], chunk.begin, chunk.end)
+    fastopt_leave(before)
 
 
 cdef double total(const Work *work) noexcept nogil:

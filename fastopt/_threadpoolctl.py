@@ -1,0 +1,33 @@
+"""What threadpoolctl sees of fastopt, if it is installed: ``threadpool_limits`` limits the threads of steps, too."""
+
+from __future__ import annotations
+
+from threadpoolctl import LibController, register
+
+from fastopt import _kernels, runtime
+
+
+class FastoptController(LibController):  # type: ignore[misc]
+    """The threads of steps, as one of the pools of the process."""
+
+    user_api = "fastopt"
+    internal_api = "fastopt"
+    filename_prefixes = ("_kernels",)
+    check_symbols = ("fastopt_threads",)
+
+    def get_num_threads(self) -> int:
+        """Give the most threads that a step may use."""
+        return _kernels.limited(runtime.num_threads())
+
+    def set_num_threads(self, num_threads: int) -> None:
+        """Limit them; to as many as there are is no limit."""
+        _kernels.limit_threads(num_threads if num_threads < runtime.num_threads() else 0)
+
+    def get_version(self) -> str:
+        """Give fastopt's version."""
+        from fastopt import __version__  # noqa: PLC0415  the package is being imported when this module is
+
+        return __version__
+
+
+register(FastoptController)
