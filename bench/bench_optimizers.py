@@ -9,7 +9,8 @@ from math import prod
 
 import pytest
 from models import MODELS
-from peers import PEERS, WALLS
+from peers import PEERS
+from wall import WALLS
 
 
 @pytest.mark.parametrize("model", MODELS)

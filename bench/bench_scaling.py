@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from peers import WALLS
 from turns import available_memory
+from wall import WALLS
 
 OTHERS = ["fastopt 1", "fastopt 2", *WALLS, "torch fused", "DeepSpeed", "optax", "numba", "NumPy out="]
 

@@ -63,7 +63,7 @@ def pytest_terminal_summary(terminalreporter, config):
             terminalreporter.line(row)
             continue
         name, result = row
-        terminalreporter.line(str(name))
+        terminalreporter.line(", ".join(f"{key} {value}" for key, value in name.items()))
         for candidate, figures in result.items():
             low, middle, high = figures["ratio"]
             terminalreporter.line(

@@ -14,7 +14,15 @@ def distance(got, wanted):
     """The largest difference, in units in the last place of max(1, |x|)."""
     pairs = zip(got, wanted, strict=True)
     worst = [np.abs(g.astype(np.float64) - w) / np.maximum(1, np.abs(w)) for g, w in pairs]
-    return max(float(w.max()) for w in worst) / float(np.finfo(np.float32).eps)
+    return float(np.max([w.max() for w in worst])) / float(np.finfo(np.float32).eps)  # NaN if one is
+
+
+def sgd_steps(params, grads, lr, after):
+    """SGD."""
+    for step in (1, 2, 3):
+        for param, grad in zip(params, grads, strict=True):
+            reference.sgd(param, grad, step=step, lr=lr)
+    return distance(after, params)
 
 
 def steps(params, grads, epsilons, after):
@@ -35,11 +43,12 @@ def whole_pass(params, grads, scale, weight_decay, decay, after, averages, left)
         for param, grad, state, ema in zip(params, grads, states, emas, strict=True):
             reference.adam(param, grad, *state, step=step, **options)
             reference.average(ema, param, decay=decay)
-    return max(distance(after, params), distance(averages, emas)) if left == 0 else np.inf
+    return float(np.max([distance(after, params), distance(averages, emas)])) if left == 0 else np.inf
 
 
 def deviation(checked):
     """Give it for what a job's ``check`` gave: numbers for one of these formulas, or whether all bits are equal."""
     if isinstance(checked, bool):
         return 0 if checked else np.inf
-    return whole_pass(**checked) if "averages" in checked else steps(**checked)
+    formula = whole_pass if "averages" in checked else sgd_steps if "lr" in checked else steps
+    return formula(**checked)

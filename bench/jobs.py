@@ -11,6 +11,7 @@ import resource
 import numpy as np
 from passes import PASSES
 from peers import ALL
+from wall import WALLS
 
 BLOCK = 2**20
 SAMPLES = 50  # elements of a tensor whose steps are compared with the formula
@@ -42,7 +43,7 @@ class Steps:
         params = [numbers(shape, i, 1.0) for i, shape in enumerate(shapes)]
         grads = [numbers(shape, 1000 + i, GRADIENT) for i, shape in enumerate(shapes)]
         self.before = {"params": sample(params), "grads": sample(grads)}
-        self.peer = ALL[name](params, grads)
+        self.peer = {**ALL, **WALLS}[name](params, grads)
 
     def prepare(self):
         """Nothing: the gradients stay."""
@@ -54,8 +55,7 @@ class Steps:
         """Do three steps, and give what the formula needs to say whether they are right."""
         for _ in range(3):
             self.peer.step()
-        epsilons = [self.peer.epsilon(step) for step in (1, 2, 3)]
-        return {**self.before, "epsilons": epsilons, "after": sample(self.peer.read())}
+        return {**self.before, **self.peer.formula(), "after": sample(self.peer.read())}
 
     def info(self):
         return self.peer.info()

@@ -56,7 +56,7 @@ class Torch(Pass):
         self.optimizer.step()
         with self.torch.no_grad():
             self.torch._foreach_lerp_(self.emas, self.tensors, 1 - self.ema_decay)
-        self.optimizer.zero_grad(set_to_none=False)
+        self.torch._foreach_zero_([tensor.grad for tensor in self.tensors])
 
 
 class DeepSpeed(Torch):
@@ -146,4 +146,37 @@ class Numba(Pass):
             self.adamw(*tensor, *coefficients)
 
 
-PASSES = {"fastopt": Fastopt, "torch": Torch, "DeepSpeed": DeepSpeed, "optax": Optax, "numba": Numba}
+class NumPyReference(Pass):
+    """``fastopt.reference``, which is written to be read."""
+
+    def make(self):
+        from fastopt import reference
+
+        self.whole_step, self.adam, self.steps = reference.whole_step, reference.adam, 0
+        self.averages = [param.copy() for param in self.params]
+        names = ("param", "grad", "exp_avg", "exp_avg_sq", "ema")
+        arrays = zip(self.params, self.grads, self.averages, strict=True)
+        self.tensors = [
+            dict(zip(names, (p, g, np.zeros_like(p), np.zeros_like(p), e), strict=True)) for p, g, e in arrays
+        ]
+        self.options = {
+            "max_grad_norm": self.max_norm,
+            "ema_decay": self.ema_decay,
+            "zero_grads": True,
+            "weight_decay": self.weight_decay,
+            "decoupled_weight_decay": True,
+        }
+
+    def step(self):
+        self.steps += 1
+        self.whole_step(self.adam, self.tensors, step=self.steps, **self.options)
+
+
+PASSES = {
+    "fastopt": Fastopt,
+    "torch": Torch,
+    "DeepSpeed": DeepSpeed,
+    "optax": Optax,
+    "numba": Numba,
+    "reference": NumPyReference,
+}

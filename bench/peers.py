@@ -7,12 +7,9 @@ A peer that is not installed raises ``ImportError``; its extra in pyproject.toml
 
 from __future__ import annotations
 
-import ctypes
-import subprocess
-import tempfile
-from pathlib import Path
-
 import numpy as np
+
+SGD_RATE = 1e3  # for gradients so small that Adam's epsilon is seen
 
 
 class Peer:
@@ -24,10 +21,9 @@ class Peer:
     def read(self):
         return self.params
 
-    @staticmethod
-    def epsilon(step):
-        """What stands beside the root once this is corrected for bias."""
-        return 1e-8
+    def formula(self):
+        """What the formula needs: for Adam, what stands beside the root corrected for bias, in three steps."""
+        return {"epsilons": [1e-8] * 3}
 
     def info(self):
         return {}
@@ -36,9 +32,12 @@ class Peer:
 class Fastopt(Peer):
     def __init__(self, params, grads):
         super().__init__(params, grads)
+        self.optimizer = self.make(params)
+
+    def make(self, params):
         import fastopt
 
-        self.optimizer = fastopt.Adam(params)
+        return fastopt.Adam(params)
 
     def step(self):
         self.optimizer.step(self.grads)
@@ -56,7 +55,19 @@ class FastoptFlat(Fastopt):
         flat = fastopt.Flat({str(i): param for i, param in enumerate(params)})
         flat_grads = fastopt.Flat({str(i): grad for i, grad in enumerate(grads)})
         Peer.__init__(self, list(flat.values()), flat_grads)
-        self.optimizer = fastopt.Adam(flat)
+        self.optimizer = self.make(flat)
+
+
+class FastoptSGD(FastoptFlat):
+    """The optimizer with the least to compute: what is left is the cost of a call."""
+
+    def make(self, params):
+        import fastopt
+
+        return fastopt.SGD(params, lr=SGD_RATE)
+
+    def formula(self):
+        return {"lr": SGD_RATE}
 
 
 class FastoptBare(Peer):
@@ -87,10 +98,23 @@ class Torch(Peer):
         tensors = [torch.from_numpy(param).requires_grad_() for param in params]
         for tensor, grad in zip(tensors, grads, strict=True):
             tensor.grad = torch.from_numpy(grad)
-        self.optimizer = torch.optim.Adam(tensors, **self.options)
+        self.optimizer = self.make(torch.optim, tensors)
+
+    def make(self, optim, tensors):
+        return optim.Adam(tensors, **self.options)
 
     def step(self):
         self.optimizer.step()
+
+
+class TorchSGD(Torch):
+    """The fused one."""
+
+    def make(self, optim, tensors):
+        return optim.SGD(tensors, lr=SGD_RATE, fused=True)
+
+    def formula(self):
+        return {"lr": SGD_RATE}
 
 
 class TorchFused(Torch):
@@ -190,9 +214,8 @@ class ScikitLearn(Peer):
     def step(self):
         self.optimizer.update_params(self.params, self.grads)
 
-    @staticmethod
-    def epsilon(step):
-        return 1e-8 / (1 - 0.999**step) ** 0.5
+    def formula(self):
+        return {"epsilons": [1e-8 / (1 - 0.999**step) ** 0.5 for step in (1, 2, 3)]}
 
 
 class NumPyReference(Peer):
@@ -239,36 +262,6 @@ class NumPyOut(Peer):
             np.subtract(p, update, out=p)
 
 
-class Wall(Peer):
-    """The yardstick: the same streams with trivial arithmetic, on one thread."""
-
-    threads = 1
-
-    def __init__(self, params, grads):
-        super().__init__(params, grads)
-        library = Path(tempfile.mkdtemp(), "wall.so")
-        source = Path(__file__).with_name("wall.c")
-        command = ["cc", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-o", str(library), str(source)]
-        try:
-            subprocess.run(command, check=True, capture_output=True)
-        except (OSError, subprocess.CalledProcessError) as error:
-            raise ImportError(f"the wall needs a C compiler: {error}") from None
-        self.pass_over = ctypes.CDLL(str(library)).wall
-        self.states = [[np.zeros_like(param) for param in params] for _ in range(2)]
-        lists = [(ctypes.c_void_p * len(params))(*(a.ctypes.data for a in x)) for x in (params, grads, *self.states)]
-        sizes = (ctypes.c_int64 * len(params))(*(param.size for param in params))
-        self.arguments = [*lists, sizes, ctypes.c_int64(len(params)), self.threads]
-
-    def step(self):
-        self.pass_over(*self.arguments)
-
-
-class Wall2(Wall):
-    """On two threads."""
-
-    threads = 2
-
-
 PEERS = {
     "torch fused": TorchFused,
     "torch default": Torch,
@@ -286,9 +279,10 @@ OURS = {
     "fastopt bare": FastoptBare,
     "fastopt 1": Fastopt,
     "fastopt 2": Fastopt,
+    "fastopt SGD": FastoptSGD,
 }
-WALLS = {"wall 1": Wall, "wall 2": Wall2}
-ALL = {**OURS, **PEERS, **WALLS}
+SGD_PEERS = {"torch SGD": TorchSGD}
+ALL = {**OURS, **PEERS, **SGD_PEERS}
 
 # The number of threads that a name says, and workers that sleep, as fastopt's do, for the wall.
 ENVIRONMENTS = {

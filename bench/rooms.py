@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -30,6 +32,7 @@ class Room:
             env={**os.environ, **environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for the other side, which closes the rooms
         )
 
     def call(self, command, *arguments):
@@ -45,10 +48,13 @@ class Room:
         return answer
 
     def close(self):
-        """End the process."""
-        self.process.stdin.close()
-        self.process.stdout.close()
+        """End the process, whatever it is doing, and the compiler that it may have started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        self.process.stdout.close()
+        with suppress(BrokenPipeError):
+            self.process.stdin.close()
 
 
 class Inside:
@@ -63,22 +69,15 @@ class Inside:
         """Compare the first steps with the formula; give the largest deviation."""
         return self.job.check()
 
-    def warm_up(self, seconds, at_least, at_most):
-        """Iterate for a while; give the seconds of one iteration."""
-        took = []
-        while len(took) < at_least or (len(took) < at_most and sum(took) < seconds):
-            took += self.time(1, 0)
-        return min(took)
-
-    def time(self, iterations, untimed):
-        """Give the seconds of each iteration, after a few that bring the data back into the caches."""
-        took = []
-        for _ in range(untimed + iterations):
+    def time(self, seconds, at_least, at_most):
+        """Iterate for so long, and at least and at most so often; give the seconds of each iteration."""
+        took, end = [], time.perf_counter() + seconds
+        while len(took) < at_least or (len(took) < at_most and time.perf_counter() < end):
             self.job.prepare()
             start = time.perf_counter()
             self.job.iterate()
             took.append(time.perf_counter() - start)
-        return took[untimed:]
+        return took
 
     def info(self):
         """What the job tells about itself."""

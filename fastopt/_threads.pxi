@@ -11,7 +11,7 @@ cdef enum:
     LEAST_REST = 64                             # steps between two looks, at least
     NEIGHBOURS = 4                              # of a choice, at most
 
-cdef double SHORT = 30e-6                       # seconds of a step that is not worth sharing
+cdef double SHORT = 8e-6                        # seconds of a step that is not worth sharing
 cdef double MOST_LOSS = 0.01                    # of all time, for looking
 cdef double WORTH = 0.05                        # of a step: what a choice that takes more must save
 cdef double MOST_SPIN = 10e-3                   # seconds that workers stay awake

@@ -285,10 +285,10 @@ class Optimizer:
     def plan_info(self) -> dict[str, Any]:
         """Tell how steps run: how many threads were chosen, and what was measured to choose it.
 
-        ``tensors``, ``elements`` and ``chunks`` of the step; the instruction set ``isa``; the number of ``threads``
-        and the most that it may be; how many ``looks`` there were at another number, and for both numbers that were
-        ``measured`` in the last, the seconds of the ``step`` and of the ``rest`` of the iteration, since the step
-        before.
+        ``tensors``, ``elements`` and ``chunks`` of the step; the instruction set ``isa``; the number of ``threads``,
+        ``most_threads`` that it may be, and whether they stay ``awake`` between steps; how many ``looks`` there were at
+        another choice, and for both choices that were ``measured`` in the last the seconds of the ``step`` and of the
+        ``rest`` of the iteration, since the step before.
 
         >>> import fastopt, numpy as np
         >>> fastopt.SGD(np.zeros(1000)).plan_info()["threads"]

@@ -106,6 +106,7 @@ class Whole(Structure):
 
     def __init__(self, flat: Flat) -> None:
         self.layout = flat.layout
+        self.equal = flat.layout  # the one that was found to be equal last
         self.arrays = [flat.buffer]
         self.suffixes = [""]
 
@@ -115,8 +116,10 @@ class Whole(Structure):
             raise TypeError(
                 f"{name} is a {type(thing).__name__!r}; wants a Flat of the parameters' layout (params.zeros_like())"
             )
-        if thing._layout is not self.layout and list(thing.layout.items()) != list(self.layout.items()):
-            raise ValueError(f"{name} has the layout {thing.layout}; wants {self.layout}, as the parameters")
+        if thing._layout is not self.equal:
+            if list(thing.layout.items()) != list(self.layout.items()):
+                raise ValueError(f"{name} has the layout {thing.layout}; wants {self.layout}, as the parameters")
+            self.equal = thing.layout
         return [thing._buffer]
 
     def give(self, arrays: Arrays) -> Flat:

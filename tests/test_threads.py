@@ -101,7 +101,7 @@ def test_the_choice_is_made_within_a_few_steps(name):
 
 
 def test_a_step_shorter_than_waking_a_worker_is_never_shared():
-    loop = Loop(lambda t, w: 25 * US, lambda t, w: 100 * US)
+    loop = Loop(lambda t, w: 7 * US, lambda t, w: 100 * US)
     loop.run(5000)
     assert set(loop.used) == {(1, False)}
     assert loop.tuner.looks == 0
@@ -296,3 +296,24 @@ def test_two_python_threads_look_at_once(monkeypatch):
         worker.join()
     assert (params[0] == params[1]).all()
     assert (params[0] == params[2]).all()
+
+
+def test_every_chunk_is_visited_once_however_threads_come_and_go():
+    """Thousands of steps that count, on more threads than processors, from several Python threads at once."""
+    fastopt.set_num_threads(7)
+    sizes = [1, 4097, 20_000, 65_536]
+    params = [np.zeros(size, np.float32) for size in sizes]
+    steps = 1500
+
+    def count(param):
+        optimizer, grad = fastopt.SGD(param, lr=1.0), -np.ones_like(param)
+        for _ in range(steps):
+            optimizer.step(grad)
+
+    workers = [threading.Thread(target=count, args=(param,)) for param in params]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    for param in params:
+        assert (param == steps).all()
