@@ -18,6 +18,7 @@ PAUSE = 0.03  # seconds in which the workers of the candidate before go to sleep
 TURN = 0.1  # seconds
 WARM_UP = 1.0  # seconds: compilers at run time are done
 SETTLED = 80  # steps: fastopt has chosen its threads (on two processors five looks of 16 steps)
+LOOK = 16  # steps in a turn of fastopt, at least: in a training loop there are no pauses as between turns
 MOST_ULP = 4  # deviation of a peer after three steps, each of which rounds a few times
 MOST_ULP_CLIPPED = 16  # PyTorch adds the squares up in float32: for GPT-2 its norm is off by 9e-4
 
@@ -80,7 +81,8 @@ class Turns:
             order = list(rooms)
             for name in order[i % len(order) :] + order[: i % len(order)]:
                 time.sleep(PAUSE)
-                _, *took = rooms[name].call("time", TURN, 2, 200)  # the first brings the data back into the caches
+                least = LOOK if name in {candidates[0], *OURS} else 2
+                _, *took = rooms[name].call("time", TURN, least, 200)  # the first brings the data back into the caches
                 turns[name].append(float(np.median(took)))
         for name, room in rooms.items():
             infos[name] = room.call("info")

@@ -52,27 +52,34 @@ cdef double seconds() noexcept nogil:
     return now.tv_sec + 1e-9 * now.tv_nsec
 
 
-cdef double median(const double *samples) noexcept:
-    """Of PAIRS samples."""
-    cdef double ordered[PAIRS]
+cdef void sort(double *samples) noexcept:
+    """Order the PAIRS samples."""
+    cdef double sample
     cdef int i, j
-    for i in range(PAIRS):
-        j = i
-        while j > 0 and ordered[j - 1] > samples[i]:
-            ordered[j] = ordered[j - 1]
+    for i in range(1, PAIRS):
+        sample, j = samples[i], i
+        while j > 0 and samples[j - 1] > sample:
+            samples[j] = samples[j - 1]
             j -= 1
-        ordered[j] = samples[i]
+        samples[j] = sample
+
+
+cdef double median(const double *ordered) noexcept:
     return (ordered[(PAIRS - 1) // 2] + ordered[PAIRS // 2]) / 2
 
 
-cdef double clearly_more(const double *a, const double *b) noexcept:
-    """How much more a is than b, if all of a is on one side of all of b; else 0: noise."""
-    cdef double most_a = a[0], least_a = a[0], most_b = b[0], least_b = b[0]
+cdef double spread(const double *ordered) noexcept:
+    """The mean distance from the median."""
+    cdef double total = 0.0
     cdef int i
-    for i in range(1, PAIRS):
-        most_a, least_a = max(most_a, a[i]), min(least_a, a[i])
-        most_b, least_b = max(most_b, b[i]), min(least_b, b[i])
-    return median(a) - median(b) if least_a > most_b or most_a < least_b else 0.0
+    for i in range(PAIRS // 2):
+        total += ordered[PAIRS - 1 - i] - ordered[i]
+    return total / PAIRS
+
+
+cdef double above_noise(double difference, double noise) noexcept:
+    """What is left of a difference when the noise is taken off."""
+    return max(difference - noise, 0.0) + min(difference + noise, 0.0)
 
 
 cdef struct Choice:
@@ -177,13 +184,19 @@ cdef class Tuner:
             self.step = -1
 
     cdef void decide(self) noexcept:
-        cdef double step = median(self.steps[0]), other_step = median(self.steps[1])
-        cdef double loss = other_step - step + clearly_more(self.rests[1], self.rests[0])
+        cdef double step, rest, other_step, other_rest, loss
         cdef bint more = takes_more(self.other, self.chosen)
+        cdef int which
+        for which in range(2):
+            sort(self.steps[which])
+            sort(self.rests[which])
+        step, other_step = median(self.steps[0]), median(self.steps[1])
+        rest, other_rest = median(self.rests[0]), median(self.rests[1])
+        loss = other_step - step + above_noise(other_rest - rest, (spread(self.rests[0]) + spread(self.rests[1])) / 2)
         self.looks += 1
         self.measured = (
-            (self.chosen.threads, self.chosen.awake, step, median(self.rests[0])),
-            (self.other.threads, self.other.awake, other_step, median(self.rests[1])))
+            (self.chosen.threads, self.chosen.awake, step, rest),
+            (self.other.threads, self.other.awake, other_step, other_rest))
         self.lost += abs(loss) * (LOOK // 2)
         self.untried -= 1
         if loss < -WORTH * step if more else loss < WORTH * other_step:

@@ -124,6 +124,17 @@ def test_pauses_of_the_loop_are_not_blamed_on_threads():
     assert loop.used.count((2, False)) > 700
 
 
+def test_harm_that_comes_only_sometimes_is_seen():
+    """The scheduler lets a product wait for a spinning worker in some iterations."""
+    random = np.random.default_rng(0)
+    loop = Loop(
+        lambda t, w: (1000 if t == 1 else 1300 if not w else 850) * US,
+        lambda t, w: (8000 if random.random() < (0.6 if w else 0.15) else 4000) * US,
+    )
+    loop.run(4000)
+    assert loop.used.count((1, False)) > 0.8 * len(loop.used)
+
+
 def test_a_change_of_the_limit_begins_anew():
     loop = Loop(lambda t, w: 2000 * US / t, lambda t, w: 6000 * US, most=4)
     loop.run(300)
