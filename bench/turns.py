@@ -17,7 +17,7 @@ ROUNDS = 11
 PAUSE = 0.03  # seconds in which the workers of the candidate before go to sleep
 TURN = 0.1  # seconds
 WARM_UP = 1.0  # seconds: compilers at run time are done
-SETTLED = 80  # steps: fastopt has chosen its threads (on two processors five looks of 16 steps)
+SETTLED = 90  # steps: fastopt has chosen its threads (on two processors five looks of 16 steps, or of 2 ms)
 LOOK = 16  # steps in a turn of fastopt, at least: in a training loop there are no pauses as between turns
 MOST_ULP = 4  # deviation of a peer after three steps, each of which rounds a few times
 MOST_ULP_CLIPPED = 16  # PyTorch adds the squares up in float32: for GPT-2 its norm is off by 9e-4
@@ -74,7 +74,7 @@ class Turns:
                 off = deviation(room.call("check"))
                 most = MOST_ULP_CLIPPED if job == "jobs.Pass" else MOST_ULP if name in {*PEERS, *SGD_PEERS} else 0
                 assert off <= most, f"{name} is {off} units in the last place off its formula"
-            room.call("time", WARM_UP, SETTLED if name in {candidates[0], *OURS} else 3, SETTLED)
+            room.call("time", WARM_UP, SETTLED if name in {candidates[0], *OURS} else 3, 10_000)
             rooms[name] = room
         turns = {name: [] for name in rooms}
         for i in range(ROUNDS):

@@ -32,13 +32,14 @@ enum { MOST_THREADS = 1024, CACHE_LINE = 64, PATIENCE = 10000 };
 enum { INSIDE = 0xffff, OPEN = 0x10000, NEXT = 0x20000 };
 static _Alignas(CACHE_LINE) _Atomic uint64_t state;
 
-/* Written by the owner while the loop is closed and nobody inside. Each thread has a share, so that from step to step
+/* Written by the owner while the loop is closed and nobody inside; who comes too late reads how many threads were wanted,
+ * and for how long they stay awake. Each thread has a share, so that from step to step
  * it meets the same memory in its caches; who is done takes from the others'. */
 static struct {
     fastopt_body *body;
     const void *context;
-    int threads;
-    int64_t spin;
+    _Atomic int threads;
+    _Atomic int64_t spin;
     struct share {
         _Alignas(CACHE_LINE) _Atomic int64_t next;
         int64_t end;
@@ -75,8 +76,9 @@ static void work_through(struct share *share) {
 }
 
 static void work(int me) {
-    for (int turn = 0; turn < loop.threads; turn++)
-        work_through(&loop.shares[(me + turn) % loop.threads]);
+    const int threads = loop.threads;
+    for (int turn = 0; turn < threads; turn++)
+        work_through(&loop.shares[(me + turn) % threads]);
 }
 
 /* Workers --------------------------------------------------------------------------------------------------------- */
@@ -108,12 +110,12 @@ static void *live(void *number) {
         bool entered = false;
         while (!entered && (now & OPEN) && now / NEXT == seen)
             entered = atomic_compare_exchange_weak(&state, &now, now + 1);
-        if (!entered)
-            continue;
-        spin = me < loop.threads ? loop.spin : 0;
-        if (me < loop.threads)
+        const bool wanted = me < loop.threads;
+        spin = wanted ? loop.spin : 0;
+        if (entered && wanted)
             work(me);
-        atomic_fetch_sub(&state, 1);
+        if (entered)
+            atomic_fetch_sub(&state, 1);
     }
     return NULL;
 }
@@ -146,9 +148,10 @@ static void hire(int threads) {
 /* The owner of a loop --------------------------------------------------------------------------------------------- */
 
 static void open_loop(int64_t count) {
-    for (int t = 0; t < loop.threads; t++) {
-        atomic_store_explicit(&loop.shares[t].next, count * t / loop.threads, memory_order_relaxed);
-        loop.shares[t].end = count * (t + 1) / loop.threads;
+    const int threads = loop.threads;
+    for (int t = 0; t < threads; t++) {
+        atomic_store_explicit(&loop.shares[t].next, count * t / threads, memory_order_relaxed);
+        loop.shares[t].end = count * (t + 1) / threads;
     }
     atomic_fetch_add(&state, NEXT + OPEN);
     if (atomic_load(&sleepers)) {

@@ -12,10 +12,10 @@ from collections import namedtuple
 from cpython.buffer cimport (
     Py_buffer, PyBUF_RECORDS_RO, PyBuffer_IsContiguous, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer,
 )
-from libc.math cimport isfinite, isinf, sqrt
+from libc.math cimport ceil, isfinite, isinf, sqrt
 from libc.stdint cimport int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcmp
+from libc.string cimport memcmp, memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 import numpy as np

@@ -7,11 +7,11 @@
 
 cdef enum:
     PAIRS = 4                                   # samples of each choice in a look
-    LOOK = 4 * PAIRS                            # its steps
     LEAST_REST = 64                             # steps between two looks, at least
     NEIGHBOURS = 4                              # of a choice, at most
 
 cdef double SHORT = 8e-6                        # seconds of a step that is not worth sharing
+cdef double WAKING = 100e-6                     # seconds after which a worker that was asleep is there
 cdef double MOST_LOSS = 0.01                    # of all time, for looking
 cdef double WORTH = 0.05                        # of a step: what a choice that takes more must save
 cdef double MOST_SPIN = 10e-3                   # seconds that workers stay awake
@@ -95,9 +95,10 @@ cdef class Tuner:
     """Chooses how a step runs by measuring, now and then, two neighbouring choices in turn.
 
     ``ask(most)`` before a step, and ``threads`` and ``awake`` are what to do; ``tell(begin, end)`` behind it, in
-    seconds. In a look each choice has two steps in a row, and the second is measured: what the workers of the first do
-    to the iteration behind it belongs to it. All neighbours of a new choice are looked at without a break, then one
-    now and then, so seldom that looking costs a hundredth of the time.
+    seconds. In a look each choice has some steps in a row, a block, and the second half of them is a sample: by then
+    workers are as awake as they will be, and what they did to the iteration before belongs to it. All neighbours of a
+    new choice are looked at without a break, then one now and then, so seldom that looking costs a hundredth of the
+    time.
     """
 
     cdef readonly int threads                   # for the step that comes
@@ -108,6 +109,7 @@ cdef class Tuner:
     cdef Choice chosen, other
     cdef int turn, untried                      # which neighbour comes, and how many are to come without a break
     cdef int step                               # of a look, or below 0: of a rest
+    cdef int block                              # steps of a choice in a row
     cdef double ended                           # the last step
     cdef double rest                            # seconds since then
     cdef double lost                            # by looking, since the last break
@@ -123,18 +125,17 @@ cdef class Tuner:
         self.threads, self.awake = 1, False
         self.ended = self.rest = self.lost = self.rest_until = 0.0
         self.choose(Choice(1, False))
+        self.step = -2                          # the first has no rest before it
 
     cdef void choose(self, Choice choice) noexcept:
-        self.chosen, self.turn, self.untried, self.step = choice, 0, self.neighbours(), 0
+        self.chosen, self.turn, self.untried, self.step = choice, 0, self.neighbours(), -1
 
     cpdef void ask(self, int most) noexcept:
         """Say how the next step runs."""
         cdef Choice choice
         if most != self.most:
             self.begin(most)
-        if self.step == 0:
-            self.other = self.next_neighbour()
-        choice = self.other if self.step > 0 and self.step // 2 % 2 else self.chosen
+        choice = self.other if self.step >= 0 and self.step // self.block % 2 else self.chosen
         self.threads, self.awake = choice.threads, choice.awake
 
     cdef Choice neighbour(self, int which) noexcept:
@@ -167,21 +168,36 @@ cdef class Tuner:
 
     cpdef void tell(self, double begin, double end) noexcept:
         """Take note of a step."""
-        cdef int which = self.step // 2 % 2, sample = self.step // 4
+        cdef double step = end - begin
         self.rest = begin - self.ended
         self.ended = end
         if self.most == 1:
             return
-        if self.step >= 0 and self.step % 2:
-            self.steps[which][sample] = end - begin
-            self.rests[which][sample] = self.rest
+        if self.step >= 0:
+            self.sample(step)
         self.step += 1
-        if self.step == 2 and self.chosen.threads == 1 and self.steps[0][0] < SHORT:
-            self.take_a_break()
-        elif self.step == LOOK:
-            self.decide()
-        elif self.step == 0 and end < self.rest_until:
+        if self.step < 0:
+            return
+        if self.step == 0 and end < self.rest_until:
             self.step = -1
+        elif self.step == 0 and self.chosen.threads == 1 and step < SHORT:
+            self.take_a_break()
+        elif self.step == 0:
+            self.begin_look(step + self.rest)
+        elif self.step == 2 * PAIRS * self.block:
+            self.decide()
+
+    cdef void begin_look(self, double iteration) noexcept:
+        self.other = self.next_neighbour()
+        self.block = 2 * <int>max(ceil(WAKING / max(iteration, 1e-6)), 1.0)
+        memset(self.steps, 0, sizeof(self.steps))
+        memset(self.rests, 0, sizeof(self.rests))
+
+    cdef void sample(self, double step) noexcept:
+        cdef int which = self.step // self.block % 2, pair = self.step // self.block // 2, half = self.block // 2
+        if self.step % self.block >= half:
+            self.steps[which][pair] += step / half
+            self.rests[which][pair] += self.rest / half
 
     cdef void decide(self) noexcept:
         cdef double step, rest, other_step, other_rest, loss
@@ -197,12 +213,12 @@ cdef class Tuner:
         self.measured = (
             (self.chosen.threads, self.chosen.awake, step, rest),
             (self.other.threads, self.other.awake, other_step, other_rest))
-        self.lost += abs(loss) * (LOOK // 2)
+        self.lost += abs(loss) * PAIRS * self.block
         self.untried -= 1
         if loss < -WORTH * step if more else loss < WORTH * other_step:
             self.choose(self.other)
         elif self.untried > 0:
-            self.step = 0
+            self.step = -1
         else:
             self.take_a_break()
 
@@ -213,4 +229,4 @@ cdef class Tuner:
 
     cdef int64_t spin(self) noexcept:
         """Nanoseconds that workers stay awake: until the next step, if that is near."""
-        return <int64_t>(2e9 * self.rest) if self.awake and 2 * self.rest < MOST_SPIN else 0
+        return <int64_t>(1e9 * max(2 * self.rest, WAKING)) if self.awake and 2 * self.rest < MOST_SPIN else 0

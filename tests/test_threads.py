@@ -107,6 +107,23 @@ def test_a_step_shorter_than_waking_a_worker_is_never_shared():
     assert loop.tuner.looks == 0
 
 
+def test_workers_have_time_to_wake_up_in_a_look():
+    """Steps of 12 us, and of 7 us once the workers are awake, which takes 80 us of such steps in a row."""
+    since = None
+
+    def step(threads, awake):
+        nonlocal since
+        if not awake:
+            since = None
+            return (12 if threads == 1 else 25) * US
+        since = loop.now if since is None else since
+        return (7 if loop.now - since > 80 * US else 25) * US
+
+    loop = Loop(step, lambda t, w: 2 * US)
+    loop.run(10_000)
+    assert loop.used.count((2, True)) > 0.9 * len(loop.used)
+
+
 def test_the_choice_follows_its_surroundings():
     now = SimpleNamespace(best=(2, False))
     loop = Loop(lambda t, w: (1000 if (t, w) == now.best else 2000) * US, lambda t, w: 5000 * US)
@@ -175,7 +192,7 @@ def test_looking_changes_no_bit(case, monkeypatch):
         fastopt.set_num_threads(threads)
         param = start.copy()
         optimizer = case.make(param)
-        for step in range(34):  # two looks, at two threads asleep and awake
+        for step in range(36):  # two looks, at two threads asleep and awake
             optimizer.step(gradients[step % 2].copy())
         results.append([param, optimizer.grad_norm, *optimizer.state.values()])
     assert optimizer.plan_info()["looks"] >= 2
@@ -198,7 +215,7 @@ def test_plan_info_tells_what_was_measured(monkeypatch):
     assert (info["threads"], info["most_threads"], info["looks"], info["measured"]) == (1, 2, 0, [])
     assert info["awake"] is False
     grad = np.ones_like(param)
-    for _ in range(16):
+    for _ in range(18):  # two steps, and a look
         optimizer.step(list(grad))
     info = optimizer.plan_info()
     assert info["looks"] == 1
@@ -214,7 +231,7 @@ def test_bare_calls_remember_the_choice(monkeypatch):
     monkeypatch.setattr(runtime, "available_threads", lambda: 2)
     fastopt.set_num_threads("auto")
     arrays = [np.ones(2**21 + 7) for _ in range(2)]
-    for step in range(1, 17):
+    for step in range(1, 19):
         fastopt.kernels.sgd(*arrays, step=step, lr=0.1)
     assert fastopt.kernels._tuners["sgd", 22].looks == 1
 
