@@ -73,9 +73,9 @@ def load(paths):
 def machine():
     """Name the processor, its cores, and the versions of the peers."""
     try:
-        text = Path("/proc/cpuinfo").read_text(encoding="ascii")
-        processor = re.search(r"model name\s*:\s*(.+)", text)[1]
-    except (OSError, TypeError):
+        facts = dict(re.findall(r"^(.+?)\s*: (.+)$", Path("/proc/cpuinfo").read_text(encoding="ascii"), re.MULTILINE))
+        processor = f"{facts['model name']} (family {facts['cpu family']}, model {facts['model']})"
+    except (OSError, KeyError):
         processor = "processor of unknown name"
     installed = {found.name: found.version for found in metadata.distributions()}
     versions = [f"{peer} {installed[peer]}" for peer in PEERS if peer in installed]
