@@ -1,7 +1,7 @@
 """Do thousands of steps with zero gradients slow a step down, as their states approach zero?
 
-The first 500 steps with zero gradients, after a normal phase, against those behind the 4,500th, in turn; for every
-optimizer with state, and for PyTorch's Adam.
+The first 500 steps with zero gradients, after a normal phase, against those from the 4,500th to the 5,000th, in
+turn; for every optimizer with state, and for PyTorch's Adam.
 """
 
 from __future__ import annotations

@@ -38,19 +38,21 @@ class Case:
         return {}
 
 
+# Steps with zero gradients: from which to which.
+PHASES = {"at the start": (0, 500), "at the end": (4500, 5000)}
+
+
 class Zeros:
-    """Steps with zero gradients behind a normal phase: always the first 500, or all behind the 4,500th."""
+    """Steps with zero gradients behind a normal phase: the first 500, or those from the 4,500th to the 5,000th."""
 
     def __init__(self, name, row, size):
-        self.name, self.row = name, row
+        self.phase, self.row = PHASES[name], row
         self.start, self.grad = numbers((size,), 0, 1.0), numbers((size,), 1, 1.0)
         self.zeros = np.zeros(size, np.float32)
         self.begin()
-        for _ in range(4500 if name == "at the end" else 0):
-            self.iterate()
 
     def begin(self):
-        """The normal phase."""
+        """The normal phase, and the zeros before those that are timed."""
         self.steps = 0
         param = self.start.copy()
         if self.row == TORCH_ADAM:
@@ -68,10 +70,12 @@ class Zeros:
             self.step = CASES[self.row].make(param).step
         for _ in range(100):
             self.step(self.grad.copy())
+        while self.steps < self.phase[0]:
+            self.iterate()
 
     def prepare(self):
-        """Go back to the start before this is over."""
-        if self.name == "at the start" and self.steps == 500:
+        """Begin again when the phase is over."""
+        if self.steps == self.phase[1]:
             self.begin()
 
     def iterate(self):
