@@ -1,6 +1,6 @@
 """What is timed: steps alone, and steps in a training loop. A job runs inside a room.
 
-Nothing here imports fastopt: with its OpenMP loaded first, workers of other packages that share it would sleep too.
+Nothing here imports fastopt: a room loads only what its candidate needs.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ class Turns:
 
     def compare_group(self, job, arguments, candidates, environment, infos):
         """Build, check, warm up, and time in turn."""
-        rooms = {}
+        rooms, ours = {}, {candidates[0], *OURS}
         for name in candidates:
             room = self.room(name, environment)
             try:
@@ -74,14 +74,14 @@ class Turns:
                 off = deviation(room.call("check"))
                 most = MOST_ULP_CLIPPED if job == "jobs.Pass" else MOST_ULP if name in {*PEERS, *SGD_PEERS} else 0
                 assert off <= most, f"{name} is {off} units in the last place off its formula"
-            room.call("time", WARM_UP, SETTLED if name in {candidates[0], *OURS} else 3, 10_000)
+            room.call("time", WARM_UP, SETTLED if name in ours else 3, 10_000)
             rooms[name] = room
         turns = {name: [] for name in rooms}
         for i in range(ROUNDS):
             order = list(rooms)
             for name in order[i % len(order) :] + order[: i % len(order)]:
                 time.sleep(PAUSE)
-                least = LOOK if name in {candidates[0], *OURS} else 2
+                least = LOOK if name in ours else 2
                 _, *took = rooms[name].call("time", TURN, least, 200)  # the first brings the data back into the caches
                 turns[name].append(float(np.median(took)))
         for name, room in rooms.items():

@@ -306,7 +306,15 @@ def test_affinity_is_a_limit(tmp_path, monkeypatch):
     assert runtime.available_threads() <= 3
 
 
-def test_two_python_threads_look_at_once(monkeypatch):
+def each_in_a_thread(train, params):
+    workers = [threading.Thread(target=train, args=(param,)) for param in params]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+
+
+def test_three_python_threads_look_at_once(monkeypatch):
     monkeypatch.setattr(runtime, "available_threads", lambda: 2)
     fastopt.set_num_threads("auto")
     params = [np.ones(2**18, np.float32) for _ in range(3)]
@@ -317,11 +325,7 @@ def test_two_python_threads_look_at_once(monkeypatch):
         for _ in range(60):
             optimizer.step(grad)
 
-    workers = [threading.Thread(target=train, args=(param,)) for param in params]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    each_in_a_thread(train, params)
     assert (params[0] == params[1]).all()
     assert (params[0] == params[2]).all()
 
@@ -338,10 +342,6 @@ def test_every_chunk_is_visited_once_however_threads_come_and_go():
         for _ in range(steps):
             optimizer.step(grad)
 
-    workers = [threading.Thread(target=count, args=(param,)) for param in params]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    each_in_a_thread(count, params)
     for param in params:
         assert (param == steps).all()
