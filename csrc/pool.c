@@ -47,7 +47,9 @@ static struct {
 } loop;
 
 static pthread_mutex_t owner = PTHREAD_MUTEX_INITIALIZER;
+static pthread_t crew[MOST_THREADS]; /* the workers: from 1, as their shares */
 static int workers;
+static int avoided = -1; /* the processor on which no worker runs */
 
 static pthread_mutex_t bed = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t alarm_clock = PTHREAD_COND_INITIALIZER;
@@ -126,6 +128,7 @@ static void forget_workers(void) { /* in a forked child, where they are not */
     atomic_store(&state, 0);
     atomic_store(&sleepers, 0);
     workers = 0;
+    avoided = -1;
 }
 
 static void prepare_for_forks(void) { pthread_atfork(NULL, NULL, forget_workers); }
@@ -137,12 +140,27 @@ static void hire(int threads) {
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &before);
-    for (pthread_t thread; workers + 1 < threads; workers++) {
-        if (pthread_create(&thread, NULL, live, (void *)(intptr_t)(workers + 1)))
+    for (; workers + 1 < threads; workers++, avoided = -1) {
+        if (pthread_create(&crew[workers + 1], NULL, live, (void *)(intptr_t)(workers + 1)))
             break;
-        pthread_detach(thread);
+        pthread_detach(crew[workers + 1]);
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+/* Linux likes to wake a thread where its waker runs. A worker would wait there for milliseconds, as the caller does not
+ * sleep, or take its place; so workers may run wherever the caller may but on its own processor. */
+static void send_elsewhere(void) {
+#if defined(__linux__)
+    const int here = sched_getcpu();
+    cpu_set_t elsewhere;
+    if (here == avoided || sched_getaffinity(0, sizeof elsewhere, &elsewhere))
+        return;
+    CPU_CLR(here, &elsewhere);
+    for (int w = 1; w <= workers && CPU_COUNT(&elsewhere); w++)
+        pthread_setaffinity_np(crew[w], sizeof elsewhere, &elsewhere);
+    avoided = here;
+#endif
 }
 
 /* The owner of a loop --------------------------------------------------------------------------------------------- */
@@ -179,6 +197,7 @@ void fastopt_share(fastopt_body *body, const void *context, int64_t count, int t
     }
     threads = threads < MOST_THREADS ? threads : MOST_THREADS;
     hire(threads);
+    send_elsewhere();
     loop.body = body;
     loop.context = context;
     loop.threads = threads;

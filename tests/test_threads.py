@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from collections import Counter
 from types import SimpleNamespace
@@ -345,3 +348,37 @@ def test_every_chunk_is_visited_once_however_threads_come_and_go():
     each_in_a_thread(count, params)
     for param in params:
         assert (param == steps).all()
+
+
+AWAY = """
+import ctypes, os
+import numpy as np
+import fastopt
+
+here = ctypes.CDLL(None).sched_getcpu
+processors = os.sched_getaffinity(0)
+fastopt.set_num_threads(3)
+optimizer, grad = fastopt.SGD(np.zeros(100_000, np.float32), lr=1.0), np.ones(100_000, np.float32)
+others = set(os.listdir("/proc/self/task"))
+stepped_on = set()
+for i in range(100):
+    os.sched_setaffinity(0, {sorted(processors)[i % 2]})
+    os.sched_setaffinity(0, processors)
+    before = here()
+    optimizer.step(grad)
+    if before == here():
+        stepped_on.add(before)
+        workers = set(os.listdir("/proc/self/task")) - others
+        assert len(workers) == 2
+        for worker in workers:
+            assert os.sched_getaffinity(int(worker)) == processors - {before}
+assert os.sched_getaffinity(0) == processors
+assert len(stepped_on) > 1, stepped_on
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system has no affinity of threads")
+@pytest.mark.skipif(runtime.available_threads() < 2, reason="there is one processor")
+def test_workers_run_elsewhere_than_their_caller():
+    done = subprocess.run([sys.executable, "-c", AWAY], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
