@@ -4,12 +4,26 @@ INLINE real NAME(square_root)(real x) {
     return _Generic(x, float: __builtin_sqrtf, double: __builtin_sqrt)(x);
 }
 
-/* What a state keeps: below the smallest normal number it is zero, for arithmetic on denormals is slow on many
- * processors and a state that decays would stay there for thousands of steps. A NaN stays a NaN. */
-INLINE real NAME(flush)(real x) {
-    const real smallest_normal = _Generic(x, float: FLT_MIN, double: DBL_MIN);
+/* Arithmetic on denormals is slow on many processors. A NaN stays a NaN. */
+INLINE real NAME(zero_below)(real least, real x) {
     const real magnitude = _Generic(x, float: __builtin_fabsf, double: __builtin_fabs)(x);
-    return magnitude < smallest_normal ? 0 : x;
+    return magnitude < least ? 0 : x;
+}
+
+/* What a state keeps: below the smallest normal number it is zero, for a state that decays would stay among the
+ * denormals for thousands of steps. */
+INLINE real NAME(flush)(real x) {
+    return NAME(zero_below)(_Generic(x, float: FLT_MIN, double: DBL_MIN), x);
+}
+
+/* What a state keeps that is multiplied by a rate: zero where a rate of 2^-26 would lead among the denormals. */
+INLINE real NAME(flush_to_scale)(real x) {
+    return NAME(zero_below)(_Generic(x, float: 0x1p-100f, double: 0x1p-996), x);
+}
+
+/* What is squared: zero where the square, times 1 - beta down to 2^-14, would be nothing that a state keeps. */
+INLINE real NAME(flush_to_square)(real x) {
+    return NAME(zero_below)(_Generic(x, float: 0x1p-56f, double: 0x1p-504), x);
 }
 
 /* x + factor * y, and x alone where the factor is zero: 0 * infinity would be NaN. */

@@ -19,7 +19,7 @@ RULE_OF(momentum)(real *param, const real *grad, real *momentum_buffer, COEFFICI
     SIMD
     for (int64_t i = begin; i < end; i++) {
         const real g = NAME(plus)(c.scale * grad[i], c.l2, param[i]);
-        const real b = NAME(flush)(NAME(plus)(c.add * g, c.keep, momentum_buffer[i]));
+        const real b = NAME(flush_to_scale)(NAME(plus)(c.add * g, c.keep, momentum_buffer[i]));
         const real direction = c.nesterov != 0 ? c.ahead_buffer * b + c.ahead_grad * g : b;
         param[i] = c.shrink * param[i] - c.rate * direction;
         momentum_buffer[i] = b;
@@ -31,18 +31,18 @@ RULE_OF(rmsprop)(real *param, const real *grad, real *square_avg, real *grad_avg
                  const bool centered, const bool with_momentum, COEFFICIENTS(rmsprop) c, int64_t begin, int64_t end) {
     SIMD
     for (int64_t i = begin; i < end; i++) {
-        const real g = NAME(plus)(c.scale * grad[i], c.l2, param[i]);
+        const real g = NAME(flush_to_square)(NAME(plus)(c.scale * grad[i], c.l2, param[i]));
         real v = NAME(flush)(c.alpha * square_avg[i] + c.one_minus_alpha * g * g);
         square_avg[i] = v;
         if (centered) {
-            const real a = NAME(flush)(c.alpha * grad_avg[i] + c.one_minus_alpha * g);
+            const real a = NAME(flush_to_square)(c.alpha * grad_avg[i] + c.one_minus_alpha * g);
             grad_avg[i] = a;
             v = v - a * a;
             v = v < 0 ? 0 : v;
         }
         real direction = g / (NAME(square_root)(v + c.eps_root) + c.eps);
         if (with_momentum) {
-            direction = NAME(flush)(c.momentum * momentum_buffer[i] + direction);
+            direction = NAME(flush_to_scale)(c.momentum * momentum_buffer[i] + direction);
             momentum_buffer[i] = direction;
         }
         param[i] = c.shrink * param[i] - c.rate * direction;
@@ -55,8 +55,8 @@ RULE_OF(adam)(real *param, const real *grad, real *exp_avg, real *exp_avg_sq, re
               const bool amsgrad, COEFFICIENTS(adam) c, int64_t begin, int64_t end) {
     SIMD
     for (int64_t i = begin; i < end; i++) {
-        const real g = NAME(plus)(c.scale * grad[i], c.l2, param[i]);
-        const real m = NAME(flush)(c.beta1 * exp_avg[i] + c.one_minus_beta1 * g);
+        const real g = NAME(flush_to_square)(NAME(plus)(c.scale * grad[i], c.l2, param[i]));
+        const real m = NAME(flush_to_scale)(c.beta1 * exp_avg[i] + c.one_minus_beta1 * g);
         real v = NAME(flush)(c.beta2 * exp_avg_sq[i] + c.one_minus_beta2 * g * g);
         exp_avg[i] = m;
         exp_avg_sq[i] = v;

@@ -6,7 +6,7 @@ Hyperparameters are Python numbers.
 
 Common to all: ``scale`` multiplies the gradient first (1 / grad_scale times the clip factor), ``maximize`` negates it,
 ``weight_decay`` is coupled (added to the gradient as weight_decay * p) or decoupled (p shrinks by lr * weight_decay).
-``step`` counts from 1. A state below the smallest normal number of its type becomes zero.
+``step`` counts from 1. What is too small for fast arithmetic becomes zero: the ``_flush`` functions say where.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def sgd(
     if not momentum:
         param[...] = p - real(lr) * g
         return
-    b = _flush(g if step == 1 else _plus(real(1 - dampening) * g, real(momentum), momentum_buffer))
+    b = _flush_to_scale(g if step == 1 else _plus(real(1 - dampening) * g, real(momentum), momentum_buffer))
     direction = g + real(momentum) * b if nesterov else b
     param[...] = p - real(lr) * direction
     momentum_buffer[...] = b
@@ -90,7 +90,7 @@ def momentum(
     real = param.dtype.type
     g, p = _decay(param, grad, scale, lr, weight_decay, maximize, decoupled_weight_decay)
     add, rate = (real(lr), real(1)) if form == "classical" else (real(1 - momentum), real(lr))
-    v = _flush(_plus(add * g, real(momentum), momentum_buffer))
+    v = _flush_to_scale(_plus(add * g, real(momentum), momentum_buffer))
     direction = real(momentum) * v + add * g if nesterov else v
     param[...] = p - rate * direction
     momentum_buffer[...] = v
@@ -128,16 +128,17 @@ def rmsprop(
     """
     real = param.dtype.type
     g, p = _decay(param, grad, scale, lr, weight_decay, maximize, decoupled_weight_decay)
+    g = _flush_to_square(g)
     v = _flush(real(alpha) * square_avg + real(1 - alpha) * g * g)
     square_avg[...] = v
     if centered:
-        a = _flush(real(alpha) * grad_avg + real(1 - alpha) * g)
+        a = _flush_to_square(real(alpha) * grad_avg + real(1 - alpha) * g)
         grad_avg[...] = a
         v = v - a * a
         v = np.where(v < 0, real(0), v)
     direction = g / (np.sqrt(v + real(eps)) if eps_inside_sqrt else np.sqrt(v) + real(eps))
     if momentum:
-        direction = _flush(real(momentum) * momentum_buffer + direction)
+        direction = _flush_to_scale(real(momentum) * momentum_buffer + direction)
         momentum_buffer[...] = direction
     param[...] = p - real(lr) * direction
 
@@ -174,7 +175,8 @@ def adam(
     beta1, beta2 = betas
     bias1, bias2 = 1 - power(beta1, step), 1 - power(beta2, step)
     g, p = _decay(param, grad, scale, lr, weight_decay, maximize, decoupled_weight_decay)
-    m = _flush(real(beta1) * exp_avg + real(1 - beta1) * g)
+    g = _flush_to_square(g)
+    m = _flush_to_scale(real(beta1) * exp_avg + real(1 - beta1) * g)
     v = _flush(real(beta2) * exp_avg_sq + real(1 - beta2) * g * g)
     exp_avg[...] = m
     exp_avg_sq[...] = v
@@ -201,7 +203,22 @@ def _plus(x: Array, factor: np.floating[Any], y: Array) -> Array:
 
 
 def _flush(x: Array) -> Array:
-    return np.where(np.abs(x) < np.finfo(x.dtype).tiny, x.dtype.type(0), x)
+    """Give what a state keeps: zero below the smallest normal number."""
+    return _zero_below(np.finfo(x.dtype).tiny, x)
+
+
+def _flush_to_scale(x: Array) -> Array:
+    """Give what a state keeps that a rate multiplies: zero where 2^-26 times it would be a denormal."""
+    return _zero_below(2.0 ** (-100 if x.dtype == np.float32 else -996), x)
+
+
+def _flush_to_square(x: Array) -> Array:
+    """Give what is squared: zero where the square, times 1 - beta down to 2^-14, is nothing that a state keeps."""
+    return _zero_below(2.0 ** (-56 if x.dtype == np.float32 else -504), x)
+
+
+def _zero_below(least: float, x: Array) -> Array:
+    return np.where(np.abs(x) < least, x.dtype.type(0), x)
 
 
 def power(base: float, exponent: int) -> float:

@@ -106,6 +106,27 @@ def test_not_a_number_and_infinity_go_where_the_reference_sends_them(case):
 
 
 @pytest.mark.parametrize("real", REALS, ids=str)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_what_is_too_small_becomes_zero_as_in_the_reference(case, real):
+    """Gradients, and parameters that decay, of every size from denormal to one, and just around the bounds."""
+    rng = np.random.default_rng(0)
+    least = int(np.log2(float(np.finfo(real).smallest_subnormal)))
+    exponents = rng.integers(least, 1, 4000)
+    bounds = rng.choice([-56, -100] if real is np.float32 else [-504, -996], 1000)
+    near = 1 + rng.integers(-2, 3, 1000) * float(np.finfo(real).eps)
+    sizes = np.concatenate([np.ldexp(rng.uniform(0.5, 1, 4000), exponents), np.ldexp(near, bounds)]).astype(real)
+    param = sizes[rng.permutation(5000)] * rng.choice([-1, 1], 5000).astype(real)
+    optimizer, wanted = case.make(param), Reference(case, [param])
+    for step in range(10):
+        grad = np.roll(sizes, step) if step % 3 else np.zeros_like(sizes)
+        wanted.step([grad.copy()])
+        optimizer.step(grad.copy())
+    assert same_bits(param, wanted.tensors[0]["param"])
+    for name, state in optimizer.state.items():
+        assert same_bits(state, wanted.tensors[0][name]), name
+
+
+@pytest.mark.parametrize("real", REALS, ids=str)
 @pytest.mark.parametrize("case", [case for case in CASES if case.make(np.zeros(1)).state], ids=str)
 def test_no_state_stays_among_the_denormals(case, real):
     """Arithmetic on them is slow; thousands of steps with zero gradients would send every state there."""
