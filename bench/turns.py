@@ -1,7 +1,8 @@
 """Candidates timed in turn, each in its own room.
 
 Machines drift and are shared, so in every round each candidate has a turn, and what counts is the ratio to fastopt's
-turn of the same round: its median, with the quartiles. A turn is the median of some iterations.
+turn of the same round: its median, with the quartiles. A turn is the median of some iterations. All is built anew a
+few times, as where arrays lie in memory makes some percent and stays for their life.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from formulas import deviation
 from peers import ENVIRONMENTS, OURS, PEERS, SGD_PEERS
 from rooms import AbsentError, Room
 
-ROUNDS = 11
+BUILDS = 3
+ROUNDS = 4  # of each build
 PAUSE = 0.03  # seconds in which the workers of the candidate before go to sleep
 TURN = 0.1  # seconds
-WARM_UP = 1.0  # seconds: compilers at run time are done
+WARM_UP = 0.3  # seconds
 SETTLED = 90  # steps: fastopt has chosen its threads (on two processors five looks of 16 steps, or of 2 ms)
 LOOK = 16  # steps in a turn of fastopt, at least: in a training loop there are no pauses as between turns
 MOST_ULP = 4  # deviation of a peer after three steps, each of which rounds a few times
@@ -50,8 +52,11 @@ class Turns:
         size = max(1, int(available_memory() * 0.8 / (32 * elements)) - 1)
         for begin in range(0, max(1, len(others)), size):
             group = [first, *others[begin : begin + size]]
+            turns = {}
             try:
-                turns = self.compare_group(job, arguments, group, environment, infos)
+                for _ in range(BUILDS):
+                    for name, took in self.compare_group(job, arguments, group, environment, infos).items():
+                        turns.setdefault(name, []).extend(took)
             except BaseException:
                 self.close()  # what the rooms hold, and those that have ended
                 raise

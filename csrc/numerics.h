@@ -26,6 +26,12 @@ INLINE real NAME(flush_to_square)(real x) {
     return NAME(zero_below)(_Generic(x, float: 0x1p-56f, double: 0x1p-504), x);
 }
 
+/* What a parameter may not fall below by decoupled decay, which would lead it among the denormals in the end; without
+ * decay (shrink is 1) it may be anything. */
+INLINE real NAME(least_decayed)(real shrink) {
+    return shrink != 1 ? _Generic(shrink, float: FLT_MIN, double: DBL_MIN) : 0;
+}
+
 /* x + factor * y, and x alone where the factor is zero: 0 * infinity would be NaN. */
 INLINE real NAME(plus)(real x, real factor, real y) {
     return factor != 0 ? x + factor * y : x;

@@ -5,10 +5,11 @@
  * A choice that is the same for all elements the compiler takes out of the loop. */
 
 RULE_OF(sgd)(real *param, const real *grad, COEFFICIENTS(sgd) c, int64_t begin, int64_t end) {
+    const real least = NAME(least_decayed)(c.shrink);
     SIMD
     for (int64_t i = begin; i < end; i++) {
         const real g = NAME(plus)(c.scale * grad[i], c.l2, param[i]);
-        param[i] = c.shrink * param[i] - c.rate * g;
+        param[i] = NAME(zero_below)(least, c.shrink * param[i]) - c.rate * g;
     }
 }
 
@@ -16,12 +17,13 @@ RULE_OF(sgd)(real *param, const real *grad, COEFFICIENTS(sgd) c, int64_t begin, 
  * buffer (keep, add) and in how buffer and gradient make the direction (ahead_buffer, ahead_grad; nesterov is 0 or 1). */
 RULE_OF(momentum)(real *param, const real *grad, real *momentum_buffer, COEFFICIENTS(momentum) c, int64_t begin,
                   int64_t end) {
+    const real least = NAME(least_decayed)(c.shrink);
     SIMD
     for (int64_t i = begin; i < end; i++) {
         const real g = NAME(plus)(c.scale * grad[i], c.l2, param[i]);
         const real b = NAME(flush_to_scale)(NAME(plus)(c.add * g, c.keep, momentum_buffer[i]));
         const real direction = c.nesterov != 0 ? c.ahead_buffer * b + c.ahead_grad * g : b;
-        param[i] = c.shrink * param[i] - c.rate * direction;
+        param[i] = NAME(zero_below)(least, c.shrink * param[i]) - c.rate * direction;
         momentum_buffer[i] = b;
     }
 }
@@ -29,6 +31,7 @@ RULE_OF(momentum)(real *param, const real *grad, real *momentum_buffer, COEFFICI
 /* Tieleman & Hinton (2012); centered: Graves (2013). */
 RULE_OF(rmsprop)(real *param, const real *grad, real *square_avg, real *grad_avg, real *momentum_buffer,
                  const bool centered, const bool with_momentum, COEFFICIENTS(rmsprop) c, int64_t begin, int64_t end) {
+    const real least = NAME(least_decayed)(c.shrink);
     SIMD
     for (int64_t i = begin; i < end; i++) {
         const real g = NAME(flush_to_square)(NAME(plus)(c.scale * grad[i], c.l2, param[i]));
@@ -45,7 +48,7 @@ RULE_OF(rmsprop)(real *param, const real *grad, real *square_avg, real *grad_avg
             direction = NAME(flush_to_scale)(c.momentum * momentum_buffer[i] + direction);
             momentum_buffer[i] = direction;
         }
-        param[i] = c.shrink * param[i] - c.rate * direction;
+        param[i] = NAME(zero_below)(least, c.shrink * param[i]) - c.rate * direction;
     }
 }
 
@@ -53,6 +56,7 @@ RULE_OF(rmsprop)(real *param, const real *grad, real *square_avg, real *grad_avg
  * The bias corrections are in rate = lr / (1 - beta1^t) and root = 1 / sqrt(1 - beta2^t). */
 RULE_OF(adam)(real *param, const real *grad, real *exp_avg, real *exp_avg_sq, real *max_exp_avg_sq,
               const bool amsgrad, COEFFICIENTS(adam) c, int64_t begin, int64_t end) {
+    const real least = NAME(least_decayed)(c.shrink);
     SIMD
     for (int64_t i = begin; i < end; i++) {
         const real g = NAME(flush_to_square)(NAME(plus)(c.scale * grad[i], c.l2, param[i]));
@@ -64,7 +68,7 @@ RULE_OF(adam)(real *param, const real *grad, real *exp_avg, real *exp_avg_sq, re
             v = max_exp_avg_sq[i] > v ? max_exp_avg_sq[i] : v;
             max_exp_avg_sq[i] = v;
         }
-        param[i] = c.shrink * param[i] - c.rate * m / (c.root * NAME(square_root)(v) + c.eps);
+        param[i] = NAME(zero_below)(least, c.shrink * param[i]) - c.rate * m / (c.root * NAME(square_root)(v) + c.eps);
     }
 }
 

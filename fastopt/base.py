@@ -72,8 +72,9 @@ class Optimizer:
     Ranges: lr, weight_decay and eps >= 0 and finite; betas, alpha, momentum and ema_decay in [0, 1); dampening in
     [0, 1]; grad_scale > 0 and finite; max_grad_norm > 0 (infinity measures and scales nothing). Numbers are rounded to
     the type of the arrays: an eps below 1e-45 is zero in float32. Arithmetic on the smallest numbers is slow, so some
-    count as zero, in float32 and float64: a state below 1.2e-38 and 2.3e-308; one that a rate multiplies (momentum,
-    exp_avg) below 7.9e-31 and 1.5e-300; a gradient, and its mean, that a rule squares below 1.4e-17 and 1.9e-152.
+    count as zero, in float32 and float64: a state, and a parameter with decoupled decay, below 1.2e-38 and 2.3e-308; a
+    state that a rate multiplies (momentum, exp_avg) below 7.9e-31 and 1.5e-300; a gradient that a rule squares, and its
+    mean, below 1.4e-17 and 1.9e-152.
 
     Refused before anything is written: ``TypeError`` for what is not of the kind that is wanted (no array, another
     dtype, no number, an unknown option), ``ValueError`` for what is, but can't be used (another shape, read-only,

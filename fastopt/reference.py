@@ -193,7 +193,8 @@ def _decay(
     real = param.dtype.type
     g = real(-scale if maximize else scale) * grad
     if decoupled:
-        return g, real(1 - lr * weight_decay) * param
+        shrink = real(1 - lr * weight_decay)
+        return g, _flush(shrink * param) if shrink != 1 else param
     return _plus(g, real(weight_decay), param), param
 
 
@@ -203,7 +204,7 @@ def _plus(x: Array, factor: np.floating[Any], y: Array) -> Array:
 
 
 def _flush(x: Array) -> Array:
-    """Give what a state keeps: zero below the smallest normal number."""
+    """Give what a state keeps, or a parameter that has decayed: zero below the smallest normal number."""
     return _zero_below(np.finfo(x.dtype).tiny, x)
 
 
