@@ -85,7 +85,7 @@ class Loop(Steps):
         super().__init__(name, [(rows, columns)])
         self.x, self.dy = numbers((64, rows), 1, 1.0), numbers((64, columns), 2, GRADIENT)
         self.y, self.dx = np.empty((64, columns), np.float32), np.empty((64, rows), np.float32)
-        self.dw = next(iter(self.peer.grads.values())) if hasattr(self.peer.grads, "values") else self.peer.grads[0]
+        (self.dw,) = self.peer.grads
 
     def iterate(self):
         (w,) = self.peer.read()

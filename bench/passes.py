@@ -107,7 +107,7 @@ class Numba(Pass):
     def make(self):
         import numba
 
-        @numba.njit(parallel=True)
+        @numba.njit(parallel=True, fastmath={"reassoc", "nsz"})  # or the sum is not vectorised
         def sum_squares(grad):
             total = 0.0
             for i in numba.prange(grad.size):

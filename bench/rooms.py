@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from contextlib import suppress
 from pathlib import Path
 
@@ -37,11 +38,11 @@ class Room:
 
     def call(self, command, *arguments):
         """Let the room do something, and wait for the answer."""
-        pickle.dump((command, arguments), self.process.stdin)
-        self.process.stdin.flush()
         try:
+            pickle.dump((command, arguments), self.process.stdin)
+            self.process.stdin.flush()
             answer = pickle.load(self.process.stdout)
-        except EOFError:
+        except (EOFError, BrokenPipeError):
             raise RuntimeError(f"the room ended with code {self.process.wait()} during {command}") from None
         if isinstance(answer, Exception):
             raise answer
@@ -90,11 +91,12 @@ class Inside:
 
 def main():
     """Answer until the other side closes."""
-    sys.path += [str(Path(__file__).parent), str(Path(__file__).parent.parent / "tests")]
+    sys.path.append(str(Path(__file__).parent.parent / "tests"))
     sys.modules["rooms"] = sys.modules["__main__"]
     requests = os.fdopen(os.dup(0), "rb")
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not get between the answers
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # nor may a compiler read the requests
     inside = Inside()
     while True:
         try:
@@ -106,6 +108,7 @@ def main():
         except ImportError as error:
             answer = AbsentError(str(error))
         except Exception as error:
+            traceback.print_exc()
             answer = RuntimeError(f"{type(error).__name__}: {error}")
         pickle.dump(answer, answers)
         answers.flush()

@@ -13,14 +13,17 @@ class Case:
     """Steps of a row of the tests' table, by fastopt or by its reference."""
 
     def __init__(self, name, row, size):
-        self.case, self.name, self.grad = CASES[row], name, numbers((size,), 1, 1.0)
+        self.case, self.name, self.fresh = CASES[row], name, numbers((size,), 1, 1.0)
+        self.grad = self.fresh.copy()
         self.start = numbers((size,), 0, 1.0)
         self.param = self.start.copy()
         self.optimizer = self.case.make(self.param)
         self.reference = Reference(self.case, [self.param])
 
     def prepare(self):
-        """Nothing: the gradients stay."""
+        """Fill the gradient again where a step zeroes it."""
+        if self.case.common.get("zero_grads"):
+            self.grad[...] = self.fresh
 
     def iterate(self):
         if self.name == "fastopt":
@@ -47,14 +50,16 @@ class Zeros:
 
     def __init__(self, name, row, size):
         self.phase, self.row = PHASES[name], row
+        # of all sizes, so that at any time some states are about to become denormal
         self.start, self.grad = numbers((size,), 0, 1.0), numbers((size,), 1, 1.0)
+        self.grad *= np.logspace(-18, 0, size, dtype=np.float32)
         self.zeros = np.zeros(size, np.float32)
         self.begin()
 
     def begin(self):
         """The normal phase, and the zeros before those that are timed."""
         self.steps = 0
-        param = self.start.copy()
+        self.param = param = self.start.copy()
         if self.row == TORCH_ADAM:
             import torch
 
@@ -83,7 +88,8 @@ class Zeros:
         self.step(self.zeros)
 
     def check(self):
-        return True
+        """Whether the normal phase has moved the parameters, and to finite numbers."""
+        return bool(np.isfinite(self.param).all() and (self.param != self.start).mean() > 0.1)
 
     def info(self):
         return {}

@@ -7,6 +7,7 @@ few times, as where arrays lie in memory makes some percent and stays for their 
 
 from __future__ import annotations
 
+import random
 import time
 
 import numpy as np
@@ -31,6 +32,7 @@ class Turns:
     def __init__(self):
         self.rooms = {}
         self.absent = {}
+        self.order = random.Random(0)
 
     def room(self, name, environment):
         environment = {**environment, **ENVIRONMENTS.get(name, {})}
@@ -69,6 +71,8 @@ class Turns:
         """Build, check, warm up, and time in turn."""
         rooms, ours = {}, {candidates[0], *OURS}
         for name in candidates:
+            if name in self.absent:
+                continue
             room = self.room(name, environment)
             try:
                 room.call("build", *job.split("."), name, *arguments)
@@ -82,9 +86,8 @@ class Turns:
             room.call("time", WARM_UP, SETTLED if name in ours else 3, 10_000)
             rooms[name] = room
         turns = {name: [] for name in rooms}
-        for i in range(ROUNDS):
-            order = list(rooms)
-            for name in order[i % len(order) :] + order[: i % len(order)]:
+        for _ in range(ROUNDS):
+            for name in self.order.sample(list(rooms), len(rooms)):
                 time.sleep(PAUSE)
                 least = LOOK if name in ours else 2
                 _, *took = rooms[name].call("time", TURN, least, 200)  # the first brings the data back into the caches
