@@ -49,7 +49,11 @@ static struct {
 static pthread_mutex_t owner = PTHREAD_MUTEX_INITIALIZER;
 static pthread_t crew[MOST_THREADS]; /* the workers: from 1, as their shares */
 static int workers;
-static int avoided = -1; /* the processor on which no worker runs */
+static int most_workers = MOST_THREADS - 1; /* fewer where the system refused one */
+static struct {
+    pthread_t caller;
+    int here, workers;
+} away; /* how many workers are kept away from which caller, and from where */
 
 static pthread_mutex_t bed = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t alarm_clock = PTHREAD_COND_INITIALIZER;
@@ -110,11 +114,10 @@ static void *live(void *number) {
         uint64_t now = atomic_load(&state);
         seen = now / NEXT;
         bool entered = false;
-        while (!entered && (now & OPEN) && now / NEXT == seen)
+        while (me < loop.threads && !entered && (now & OPEN) && now / NEXT == seen)
             entered = atomic_compare_exchange_weak(&state, &now, now + 1);
-        const bool wanted = me < loop.threads;
-        spin = wanted ? loop.spin : 0;
-        if (entered && wanted)
+        spin = me < loop.threads ? loop.spin : 0;
+        if (entered && me < loop.threads)
             work(me);
         if (entered)
             atomic_fetch_sub(&state, 1);
@@ -127,39 +130,50 @@ static void forget_workers(void) { /* in a forked child, where they are not */
     alarm_clock = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
     atomic_store(&state, 0);
     atomic_store(&sleepers, 0);
-    workers = 0;
-    avoided = -1;
+    workers = away.workers = 0;
+    most_workers = MOST_THREADS - 1;
 }
 
 static void prepare_for_forks(void) { pthread_atfork(NULL, NULL, forget_workers); }
 
 /* Workers leave signals to the threads that were there before. If there can't be so many, there are fewer. */
 static void hire(int threads) {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, prepare_for_forks);
+    if (threads - 1 <= workers || workers >= most_workers)
+        return;
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &before);
-    for (; workers + 1 < threads; workers++, avoided = -1) {
+    while (workers < threads - 1 && workers < most_workers)
         if (pthread_create(&crew[workers + 1], NULL, live, (void *)(intptr_t)(workers + 1)))
-            break;
-        pthread_detach(crew[workers + 1]);
-    }
+            most_workers = workers;
+        else
+            pthread_detach(crew[++workers]);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 /* Linux likes to wake a thread where its waker runs. A worker would wait there for milliseconds, as the caller does not
- * sleep, or take its place; so workers may run wherever the caller may but on its own processor. */
-static void send_elsewhere(void) {
+ * sleep, or take its place; so workers may run wherever their caller may but on its own processor. (Beyond 1,024
+ * processors the system does not say where that is, and they run anywhere.) */
+static void send_elsewhere(int threads) {
 #if defined(__linux__)
-    const int here = sched_getcpu();
-    cpu_set_t elsewhere;
-    if (here == avoided || sched_getaffinity(0, sizeof elsewhere, &elsewhere))
+    const int here = sched_getcpu(), wanted = threads - 1 < workers ? threads - 1 : workers;
+    if (here != away.here || !pthread_equal(pthread_self(), away.caller))
+        away.workers = 0;
+    if (away.workers >= wanted)
         return;
-    CPU_CLR(here, &elsewhere);
-    for (int w = 1; w <= workers && CPU_COUNT(&elsewhere); w++)
-        pthread_setaffinity_np(crew[w], sizeof elsewhere, &elsewhere);
-    avoided = here;
+    cpu_set_t elsewhere;
+    if (sched_getaffinity(0, sizeof elsewhere, &elsewhere) == 0) {
+        CPU_CLR(here, &elsewhere);
+        if (CPU_COUNT(&elsewhere) == 0)
+            CPU_SET(here, &elsewhere);
+        for (int w = away.workers + 1; w <= wanted; w++)
+            pthread_setaffinity_np(crew[w], sizeof elsewhere, &elsewhere);
+    }
+    away.caller = pthread_self();
+    away.here = here;
+    away.workers = wanted;
+#else
+    (void)threads;
 #endif
 }
 
@@ -190,6 +204,9 @@ static void close_loop(void) {
 }
 
 void fastopt_share(fastopt_body *body, const void *context, int64_t count, int threads, int64_t spin) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    if (threads > 1)
+        pthread_once(&once, prepare_for_forks); /* before the lock, which a child must find open */
     if (threads < 2 || pthread_mutex_trylock(&owner)) {
         for (int64_t i = 0; i < count; i++)
             body(context, i);
@@ -197,7 +214,7 @@ void fastopt_share(fastopt_body *body, const void *context, int64_t count, int t
     }
     threads = threads < MOST_THREADS ? threads : MOST_THREADS;
     hire(threads);
-    send_elsewhere();
+    send_elsewhere(threads);
     loop.body = body;
     loop.context = context;
     loop.threads = threads;

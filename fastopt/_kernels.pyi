@@ -30,8 +30,9 @@ class Tuner:
     def tell(self, begin: float, end: float) -> None: ...
 
 class Plan:
-    elements: int
     tuner: Tuner
+    @property
+    def size_class(self) -> tuple[int, int]: ...
     def __init__(
         self,
         groups: list[tuple[tuple[str, ...], list[tuple[str, dict[str, Any]]]]],

@@ -143,6 +143,7 @@ cdef class Plan:
 
     def set(self, Py_ssize_t g, dict coefficients):
         """Set coefficients of a group, by name, for all steps to come."""
+        self.refuse_if_busy()
         cdef uint64_t before = fastopt_enter()
         try:
             self.pack(g, coefficients)
@@ -169,6 +170,7 @@ cdef class Plan:
     def set_norm(self, double grad_scale, max_norm, bint measures):
         """Compute the norm of the gradients over ``grad_scale`` in each step, to scale it down to ``max_norm`` (if that
         is not None) or merely to measure it."""
+        self.refuse_if_busy()
         self.grad_scale, self.measures, self.clips = grad_scale, measures, max_norm is not None
         self.max_norm = max_norm if self.clips else 0.0
 
@@ -181,8 +183,7 @@ cdef class Plan:
         cdef Work work = Work(table, self.chunks, self.chunk_count, self.partial)
         cdef double norm, begin = 0.0
         cdef Py_ssize_t g
-        if self.busy:
-            raise RuntimeError("this optimizer is in a step already")
+        self.refuse_if_busy()
         self.busy = True
         cdef uint64_t before = fastopt_enter()
         try:
@@ -209,6 +210,15 @@ cdef class Plan:
             fastopt_leave(before)
             self.release()
             self.busy = False
+
+    cdef void refuse_if_busy(self) except *:
+        if self.busy:
+            raise RuntimeError("this optimizer is in a step already")
+
+    @property
+    def size_class(self):
+        """What plans have in common for which the same number of threads is best."""
+        return self.elements.bit_length(), self.most_threads()
 
     cdef void visit(self, fastopt_body *body, const Work *work) noexcept:
         """Let a number of threads share the chunks."""

@@ -19,9 +19,16 @@ class FastoptController(LibController):  # type: ignore[misc]
         """Give the most threads that a step may use."""
         return _kernels.limited(runtime.num_threads())
 
+    unlimited = 0
+    """How many there were when a limit was set."""
+
     def set_num_threads(self, num_threads: int) -> None:
-        """Limit them; to as many as there are is no limit."""
-        _kernels.limit_threads(num_threads if num_threads < runtime.num_threads() else 0)
+        """Limit them; to as many as there were is no limit."""
+        cls = type(self)
+        cls.unlimited = cls.unlimited or runtime.num_threads()
+        if num_threads >= cls.unlimited:
+            num_threads = cls.unlimited = 0
+        _kernels.limit_threads(max(num_threads, 1 if cls.unlimited else 0))
 
     def get_version(self) -> str:
         """Give fastopt's version."""

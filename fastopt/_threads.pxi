@@ -128,7 +128,8 @@ cdef class Tuner:
         self.step = -2                          # the first has no rest before it
 
     cdef void choose(self, Choice choice) noexcept:
-        self.chosen, self.turn, self.untried, self.step = choice, 0, self.neighbours(), -1
+        self.chosen = choice
+        self.turn, self.untried, self.step = 0, self.neighbours(), -1
 
     cpdef void ask(self, int most) noexcept:
         """Say how the next step runs."""
@@ -184,7 +185,8 @@ cdef class Tuner:
             self.take_a_break()
         elif self.step == 0:
             self.begin_look(step + self.rest)
-        elif self.step == 2 * PAIRS * self.block:
+        elif self.step >= 2 * PAIRS * self.block:
+            self.step = -1                      # first, for what follows may let others run
             self.decide()
 
     cdef void begin_look(self, double iteration) noexcept:

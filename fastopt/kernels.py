@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 _POSITIONAL = inspect.Parameter.POSITIONAL_OR_KEYWORD
-_tuners: dict[tuple[str, int], _kernels.Tuner] = {}
+_tuners: dict[tuple[str, int, int], _kernels.Tuner] = {}
 
 
 def _explain(rule: str, signature: inspect.Signature, arrays: Any, named: Any) -> NoReturn:
@@ -70,7 +70,7 @@ def _bare(cls: type[Optimizer]) -> Callable[..., None]:
         grad = streams.pop("grad")
         plan = _kernels.Plan([((kernel,), [("", streams)])], {})
         # The choice of threads is remembered from call to call, for all arrays of about the same size.
-        plan.tuner = _tuners.setdefault((kernel, plan.elements.bit_length()), plan.tuner)
+        plan.tuner = _tuners.setdefault((kernel, *plan.size_class), plan.tuner)
         plan.set(0, cls.all_fixed(h, scale))
         plan.step([grad], cls.all_moving([h], step - 1))
 

@@ -61,7 +61,7 @@ def _quota(root: Path) -> int:
     """Give the processors that the time of the control group, or of one above it, is worth, rounded up (Linux)."""
     quotas = [float(MOST_THREADS)]
     try:
-        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
         lines = []
     for line in lines:

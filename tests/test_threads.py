@@ -236,7 +236,7 @@ def test_bare_calls_remember_the_choice(monkeypatch):
     arrays = [np.ones(2**21 + 7) for _ in range(2)]
     for step in range(1, 19):
         fastopt.kernels.sgd(*arrays, step=step, lr=0.1)
-    assert fastopt.kernels._tuners["sgd", 22].looks == 1
+    assert fastopt.kernels._tuners["sgd", 22, 2].looks == 1
 
 
 def test_small_steps_are_not_even_timed():
@@ -263,6 +263,11 @@ def test_threadpoolctl_sees_and_limits_the_threads():
         assert optimizer.plan_info()["threads"] == 1
     fastopt.set_num_threads(2000 // 2)
     assert optimizer.plan_info()["threads"] == 1000
+    fastopt.set_num_threads(2)
+    with threadpoolctl.threadpool_limits(1):
+        fastopt.set_num_threads(8)
+        assert optimizer.plan_info()["threads"] == 1
+    assert optimizer.plan_info()["threads"] == 8
 
 
 def group(root, path, **files):
@@ -307,6 +312,21 @@ def test_affinity_is_a_limit(tmp_path, monkeypatch):
     monkeypatch.setattr(runtime.os, "sched_getaffinity", lambda _: {1, 5, 7}, raising=False)
     assert runtime.available_threads(tmp_path) == 3
     assert runtime.available_threads() <= 3
+
+
+def test_nothing_changes_under_a_running_step():
+    class Sneaky:
+        @property
+        def __array_interface__(self):
+            with pytest.raises(RuntimeError, match="in a step already"):
+                optimizer._plan.set(0, {"rate": 5.0})
+            with pytest.raises(RuntimeError, match="in a step already"):
+                optimizer._plan.set_norm(2.0, None, False)
+            return np.ones(3).__array_interface__
+
+    optimizer = fastopt.SGD(np.zeros(3), lr=1.0)
+    optimizer.step(Sneaky())
+    assert optimizer.steps == 1
 
 
 def each_in_a_thread(train, params):
