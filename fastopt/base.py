@@ -14,7 +14,8 @@ import numpy as np
 
 from fastopt import _kernels
 from fastopt.buffers import Array, Flat, aligned_zeros
-from fastopt.hyperparameters import CHECKS, MOST_STEPS, Group, rate_at, refuse_unknown
+from fastopt.hyperparameters import CHECKS, Group, count, refuse_unknown, same_names, value_at, varies
+from fastopt.schedules import Plateau, memories
 from fastopt.structures import Grouped, Structure, structure_of
 
 if TYPE_CHECKING:
@@ -59,9 +60,9 @@ class Optimizer:
     The optimizer goes on with these very arrays: their memory must stay where it is, and a name that is bound to
     another array later (``params["w"] = 2 * params["w"]`` in a dictionary) does not change what it updates.
 
-    In a group or for all: ``lr`` is a number or a function of the step (0 for the first); ``weight_decay`` adds
-    weight_decay * p to the gradient, or with ``decoupled_weight_decay`` multiplies p by 1 - lr * weight_decay;
-    ``maximize`` ascends.
+    In a group or for all: every hyperparameter that is a number may be a function of the step (0 for the first), as
+    those of `fastopt.schedules` are; ``weight_decay`` adds weight_decay * p to the gradient, or with
+    ``decoupled_weight_decay`` multiplies p by 1 - lr * weight_decay; ``maximize`` ascends.
 
     For the whole step: the gradients are divided by ``grad_scale`` first (the factor that the loss was multiplied by,
     or the number of accumulated batches); ``max_grad_norm`` then scales them down to this global norm;
@@ -156,7 +157,7 @@ class Optimizer:
         for h in groups:
             lr = h["lr"]
             if callable(lr):
-                lr = rate_at(lr, steps)
+                lr = value_at("lr", lr, steps)
             moving = cls.moving(h, lr, steps + 1)
             if h["decoupled_weight_decay"]:
                 moving["shrink"] = 1.0 - lr * h["weight_decay"]
@@ -220,15 +221,15 @@ class Optimizer:
         )
 
     def _fix(self) -> None:
-        """Give the core what holds until hyperparameters or ``grad_scale`` change."""
+        """Give the core what holds until hyperparameters or ``grad_scale`` change, by themselves or by the user."""
         options = self._options
         self._plan.set_norm(options["grad_scale"], options["max_grad_norm"], options["nonfinite"] != "propagate")
         scale, decay = 1.0 / options["grad_scale"], options["ema_decay"] or 0.0
         stages = {"ema_decay": decay, "one_minus_ema_decay": 1.0 - decay, "fill_value": 0.0}
-        self._checked = [group.checked for group in self.param_groups]
+        self._checked = [group.at(self._steps) for group in self.param_groups]
         for i, h in enumerate(self._checked):
             self._plan.set(i, {**self.all_fixed(h, scale), **stages})
-        self._news.clear()
+        self._news[:] = ["schedule"] if any(group.varies for group in self.param_groups) else []
 
     def _first_nonfinite(self, arrays: list[Any]) -> str | None:
         """Name the first gradient element that is an infinity or a NaN."""
@@ -272,7 +273,7 @@ class Optimizer:
     @property
     def lr(self) -> float:
         """The learning rate of the next step, of the first group."""
-        return rate_at(self.param_groups[0]["lr"], self.steps)
+        return float(value_at("lr", self.param_groups[0]["lr"], self.steps))
 
     @property
     def grad_scale(self) -> float:
@@ -321,8 +322,8 @@ class Optimizer:
     def state_dict(self) -> dict[str, Any]:
         """Give a copy of all that changes from step to step: plain numbers, and arrays in lists and dictionaries.
 
-        A learning rate that is a function is left out, and so are the options of the whole step (but ``grad_scale``):
-        make the new optimizer with the same ones.
+        A hyperparameter that is a function is left out but for the memory of a `Plateau`, and so are the options of
+        the whole step (but ``grad_scale``): make the new optimizer with the same ones.
         """
         return {
             "steps": self.steps,
@@ -330,7 +331,8 @@ class Optimizer:
             "grad_scale": self.grad_scale,
             "param_groups": [
                 {
-                    **{name: value for name, value in group.items() if not callable(value)},
+                    **{name: value for name, value in group.items() if not varies(value)},
+                    **{name: [memory.state_dict() for memory in found] for name, found in _memories(group).items()},
                     "state": {name: _plain(thing) for name, thing in group.state.items()},
                 }
                 for group in self.param_groups
@@ -342,25 +344,24 @@ class Optimizer:
 
         Raises ``ValueError`` or ``TypeError`` for what is missing, unknown, out of range, or of another shape or dtype.
         """
-        _same_names("state_dict", state_dict, ["steps", "skipped", "grad_scale", "param_groups"])
+        same_names("state_dict", state_dict, ["steps", "skipped", "grad_scale", "param_groups"])
         grad_scale = CHECKS["grad_scale"]("state_dict['grad_scale']", state_dict["grad_scale"])
-        counts = {}
-        for name in ("steps", "skipped"):
-            counts[name] = state_dict[name]
-            whole = isinstance(counts[name], (int, np.integer)) and not isinstance(counts[name], bool)
-            if not whole or not 0 <= counts[name] < MOST_STEPS:
-                raise ValueError(f"state_dict[{name!r}] is {counts[name]!r}; wants an int >= 0, below 2^62")
+        counts = {name: count(f"state_dict[{name!r}]", state_dict[name]) for name in ("steps", "skipped")}
         saved = state_dict["param_groups"]
         if not isinstance(saved, (list, tuple)):
             raise TypeError(f"state_dict['param_groups'] is a {type(saved).__name__!r}; wants a list")
         if len(saved) != len(self.param_groups):
             raise ValueError(f"state_dict['param_groups'] has {len(saved)} groups; wants {len(self.param_groups)}")
-        changed, copies = [], []
+        changed, copies, memories_of = [], [], []
         for i, (group, own) in enumerate(zip(self.param_groups, saved, strict=True)):
             where = f"state_dict['param_groups'][{i}]"
-            _same_names(where, own, [*(name for name, value in group.items() if not callable(value)), "state"])
-            changed.append(group.changed({name: value for name, value in own.items() if name != "state"}, where))
-            _same_names(f"{where}['state']", own["state"], list(group.state))
+            remembered = _memories(group)
+            fixed = [name for name, value in group.items() if not varies(value)]
+            same_names(where, own, [*fixed, *remembered, "state"])
+            changed.append(group.changed({name: own[name] for name in fixed}, where))
+            for name, found in remembered.items():
+                memories_of += _pair_memories(found, own[name], f"{where}[{name!r}]")
+            same_names(f"{where}['state']", own["state"], list(group.state))
             for name, state in group.state.items():
                 copies += _pairs(state, own["state"][name], f"{where}['state'][{name!r}]")
         targets = [target for target, _ in copies]
@@ -370,9 +371,26 @@ class Optimizer:
             np.copyto(target, source)
         for group, checked in zip(self.param_groups, changed, strict=True):
             group.put(checked)
+        for memory, state in memories_of:
+            memory.load_state_dict(state)
         self._steps, self._skipped = int(counts["steps"]), int(counts["skipped"])
         self._options["grad_scale"] = grad_scale
         self._news.append("state_dict")
+
+
+def _memories(group: Group) -> dict[str, list[Plateau]]:
+    """Find what remembers in the schedules of a group, by the hyperparameter."""
+    return {name: found for name, value in group.items() if (found := memories(value))}
+
+
+def _pair_memories(found: list[Plateau], saved: Any, where: str) -> list[tuple[Plateau, dict[str, float]]]:
+    """Pair each schedule that remembers with what was saved of it; raises where that can't be used."""
+    if not isinstance(saved, (list, tuple)) or len(saved) != len(found):
+        raise ValueError(f"{where} is {saved!r}; wants a list of {len(found)}, the memory of each Plateau")
+    return [
+        (plateau, plateau.checked_state(f"{where}[{i}]", own))
+        for i, (plateau, own) in enumerate(zip(found, saved, strict=True))
+    ]
 
 
 def _plain(thing: Any) -> Any:
@@ -395,10 +413,3 @@ def _pairs(state: Any, saved: Any, where: str) -> list[tuple[Array, Array]]:
                 f"{where}{suffix} is {source.dtype} of shape {source.shape}; wants {target.dtype} of {target.shape}"
             )
     return pairs
-
-
-def _same_names(where: str, got: Any, wanted: list[str]) -> None:
-    if not isinstance(got, Mapping):
-        raise TypeError(f"{where} is a {type(got).__name__!r}; wants a mapping")
-    if set(got) != set(wanted):
-        raise ValueError(f"{where} has {sorted(map(str, got))}; wants {sorted(wanted)}")

@@ -11,7 +11,8 @@ import numpy as np
 
 MOST_STEPS = 2**62  # well inside the int64 that the core counts with
 
-Schedule: TypeAlias = Callable[[int], float]
+FunctionOfStep: TypeAlias = Callable[[int], float]
+Varying: TypeAlias = float | FunctionOfStep
 Checker: TypeAlias = Callable[[str, Any], Any]
 
 
@@ -64,18 +65,31 @@ fraction = number("a number in [0, 1]", lambda x: 0 <= x <= 1)
 flag = choice(False, True)
 
 
-def rate(name: str, value: Any) -> float | Schedule:
-    """Check a learning rate: a number, or a function of the step whose results are checked as they come."""
-    if callable(value):
-        return value  # type: ignore[no-any-return]
-    return non_negative(name, value)
-
-
-def betas(name: str, value: Any) -> tuple[float, float]:
+def betas(name: str, value: Any) -> tuple[Any, ...]:
     """Check the two decays of Adam."""
+    return _both(name, value, decay)
+
+
+def _both(name: str, value: Any, check: Checker) -> tuple[Any, ...]:
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         raise TypeError(f"{name} is {value!r}; wants two numbers in [0, 1)")
-    return decay(f"{name}[0]", value[0]), decay(f"{name}[1]", value[1])
+    return tuple(check(f"{name}[{i}]", beta) for i, beta in enumerate(value))
+
+
+def count(name: str, value: Any) -> int:
+    """Check a number of steps."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name} is {value!r}; wants an int >= 0")
+    if not 0 <= int(value) < MOST_STEPS:
+        raise ValueError(f"{name} is {value!r}; wants an int >= 0, below 2^62")
+    return int(value)
+
+
+def positive_count(name: str, value: Any) -> int:
+    """Check a number of steps of which there is at least one."""
+    if count(name, value) == 0:
+        raise ValueError(f"{name} is {value!r}; wants an int >= 1")
+    return int(value)
 
 
 def step_number(name: str, value: Any) -> int:
@@ -86,7 +100,7 @@ def step_number(name: str, value: Any) -> int:
 
 
 CHECKS: dict[str, Checker] = {
-    "lr": rate,
+    "lr": non_negative,
     "betas": betas,
     "eps": non_negative,
     "weight_decay": non_negative,
@@ -111,11 +125,38 @@ def refuse_unknown(owner: str, names: Mapping[str, Any], known: Mapping[str, Any
             raise TypeError(f"{owner} has no option {name!r}; it has {', '.join(known)}")
 
 
-def rate_at(lr: float | Schedule, steps: int) -> float:
-    """Give the learning rate after so many completed steps."""
-    if not callable(lr):
-        return lr
-    return non_negative(f"lr, as the function {lr!r} gives it for step {steps},", lr(steps))
+MAY_VARY = {"lr", "eps", "weight_decay", "alpha", "momentum", "dampening"}  # and either of the betas
+
+
+def number_or_function(name: str, label: str, value: Any) -> Any:
+    """Check a hyperparameter, which may be a function of the step: its results are checked as they come."""
+    if name in MAY_VARY and callable(value):
+        return value
+    if name == "betas":
+        return _both(label, value, lambda own, beta: beta if callable(beta) else decay(own, beta))
+    return CHECKS[name](label, value)
+
+
+def varies(value: Any) -> bool:
+    """Whether a hyperparameter is a function of the step."""
+    return callable(value) or (isinstance(value, tuple) and any(map(callable, value)))
+
+
+def value_at(name: str, value: Any, steps: int) -> Any:
+    """Give a hyperparameter after so many completed steps."""
+    if callable(value):
+        return CHECKS[name](f"{name}, as the function {value!r} gives it for step {steps},", value(steps))
+    if isinstance(value, tuple):
+        return CHECKS[name](f"{name} at step {steps}", [beta(steps) if callable(beta) else beta for beta in value])
+    return value
+
+
+def same_names(where: str, got: Any, wanted: list[str]) -> None:
+    """Raise where a mapping of saved things has other names than wanted."""
+    if not isinstance(got, Mapping):
+        raise TypeError(f"{where} is a {type(got).__name__!r}; wants a mapping")
+    if set(got) != set(wanted):
+        raise ValueError(f"{where} has {sorted(map(str, got))}; wants {sorted(wanted)}")
 
 
 class Group(MutableMapping[str, Any]):
@@ -147,7 +188,7 @@ class Group(MutableMapping[str, Any]):
     def _check(self, values: Mapping[str, Any], where: str = "") -> dict[str, Any]:
         where = where or self._where
         label = where + "[{!r}]" if where else "{}"
-        return {name: CHECKS[name](label.format(name), value) for name, value in values.items()}
+        return {name: number_or_function(name, label.format(name), value) for name, value in values.items()}
 
     def changed(self, changes: Mapping[str, Any], where: str = "") -> dict[str, Any]:
         """Give the hyperparameters after some changes, or raise what is wrong with these; ``where`` they stand."""
@@ -159,6 +200,15 @@ class Group(MutableMapping[str, Any]):
                 f"{dict(changes)} would need the states of {kernel!r}, not of {self.kernel!r}; wants a new optimizer"
             )
         return checked
+
+    @property
+    def varies(self) -> bool:
+        """Whether more than the rate is a function of the step."""
+        return any(varies(value) for name, value in self.checked.items() if name != "lr")
+
+    def at(self, steps: int) -> dict[str, Any]:
+        """Give the hyperparameters, all but the rate, after so many completed steps."""
+        return {name: value if name == "lr" else value_at(name, value, steps) for name, value in self.checked.items()}
 
     def __getitem__(self, name: str) -> Any:
         return self.checked[name]

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from fastopt import _kernels, optimizers, reference
 from fastopt.base import Optimizer
-from fastopt.hyperparameters import CHECKS, finite, non_negative, step_number
+from fastopt.hyperparameters import CHECKS, finite, step_number
 
 if TYPE_CHECKING:
 
@@ -65,8 +65,7 @@ def _bare(cls: type[Optimizer]) -> Callable[..., None]:
             raise TypeError(
                 f"kernels.{cls.rule} got {', '.join(streams)}; wants {', '.join(wanted)} for these hyperparameters"
             )
-        h["lr"], step = non_negative("lr", h["lr"]), step_number("step", arguments["step"])
-        scale = finite("scale", arguments["scale"])
+        step, scale = step_number("step", arguments["step"]), finite("scale", arguments["scale"])
         grad = streams.pop("grad")
         plan = _kernels.Plan([((kernel,), [("", streams)])], {})
         # The choice of threads is remembered from call to call, for all arrays of about the same size.

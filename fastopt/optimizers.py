@@ -3,7 +3,7 @@
 ``fixed`` gives those that hold as long as the hyperparameters do, ``moving`` those of one step (counted from 1).
 
 Each class mirrors a rule in ``csrc/update_rules.h``, which uses the coefficients, and a function in
-``fastopt/reference.py``, which has the whole formula in NumPy. What they share is in ``fastopt/base.py``.
+``fastopt/reference/optimizers.py``, which has the whole formula in NumPy. What they share is in ``fastopt/base.py``.
 
 Notation: p parameter, g gradient (divided by ``grad_scale``, clipped, negated by ``maximize``, plus weight_decay * p
 unless the decay is decoupled), t the number of the step, from 1.
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fastopt._kernels import power
 from fastopt.base import Common, Optimizer
-from fastopt.hyperparameters import Schedule
+from fastopt.hyperparameters import Varying
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -53,10 +53,10 @@ class SGD(Optimizer):
     def __init__(
         self,
         params: Any,
-        lr: float | Schedule = 1e-3,
-        momentum: float = 0.0,
-        dampening: float = 0.0,
-        weight_decay: float = 0.0,
+        lr: Varying = 1e-3,
+        momentum: Varying = 0.0,
+        dampening: Varying = 0.0,
+        weight_decay: Varying = 0.0,
         nesterov: bool = False,
         **common: Unpack[Common],
     ) -> None:
@@ -124,9 +124,9 @@ class Momentum(Optimizer):
     def __init__(
         self,
         params: Any,
-        lr: float | Schedule = 1e-3,
-        momentum: float = 0.9,
-        weight_decay: float = 0.0,
+        lr: Varying = 1e-3,
+        momentum: Varying = 0.9,
+        weight_decay: Varying = 0.0,
         nesterov: bool = False,
         form: Literal["classical", "ema"] = "classical",
         **common: Unpack[Common],
@@ -182,11 +182,11 @@ class RMSprop(Optimizer):
     def __init__(
         self,
         params: Any,
-        lr: float | Schedule = 1e-2,
-        alpha: float = 0.99,
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        momentum: float = 0.0,
+        lr: Varying = 1e-2,
+        alpha: Varying = 0.99,
+        eps: Varying = 1e-8,
+        weight_decay: Varying = 0.0,
+        momentum: Varying = 0.0,
         centered: bool = False,
         eps_inside_sqrt: bool = False,
         **common: Unpack[Common],
@@ -253,10 +253,10 @@ class Adam(Optimizer):
     def __init__(
         self,
         params: Any,
-        lr: float | Schedule = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
+        lr: Varying = 1e-3,
+        betas: tuple[Varying, Varying] = (0.9, 0.999),
+        eps: Varying = 1e-8,
+        weight_decay: Varying = 0.0,
         amsgrad: bool = False,
         **common: Unpack[Common],
     ) -> None:
@@ -306,10 +306,10 @@ class AdamW(Adam):
     def __init__(
         self,
         params: Any,
-        lr: float | Schedule = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 1e-2,
+        lr: Varying = 1e-3,
+        betas: tuple[Varying, Varying] = (0.9, 0.999),
+        eps: Varying = 1e-8,
+        weight_decay: Varying = 1e-2,
         amsgrad: bool = False,
         **common: Unpack[Common],
     ) -> None:

@@ -1,0 +1,324 @@
+"""Schedules: their values, what they refuse, and what an optimizer makes of them."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+
+import numpy as np
+import pytest
+from cases import same_bits
+
+import fastopt
+from fastopt import reference
+from fastopt import schedules as s
+from fastopt.hyperparameters import value_at
+
+STEPS = 1000
+T = np.arange(STEPS)
+
+EXAMPLES = [
+    s.Constant(0.1),
+    s.Exponential(0.1, 0.99),
+    s.Exponential(0.1, 0.5, transition_steps=100),
+    s.StepDecay(0.1, step_size=300, decay_rate=0.3),
+    s.MultiStep(0.1, {100: 0.5, 700: 0.1}),
+    s.InverseTime(0.1, 0.01),
+    s.Polynomial(0.1, 0.01, power=1.7, transition_steps=800),
+    s.Linear(0.1, 0.02, 600),
+    s.Cosine(0.1, 900, end_value=0.01),
+    s.CosineRestarts(0.1, 50, multiplier=2, end_value=0.001),
+    s.CosineRestarts(0.1, 70),
+    s.OneCycle(800, 0.5),
+    s.Cyclic(0.01, 0.1, 30, 50),
+    s.WarmupStableDecay(0.1, 100, 300, 500, 0.001),
+    s.Warmup(s.Cosine(0.1, 800), 100, start=0.01),
+    s.Sequence([s.Linear(0.0, 0.1, 100), s.Constant(0.1), s.Exponential(0.1, 0.9)], [100, 500]),
+]
+
+
+def as_in_torch(make, metrics=()):
+    """The rates of a scheduler of PyTorch, of the steps 0, 1, 2, ..."""
+    torch = pytest.importorskip("torch")
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1, momentum=0.9)
+    scheduler, rates = make(torch.optim.lr_scheduler, optimizer), []
+    for i in range(STEPS):
+        rates.append(optimizer.param_groups[0]["lr"])
+        if i + 1 < STEPS:
+            optimizer.step()
+            scheduler.step(*metrics[i : i + 1])
+    return np.array(rates)
+
+
+PYTORCH = {
+    "ConstantLR": (s.Constant(0.1), lambda of, o: of.ConstantLR(o, factor=1.0)),
+    "ExponentialLR": (s.Exponential(0.1, 0.99), lambda of, o: of.ExponentialLR(o, 0.99)),
+    "StepLR": (s.StepDecay(0.1, 30, 0.7), lambda of, o: of.StepLR(o, 30, 0.7)),
+    "MultiStepLR": (
+        s.MultiStep(0.1, [(100, 0.3), (500, 0.3), (501, 0.3)]),
+        lambda of, o: of.MultiStepLR(o, [100, 500, 501], 0.3),
+    ),
+    "PolynomialLR": (s.Polynomial(0.1, 0.0, 1.7, 800), lambda of, o: of.PolynomialLR(o, 800, 1.7)),
+    "LinearLR": (s.Linear(0.02, 0.1, 600), lambda of, o: of.LinearLR(o, 0.2, 1.0, 600)),
+    "CosineAnnealingLR": (s.Cosine(0.1, STEPS, 0.01), lambda of, o: of.CosineAnnealingLR(o, STEPS, 0.01)),
+    "CosineAnnealingWarmRestarts": (
+        s.CosineRestarts(0.1, 50, 3, 0.01),
+        lambda of, o: of.CosineAnnealingWarmRestarts(o, 50, 3, 0.01),
+    ),
+    "OneCycleLR": (
+        # PyTorch's peak is at pct_start * N - 1 and its end at N - 1
+        s.OneCycle(STEPS - 1, 0.5, pct_start=(0.3 * STEPS - 1) / (STEPS - 1)),
+        lambda of, o: of.OneCycleLR(o, 0.5, STEPS, pct_start=0.3, cycle_momentum=False),
+    ),
+    "CyclicLR": (
+        s.Cyclic(0.1, 0.5, 30, 50),
+        lambda of, o: of.CyclicLR(o, 0.1, 0.5, 30, 50, cycle_momentum=False),
+    ),
+    "SequentialLR": (
+        s.Sequence([s.Linear(0.05, 0.1, 20), s.Exponential(0.1, 0.99)], [20]),
+        lambda of, o: of.SequentialLR(o, [of.LinearLR(o, 0.5, 1.0, 20), of.ExponentialLR(o, 0.99)], [20]),
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:The epoch parameter in `scheduler.step")
+@pytest.mark.parametrize("name", PYTORCH)
+def test_pytorch_has_the_same_values(name):
+    schedule, make = PYTORCH[name]
+    np.testing.assert_allclose(schedule(T), as_in_torch(make), rtol=1e-12, atol=1e-12)
+
+
+PLATEAUS = [
+    {},
+    {"factor": 0.5, "patience": 3, "cooldown": 4, "min_value": 1e-3},
+    {"mode": "max", "patience": 5, "threshold": 0.01},
+    {"mode": "max", "patience": 2, "threshold": 0.01, "threshold_mode": "abs", "factor": 0.9},
+    {"patience": 0, "threshold_mode": "abs", "threshold": 0.0, "factor": 0.99},
+]
+
+
+@pytest.mark.parametrize("options", PLATEAUS, ids=str)
+def test_a_plateau_is_pytorchs(options):
+    metrics = np.random.default_rng(0).normal(3, 1, STEPS) * np.linspace(1, 0.2, STEPS)
+    names = {"min_value": "min_lr"}
+    wanted = as_in_torch(
+        lambda of, o: of.ReduceLROnPlateau(o, **{names.get(k, k): v for k, v in options.items()}, eps=0.0), metrics
+    )
+    plateau, rates = s.Plateau(0.1, **options), []
+    for step, metric in enumerate(metrics):
+        rates.append(plateau(step))
+        plateau.update(metric)
+    assert len(set(rates)) > 2
+    np.testing.assert_allclose(rates, wanted, rtol=1e-12)
+
+
+OPTAX = {
+    "constant_schedule": (s.Constant(0.1), lambda o: o.constant_schedule(0.1)),
+    "exponential_decay": (s.Exponential(0.1, 0.5, 100), lambda o: o.exponential_decay(0.1, 100, 0.5)),
+    "staircase": (s.StepDecay(0.1, 100, 0.5), lambda o: o.exponential_decay(0.1, 100, 0.5, staircase=True)),
+    "piecewise_constant_schedule": (
+        s.MultiStep(0.1, {100: 0.5, 700: 0.1}),
+        lambda o: o.piecewise_constant_schedule(0.1, {100: 0.5, 700: 0.1}),
+    ),
+    "polynomial_schedule": (s.Polynomial(0.1, 0.01, 1.7, 800), lambda o: o.polynomial_schedule(0.1, 0.01, 1.7, 800)),
+    "linear_schedule": (s.Linear(0.1, 0.02, 600), lambda o: o.linear_schedule(0.1, 0.02, 600)),
+    "cosine_decay_schedule": (s.Cosine(0.1, 900, 0.01), lambda o: o.cosine_decay_schedule(0.1, 900, 0.1)),
+    "cosine_onecycle_schedule": (s.OneCycle(800, 0.5), lambda o: o.cosine_onecycle_schedule(800, 0.5)),
+    "warmup_cosine_decay_schedule": (
+        s.Warmup(s.Cosine(0.1, 700, 0.01), 100, start=0.02),
+        lambda o: o.warmup_cosine_decay_schedule(0.02, 0.1, 100, 800, 0.01),
+    ),
+    "join_schedules": (
+        s.Sequence([s.Linear(0.0, 0.1, 100), s.Constant(0.1), s.Exponential(0.1, 0.9)], [100, 500]),
+        lambda o: o.join_schedules(
+            [o.linear_schedule(0.0, 0.1, 100), o.constant_schedule(0.1), o.exponential_decay(0.1, 1, 0.9)], [100, 500]
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OPTAX)
+def test_optax_has_the_same_values(name):
+    optax, jax = pytest.importorskip("optax"), pytest.importorskip("jax")
+    schedule, make = OPTAX[name]
+    before = jax.config.jax_enable_x64
+    jax.config.update("jax_enable_x64", True)
+    try:
+        theirs = make(optax)
+        wanted = [float(theirs(jax.numpy.asarray(t, jax.numpy.float64))) for t in T]
+    finally:
+        jax.config.update("jax_enable_x64", before)
+    np.testing.assert_allclose(schedule(T), wanted, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("schedule", EXAMPLES, ids=str)
+def test_a_schedule_is_a_value(schedule):
+    assert schedule == copy.deepcopy(schedule) == pickle.loads(pickle.dumps(schedule)) == eval(repr(schedule), vars(s))
+    assert hash(schedule) == hash(copy.deepcopy(schedule))
+    assert len({str(other) for other in EXAMPLES if other != schedule}) == len(EXAMPLES) - 1
+    values = schedule(T)
+    assert values.dtype == np.float64
+    assert values.tolist() == [schedule(int(t)) for t in T] == [schedule(t) for t in T]
+    assert type(schedule(np.int32(3))) is type(schedule(np.array(3))) is float
+    assert schedule(T.reshape(10, 100)).tolist() == values.reshape(10, 100).tolist()
+    assert schedule([]).shape == (0,)
+    assert np.isfinite(schedule(np.array([10**6, 2**53]))).all()
+
+
+@pytest.mark.parametrize("schedule", [EXAMPLES[0], s.Plateau(0.1)], ids=str)
+def test_a_step_that_is_none_is_refused(schedule):
+    for step in (-1, np.array([3, -1])):
+        with pytest.raises(ValueError, match=r"step is .*wants an int >= 0"):
+            schedule(step)
+    for step in (0.5, "1", None, np.ones(2), True):
+        with pytest.raises(TypeError, match=r"step is .*wants an int >= 0"):
+            schedule(step)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: s.Constant(math.nan), "value is nan"),
+        (lambda: s.Exponential(0.1, -1), "decay_rate is -1"),
+        (lambda: s.Exponential(0.1, 0.5, 0), "transition_steps is 0"),
+        (lambda: s.StepDecay(0.1, 2.5), "step_size is 2.5"),
+        (lambda: s.MultiStep(0.1, 5), "boundaries_and_scales is 5"),
+        (lambda: s.MultiStep(0.1, {-1: 0.5}), "a step in boundaries_and_scales is -1"),
+        (lambda: s.MultiStep(0.1, {3: "x"}), r"boundaries_and_scales\[3\] is 'x'"),
+        (lambda: s.InverseTime(0.1, -0.1), "decay_rate is -0.1"),
+        (lambda: s.Polynomial(0.1, 0.0, 0, 10), "power is 0"),
+        (lambda: s.Linear(0.1, math.inf, 10), "end_value is inf"),
+        (lambda: s.Cosine("a", 10), "init_value is 'a'"),
+        (lambda: s.CosineRestarts(0.1, 10, 1.5), "multiplier is 1.5"),
+        (lambda: s.OneCycle(10, 1.0, 1.5), "pct_start is 1.5"),
+        (lambda: s.Cyclic(0.1, 0.2, 10, 0), "step_size_down is 0"),
+        (lambda: s.WarmupStableDecay(0.1, -1, 2, 3), "warmup_steps is -1"),
+        (lambda: s.Warmup(0.1, 10), "schedule is 0.1"),
+        (lambda: s.Sequence([s.Constant(1.0)], [1]), "boundaries has 1 steps"),
+        (lambda: s.Sequence([s.Constant(1.0), 3], [1]), r"schedules\[1\] is 3"),
+        (lambda: s.Sequence([s.Constant(1.0)] * 3, [5, 1]), r"boundaries is \[5, 1\]"),
+        (lambda: s.Plateau(0.1, factor=1.0), "factor is 1.0"),
+        (lambda: s.Plateau(0.1, mode="least"), "mode is 'least'"),
+        (lambda: s.Plateau(0.1).update("x"), "metric is 'x'"),
+        (lambda: s.plot_schedule(s.Constant(1.0), 0), "steps is 0"),
+    ],
+)
+def test_what_can_not_be_used_is_refused(make, message):
+    with pytest.raises((TypeError, ValueError), match=f"{message}.*wants"):
+        make()
+
+
+def test_a_plot_has_all_steps():
+    pytest.importorskip("matplotlib")
+    (axes,) = s.plot_schedule(s.Linear(0.0, 1.0, 10), 20).axes
+    (line,) = axes.lines
+    assert line.get_ydata().tolist() == s.Linear(0.0, 1.0, 10)(np.arange(20)).tolist()
+
+
+VARYING = [
+    (
+        fastopt.SGD,
+        "sgd",
+        {"momentum": s.Linear(0.5, 0.9, 7), "dampening": s.Constant(0.1), "weight_decay": s.Cosine(0.1, 9)},
+    ),
+    (fastopt.Momentum, "momentum", {"momentum": s.Linear(0.5, 0.9, 7), "form": "ema"}),
+    (
+        fastopt.RMSprop,
+        "rmsprop",
+        {"alpha": s.Linear(0.5, 0.9, 7), "eps": s.Exponential(1e-3, 0.5), "momentum": s.Constant(0.3)},
+    ),
+    (fastopt.Adam, "adam", {"betas": (s.Linear(0.5, 0.9, 7), 0.99), "weight_decay": s.Warmup(s.Constant(0.1), 5)}),
+    (
+        fastopt.AdamW,
+        "adam",
+        {"betas": (0.9, s.Cyclic(0.9, 0.99, 3)), "weight_decay": s.Linear(0.0, 0.1, 5), "lr": s.Cosine(0.1, 9)},
+    ),
+]
+
+
+@pytest.mark.parametrize(("cls", "rule", "options"), VARYING, ids=lambda x: getattr(x, "__name__", ""))
+def test_every_hyperparameter_may_be_a_schedule(cls, rule, options):
+    rng = np.random.default_rng(0)
+    param, fixed = np.ones((2, 50)), rng.normal(size=50)
+    beside = fixed.copy()
+    optimizer = cls([{"params": param[0], **options}, {"params": beside}])
+    plain = cls(fixed)
+    group, others = optimizer.param_groups
+    states = {name: np.zeros(50) for name in group.state}
+    for step in range(1, 13):
+        grad = rng.normal(size=50)
+        optimizer.step([grad, grad])
+        plain.step(grad)
+        now = {name: value_at(name, value, step - 1) for name, value in group.items()}
+        getattr(reference, rule)(param[1], grad, **states, step=step, **now)
+        assert same_bits(param[0], param[1]), step
+    for name, state in group.state.items():
+        assert same_bits(state, states[name])
+    assert same_bits(fixed, beside)
+    assert others["lr"] == plain.param_groups[0]["lr"]
+
+
+def test_what_a_schedule_gives_is_checked_before_anything_is_written():
+    param = np.ones(3)
+    optimizer = fastopt.Adam(param, weight_decay=s.Linear(0.5, -0.5, 4), betas=(0.9, lambda step: 0.9 + step / 10))
+    optimizer.step(np.ones(3))
+    before = param.copy()
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"betas at step 1\[1\] is 1.0; wants a number in \[0, 1\)"):
+            optimizer.step(np.ones(3))
+        assert same_bits(param, before)
+    optimizer.param_groups[0]["betas"] = (0.9, 0.99)
+    optimizer.step(np.ones(3))
+    optimizer.step(np.ones(3))
+    with pytest.raises(ValueError, match=r"weight_decay, as the function Linear.* gives it for step 3, is -0.25"):
+        optimizer.step(np.ones(3))
+    assert optimizer.steps == 3
+
+
+def test_bare_calls_take_numbers_only():
+    with pytest.raises(TypeError, match=r"lr is Constant.*wants a finite number >= 0"):
+        fastopt.kernels.sgd(np.ones(3), np.ones(3), step=1, lr=s.Constant(0.1))
+    with pytest.raises(TypeError, match=r"betas\[0\] is Constant"):
+        fastopt.kernels.adam(*np.ones((4, 3)), step=1, betas=(s.Constant(0.9), 0.999))
+
+
+def test_a_resumed_run_goes_on_with_its_schedules_and_their_memory():
+    def make():
+        return fastopt.AdamW(
+            np.ones(4),
+            lr=s.Warmup(s.Plateau(0.1, factor=0.5, patience=0), 3),
+            weight_decay=s.Linear(0.0, 0.1, 9),
+            betas=(s.Constant(0.8), s.Plateau(0.9)),
+        )
+
+    def run(optimizer, steps):
+        for _ in range(steps):
+            optimizer.param_groups[0]["lr"].schedule.update(1.0)
+            optimizer.step(np.linspace(-1, 1, 4))
+
+    whole, first, second = make(), make(), make()
+    run(whole, 9)
+    run(first, 5)
+    saved = first.state_dict()
+    assert saved["param_groups"][0]["lr"] == [{"value": 0.1 / 16, "best": 1.0, "bad_epochs": 0, "cooling": 0}]
+    assert "weight_decay" not in saved["param_groups"][0]
+    second.load_state_dict(pickle.loads(pickle.dumps(saved)))
+    assert second.param_groups[0]["lr"] == first.param_groups[0]["lr"]
+    run(second, 4)
+    assert second.lr == whole.lr
+    for name, state in whole.state.items():
+        assert same_bits(state, second.state[name])
+
+
+@pytest.mark.parametrize(
+    "wrong", [None, [], [{"value": 0.1}], [{"value": "x", "best": 1, "bad_epochs": 0, "cooling": 0}]]
+)
+def test_a_memory_that_can_not_be_used_changes_nothing(wrong):
+    optimizer = fastopt.SGD(np.ones(3), lr=s.Plateau(0.1))
+    saved = optimizer.state_dict()
+    saved["param_groups"][0]["lr"], saved["steps"] = wrong, 5
+    with pytest.raises((TypeError, ValueError), match=r"state_dict\['param_groups'\]\[0\]\['lr'\]"):
+        optimizer.load_state_dict(saved)
+    assert optimizer.steps == 0
+    assert optimizer.lr == 0.1
