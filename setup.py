@@ -18,7 +18,9 @@ if sys.platform == "win32":
 CORE = Extension(
     "fastopt._kernels",
     sources=["fastopt/_kernels.pyx", *map(str, sorted(Path("csrc").glob("*.c")))],
-    depends=[*map(str, sorted([*Path("csrc").glob("*.h"), *Path("fastopt").glob("*.pxi")])), "csrc/kernels.def"],
+    depends=[
+        *map(str, sorted([*Path("csrc").glob("*.h"), *Path("csrc").glob("*.def"), *Path("fastopt").glob("*.pxi")]))
+    ],
     include_dirs=["csrc"],
     extra_compile_args=[*EXACT_AND_FAST, *HIDDEN, *THREADS],
     extra_link_args=THREADS,

@@ -31,6 +31,7 @@ TITLES = {
     "bench_overhead": "Small steps of Adam",
     "bench_scaling": "Adam by the number of parameters",
     "bench_denormals": "Steps with zero gradients",
+    "bench_losses": "Losses: value and gradient, forward and backward",
     "bench_reference": "Against the same formula in NumPy",
 }
 IN_README = {

@@ -11,6 +11,11 @@ const struct fastopt_kernel_info fastopt_kernel_info[FASTOPT_KERNELS] = {
 #include "kernels.def"
 };
 
+const struct fastopt_task_info fastopt_task_info[FASTOPT_TASKS] = {
+#define TASK(task, arrays, numbers) {#task, arrays, numbers},
+#include "tasks.def"
+};
+
 extern const struct fastopt_table fastopt_table_baseline, fastopt_table_avx2, fastopt_table_avx512;
 
 const struct fastopt_table *fastopt_pick_table(int i) {

@@ -37,11 +37,19 @@ enum { FASTOPT_F32, FASTOPT_F64, FASTOPT_REALS };
 /* Elements [begin, end) of every stream; streams and coefficients in the order of kernels.def. */
 typedef void fastopt_kernel(void *const *streams, const void *coefficients, int64_t begin, int64_t end);
 typedef double fastopt_reduction(const void *stream, int64_t begin, int64_t end);
+/* Elements or rows [begin, end) of some arrays, with numbers, in the order of tasks.def; gives a sum. */
+typedef double fastopt_task(void *const *arrays, const double *numbers, int64_t begin, int64_t end);
 
 enum {
 #define KERNEL(kernel, rule, ...) FASTOPT_KERNEL_##kernel,
 #include "kernels.def"
     FASTOPT_KERNELS
+};
+
+enum {
+#define TASK(task, arrays, numbers) FASTOPT_TASK_##task,
+#include "tasks.def"
+    FASTOPT_TASKS
 };
 
 /* Around the work of a thread: IEEE arithmetic, whatever the thread was set to. Another library may have switched it
@@ -75,9 +83,15 @@ struct fastopt_kernel_info {
 };
 extern const struct fastopt_kernel_info fastopt_kernel_info[FASTOPT_KERNELS];
 
+struct fastopt_task_info {
+    const char *name, *arrays, *numbers;
+};
+extern const struct fastopt_task_info fastopt_task_info[FASTOPT_TASKS];
+
 struct fastopt_table {
     const char *isa;
     fastopt_kernel *kernels[FASTOPT_REALS][FASTOPT_KERNELS];
+    fastopt_task *tasks[FASTOPT_REALS][FASTOPT_TASKS];
     fastopt_reduction *sum_squares[FASTOPT_REALS];
 };
 

@@ -11,11 +11,11 @@
 #define TEXT_(a) #a
 #define TEXT(a) TEXT_(a)
 
-#define real float
+#define real double /* first, for float's losses take the logarithms of their sums in double */
 #include "kernels.h"
 #undef real
 
-#define real double
+#define real float
 #include "kernels.h"
 #undef real
 
@@ -26,6 +26,13 @@ const struct fastopt_table PASTE(fastopt_table, ISA) = {
 #include "kernels.def"
 #define KERNEL(kernel, rule, ...) [FASTOPT_F64][FASTOPT_KERNEL_##kernel] = kernel##_double,
 #include "kernels.def"
+        },
+    .tasks =
+        {
+#define TASK(task, arrays, numbers) [FASTOPT_F32][FASTOPT_TASK_##task] = task##_task_float,
+#include "tasks.def"
+#define TASK(task, arrays, numbers) [FASTOPT_F64][FASTOPT_TASK_##task] = task##_task_double,
+#include "tasks.def"
         },
     .sum_squares = {[FASTOPT_F32] = sum_squares_float, [FASTOPT_F64] = sum_squares_double},
     .isa = TEXT(ISA),

@@ -13,6 +13,7 @@
 #define INLINE static inline __attribute__((always_inline))
 #define RULE_OF(rule) INLINE void NAME(rule##_rule)
 #define KERNEL_OF(kernel) static void NAME(kernel)(void *const *s, const void *c, int64_t begin, int64_t end)
+#define TASK_OF(task) static double NAME(task##_task)(void *const *a, const double *n, int64_t begin, int64_t end)
 #define COEFFICIENTS(rule) const struct NAME(rule##_coefficients)
 #endif
 
@@ -25,3 +26,5 @@
 #include "numerics.h"
 #include "update_rules.h"
 #include "stages.h"
+#include "exp_log.h"
+#include "losses.h"

@@ -4,10 +4,13 @@ INLINE real NAME(square_root)(real x) {
     return _Generic(x, float: __builtin_sqrtf, double: __builtin_sqrt)(x);
 }
 
+INLINE real NAME(magnitude)(real x) {
+    return _Generic(x, float: __builtin_fabsf, double: __builtin_fabs)(x);
+}
+
 /* Arithmetic on denormals is slow on many processors. A NaN stays a NaN. */
 INLINE real NAME(zero_below)(real least, real x) {
-    const real magnitude = _Generic(x, float: __builtin_fabsf, double: __builtin_fabs)(x);
-    return magnitude < least ? 0 : x;
+    return NAME(magnitude)(x) < least ? 0 : x;
 }
 
 /* What a state keeps: below the smallest normal number it is zero, for a state that decays would stay among the

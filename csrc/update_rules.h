@@ -1,6 +1,6 @@
 /* The optimizers, simplest first. Each mirrors a class in fastopt/optimizers.py, which computes the coefficients, and
- * a function in fastopt/reference.py. In all of them: scale is what the gradient is multiplied by (unscaling, clip
- * factor and the sign of maximize in one), l2 the coupled decay, shrink = 1 - lr * (decoupled decay).
+ * a function in fastopt/reference/optimizers.py. In all of them: scale is what the gradient is multiplied by
+ * (unscaling, clip factor and the sign of maximize in one), l2 the coupled decay, shrink = 1 - lr * (decoupled decay).
  *
  * A choice that is the same for all elements the compiler takes out of the loop. */
 

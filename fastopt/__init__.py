@@ -4,10 +4,11 @@ __version__ = "0.1.0"
 
 from contextlib import suppress
 
-from fastopt import kernels, optimizers, reference
+from fastopt import kernels, losses, optimizers, reference, schedules
 from fastopt.buffers import Flat
 from fastopt.optimizers import *  # noqa: F403  a new optimizer is named there and nowhere else
 from fastopt.runtime import isa, num_threads, set_isa, set_num_threads
+from fastopt.schedules import plot_schedule
 
 with suppress(ImportError):
     from fastopt import _threadpoolctl  # noqa: F401  it registers itself
@@ -16,8 +17,11 @@ __all__ = [
     "Flat",
     "isa",
     "kernels",
+    "losses",
     "num_threads",
+    "plot_schedule",
     "reference",
+    "schedules",
     "set_isa",
     "set_num_threads",
 ]

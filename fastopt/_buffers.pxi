@@ -81,10 +81,10 @@ cdef void check(object array, const Py_buffer *view, str name, str suffix, bint 
         raise ValueError(f"{name}{suffix} is read-only; wants an array that can be written")
 
 
-def look_at(param, str name, str suffix):
-    """The shape and the type of a parameter; raises what is wrong with it."""
+def look_at(param, str name, str suffix, bint written=True):
+    """The shape and the type of an array; raises what is wrong with it."""
     cdef Py_buffer view
-    take(param, &view, name, suffix, True, NULL)
+    take(param, &view, name, suffix, written, NULL)
     try:
         return shape_of(&view), REAL_NAMES[real_of(&view)]
     finally:

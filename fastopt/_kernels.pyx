@@ -3,14 +3,15 @@
 
 Here is what there is to call; the parts of the module follow at the end, each resting on those before:
 ``_chunks.pxi`` what a step works on; ``_threads.pxi`` on how many threads; ``_buffers.pxi`` what is
-asked of an array; ``_plan.pxi`` the plan of a step, which brings them together.
+asked of an array; ``_plan.pxi`` the plan of a step, which brings them together; ``_tasks.pxi`` what is not a step.
 """
 
 import sys
 from collections import namedtuple
 
 from cpython.buffer cimport (
-    Py_buffer, PyBUF_RECORDS_RO, PyBuffer_IsContiguous, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer,
+    Py_buffer, PyBUF_RECORDS_RO, PyBUF_SIMPLE, PyBuffer_IsContiguous, PyBuffer_Release, PyObject_CheckBuffer,
+    PyObject_GetBuffer,
 )
 from libc.math cimport ceil, isfinite, isinf, sqrt
 from libc.stdint cimport int64_t, uint64_t, uintptr_t
@@ -21,10 +22,11 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 import numpy as np
 
 cdef extern from "fastopt.h" nogil:
-    int FASTOPT_CHUNK, FASTOPT_F32, FASTOPT_F64, FASTOPT_KERNELS
+    int FASTOPT_CHUNK, FASTOPT_F32, FASTOPT_F64, FASTOPT_KERNELS, FASTOPT_TASKS
     const char *FASTOPT_COMPILER
     ctypedef void fastopt_kernel(void *const *, const void *, int64_t, int64_t) noexcept
     ctypedef double fastopt_reduction(const void *, int64_t, int64_t) noexcept
+    ctypedef double fastopt_task(void *const *, const double *, int64_t, int64_t) noexcept
 
     struct fastopt_kernel_info:
         const char *name
@@ -32,9 +34,16 @@ cdef extern from "fastopt.h" nogil:
         const char *coefficients
     const fastopt_kernel_info fastopt_kernel_infos "fastopt_kernel_info"[]
 
+    struct fastopt_task_info:
+        const char *name
+        const char *arrays
+        const char *numbers
+    const fastopt_task_info fastopt_task_infos "fastopt_task_info"[]
+
     struct fastopt_table:
         const char *isa
         fastopt_kernel *kernels[2][1]           # C knows the true sizes
+        fastopt_task *tasks[2][1]
         fastopt_reduction *sum_squares[2]
     const fastopt_table *fastopt_pick_table(int)
     uint64_t fastopt_enter()
@@ -51,18 +60,24 @@ cdef enum:
     MAX_COEFFICIENTS = 32
 
 Kernel = namedtuple("Kernel", "row streams coefficients")
+Task = namedtuple("Task", "row arrays numbers")
 
 
 # What there is: kernels, instruction sets, threads ------------------------------------------------------------------
 
 def _listed(text):
-    return tuple(text.decode().split(", "))
+    return tuple(text.decode().split(", ")) if text else ()
 
 
 KERNELS = {
     fastopt_kernel_infos[i].name.decode(): Kernel(
         i, _listed(fastopt_kernel_infos[i].streams), _listed(fastopt_kernel_infos[i].coefficients))
     for i in range(FASTOPT_KERNELS)
+}
+TASKS = {
+    fastopt_task_infos[i].name.decode(): Task(
+        i, _listed(fastopt_task_infos[i].arrays), _listed(fastopt_task_infos[i].numbers))
+    for i in range(FASTOPT_TASKS)
 }
 CHUNK = FASTOPT_CHUNK
 COMPILER = FASTOPT_COMPILER.decode()
@@ -106,3 +121,4 @@ include "_chunks.pxi"
 include "_threads.pxi"
 include "_buffers.pxi"
 include "_plan.pxi"
+include "_tasks.pxi"

@@ -1,0 +1,79 @@
+# What is not a step: a loss, a layer, an augmentation, on arrays that the caller has checked. A part of _kernels.pyx.
+
+cdef enum:
+    MAX_ARRAYS = 8
+    MAX_NUMBERS = 8
+
+cdef struct Job:
+    fastopt_task *task
+    void *arrays[MAX_ARRAYS]
+    double numbers[MAX_NUMBERS]
+    int64_t count
+    int64_t grain
+    double *sums
+
+cdef dict task_tuners = {}                      # the choice of threads is remembered, for jobs of about the same size
+
+
+cdef void run_part(const void *context, int64_t i) noexcept nogil:
+    cdef const Job *job = <const Job *>context
+    cdef uint64_t before = fastopt_enter()
+    cdef int64_t begin = i * job.grain
+    job.sums[i] = job.task(job.arrays, job.numbers, begin, min(begin + job.grain, job.count))
+    fastopt_leave(before)
+
+
+def count_labels(const int64_t[::1] labels, int64_t classes, int64_t ignore_index):
+    """How many labels are not ``ignore_index``; or -1 - i, where the i-th is the first that is not in [0, classes)."""
+    cdef int64_t i, counted = 0
+    for i in range(labels.shape[0]):
+        if labels[i] != ignore_index:
+            if labels[i] < 0 or labels[i] >= classes:
+                return -1 - i
+            counted += 1
+    return counted
+
+
+def run(str name, dict arrays, dict numbers, int64_t count, int64_t grain, int64_t work):
+    """Run a task over ``count`` elements or rows and give its sum, added up in the order of the parts.
+
+    Arrays are contiguous and of the type of ``x``, or None; a part has ``grain`` elements or rows, whatever the number
+    of threads. ``work`` is about how many elements there are.
+    """
+    cdef Job job
+    cdef Py_buffer views[MAX_ARRAYS]
+    cdef int64_t parts = (count + grain - 1) // grain, spin, i
+    cdef int held = 0, place, threads, real = FASTOPT_F32 if arrays["x"].itemsize == 4 else FASTOPT_F64
+    cdef double begin, total = 0.0
+    cdef Tuner tuner
+    cdef uint64_t before
+    row, wanted_arrays, wanted_numbers = TASKS[name]
+    job.task, job.count, job.grain, job.sums = table.tasks[real][<int>row], count, grain, NULL
+    try:
+        for place, wanted in enumerate(wanted_arrays):
+            array = arrays[wanted]
+            job.arrays[place] = NULL
+            if array is not None:
+                PyObject_GetBuffer(array, &views[held], PyBUF_SIMPLE)
+                job.arrays[place] = views[held].buf
+                held += 1
+        for place, wanted in enumerate(wanted_numbers):
+            job.numbers[place] = numbers[wanted]
+        job.sums = <double *>allocate(parts, sizeof(double))
+        tuner = task_tuners.setdefault((name, (<object>work).bit_length()), Tuner())
+        begin = seconds()
+        tuner.ask(<int>min(limited(fixed_threads or most_threads), max(parts, 1)))
+        threads = tuner.threads if fixed_threads == 0 else limited(fixed_threads)
+        spin = tuner.spin() if fixed_threads == 0 else 0
+        with nogil:
+            fastopt_share(run_part, &job, parts, threads, spin)
+        tuner.tell(begin, seconds())
+        before = fastopt_enter()
+        for i in range(parts):
+            total += job.sums[i]
+        fastopt_leave(before)
+        return total
+    finally:
+        free(job.sums)
+        for place in range(held):
+            PyBuffer_Release(&views[place])

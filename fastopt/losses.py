@@ -1,0 +1,254 @@
+r"""Losses: the value and the gradient with respect to what was predicted, in one fused pass.
+
+Each function gives ``(value, gradient)``. Predictions x are float32 or float64, C-contiguous, of any shape; the
+gradient is a new array like them, or ``out``, which may be x itself. ``reduction`` is ``"mean"`` or ``"sum"`` (the
+value is a float, added up in float64, the same for any number of threads) or ``"none"`` (the value is an array, the
+gradient that of the sum). Nothing is written if an argument can't be used: ``TypeError`` for another kind of thing or
+dtype, ``ValueError`` for another shape or a number out of range, ``IndexError`` for a label that is none.
+
+>>> import numpy as np
+>>> from fastopt import losses
+>>> logits, labels = np.zeros((2, 4), np.float32), np.array([0, 3])
+>>> value, gradient = losses.cross_entropy(logits, labels)
+>>> round(value, 6)
+1.386294
+>>> gradient[0]
+array([-0.375,  0.125,  0.125,  0.125], dtype=float32)
+"""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from fastopt import _kernels
+from fastopt.buffers import Array, aligned_zeros
+from fastopt.hyperparameters import choice, finite_positive, fraction
+
+__all__ = ["binary_cross_entropy", "cross_entropy", "huber", "log_cosh", "mae", "mse"]
+
+Reduction: TypeAlias = Literal["mean", "sum", "none"]
+Loss: TypeAlias = tuple[Any, Array]  # the value, a float or with reduction "none" an array; the gradient
+
+GRAIN = 4096  # elements that a thread does at a time
+_reduction = choice("mean", "sum", "none")
+
+
+def mse(x: Array, target: Array, *, reduction: Reduction = "mean", out: Array | None = None) -> Loss:
+    r"""Squared error: :math:`(x - y)^2`, gradient :math:`2 (x - y)`, each over N for the mean.
+
+    ``target`` y has the shape and the dtype of x.
+
+    >>> mse(np.array([1.0, 4.0]), np.array([1.0, 2.0]))
+    (2.0, array([0., 2.]))
+    """
+    return _of_elements("mse", x, target, reduction, out)
+
+
+def mae(x: Array, target: Array, *, reduction: Reduction = "mean", out: Array | None = None) -> Loss:
+    r"""Absolute error: :math:`|x - y|`, gradient :math:`\operatorname{sign}(x - y)`, each over N for the mean.
+
+    ``target`` y has the shape and the dtype of x. Where they are equal the gradient is 0.
+
+    >>> mae(np.array([1.0, 4.0]), np.array([1.0, 2.0]))
+    (1.0, array([0. , 0.5]))
+    """
+    return _of_elements("mae", x, target, reduction, out)
+
+
+def huber(
+    x: Array, target: Array, delta: float = 1.0, *, reduction: Reduction = "mean", out: Array | None = None
+) -> Loss:
+    r"""Huber's loss: with d = x - y, :math:`d^2 / 2` up to ``delta``, :math:`\delta (|d| - \delta / 2)` beyond.
+
+    The gradient is d, held within :math:`\pm\delta`; each over N for the mean. ``target`` y has the shape and the dtype
+    of x. Source: Huber, "Robust estimation of a location parameter", 1964.
+
+    >>> huber(np.array([0.5, -4.0]), np.zeros(2), reduction="none")
+    (array([0.125, 3.5  ]), array([ 0.5, -1. ]))
+    """
+    return _of_elements("huber", x, target, reduction, out, delta=finite_positive("delta", delta))
+
+
+def log_cosh(x: Array, target: Array, *, reduction: Reduction = "mean", out: Array | None = None) -> Loss:
+    r"""Logarithm of the hyperbolic cosine: :math:`\log \cosh (x - y)`, gradient :math:`\tanh (x - y)`.
+
+    Each over N for the mean. ``target`` y has the shape and the dtype of x. It is near :math:`d^2 / 2` for small
+    differences d and near :math:`|d| - \log 2` for large ones.
+
+    >>> value, gradient = log_cosh(np.array([0.0, 1000.0]), np.zeros(2), reduction="none")
+    >>> value.round(6), gradient
+    (array([  0.      , 999.306853]), array([0., 1.]))
+    """
+    return _of_elements("log_cosh", x, target, reduction, out)
+
+
+def binary_cross_entropy(
+    logits: Array,
+    target: Array,
+    *,
+    pos_weight: float | Array | None = None,
+    reduction: Reduction = "mean",
+    out: Array | None = None,
+) -> Loss:
+    r"""Cross entropy of two classes, from logits: :math:`(1 - t) \log(1 + e^x) + w\, t \log(1 + e^{-x})`.
+
+    The gradient is :math:`(1 - t)\, \sigma(x) - w\, t\, \sigma(-x)`; each over N for the mean. ``target`` t, in [0, 1],
+    has the shape and the dtype of the logits; ``pos_weight`` w is a number, or an array for the last axis.
+
+    >>> binary_cross_entropy(np.array([0.0, -1e4]), np.array([1.0, 1.0]), reduction="sum")[1]
+    array([-0.5, -1. ])
+    """
+    wanted = _checked("logits", logits)
+    weight, columns = None, 1
+    if pos_weight is not None:
+        columns = logits.shape[-1] if logits.ndim else 1
+        weight = _per_class("pos_weight", pos_weight, columns, wanted)
+    return _of_elements(
+        "binary_cross_entropy", logits, target, reduction, out, {"pos_weight": weight}, name="logits", columns=columns
+    )
+
+
+def cross_entropy(
+    logits: Array,
+    target: Array,
+    *,
+    weight: Array | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    reduction: Reduction = "mean",
+    out: Array | None = None,
+) -> Loss:
+    r"""Cross entropy of classes, from logits: :math:`-\sum_c t_c \log \operatorname{softmax}(x)_c` of each row.
+
+    Logits have the shape (..., C). ``target`` has integer labels, shape (...), or rows of probabilities, shape
+    (..., C) and the dtype of the logits. With q the one-hot label or the row, s = ``label_smoothing`` and
+    w = ``weight`` of the classes, shape (C,), :math:`t_c = w_c ((1 - s)\, q_c + s / C)`. The gradient is
+    :math:`(\sum_k t_k) \operatorname{softmax}(x) - t`. For the mean both are divided by the number of rows, or with
+    labels by the sum of their weights, as in PyTorch; rows with the label ``ignore_index`` have no part in anything.
+    Raises ``IndexError`` for other labels that are not in [0, C).
+
+    >>> value, gradient = cross_entropy(np.array([[1e4, 0.0, -np.inf]]), np.array([1]))
+    >>> value, gradient
+    (10000.0, array([[ 1., -1.,  0.]]))
+    """
+    dtype = _checked("logits", logits)
+    if logits.ndim == 0 or logits.shape[-1] == 0:
+        raise ValueError(f"logits has shape {logits.shape}; wants (..., C) with at least one class")
+    columns, rows = logits.shape[-1], logits.shape[:-1]
+    if isinstance(ignore_index, bool) or not isinstance(ignore_index, Integral):
+        raise TypeError(f"ignore_index is {ignore_index!r}; wants an int")
+    smoothing, mode = fraction("label_smoothing", label_smoothing), _reduction("reduction", reduction)
+    weights = None if weight is None else _per_class("weight", weight, columns, dtype)
+    labels = probabilities = None
+    if getattr(getattr(target, "dtype", None), "kind", "") == "f":
+        probabilities = _like("target", target, logits, "logits")
+        divisor = float(math.prod(rows))
+    else:
+        labels, counted = _labels(target, rows, columns, ignore_index)
+        divisor = float(counted)
+        if weights is not None:
+            divisor = float(weights.astype(np.float64)[labels[labels != ignore_index]].sum())
+    grad = _output(out, logits, "logits", {"target": target, "weight": weight})
+    values = aligned_zeros(rows, dtype) if mode == "none" else None
+    arrays = {"x": logits, "target": probabilities, "grad": grad, "values": values, "label": labels, "weight": weights}
+    numbers = {
+        "factor": _over(divisor) if mode == "mean" else 1.0,
+        "columns": columns,
+        "label_smoothing": smoothing,
+        "ignore_index": ignore_index,
+    }
+    count = math.prod(rows)
+    total = _kernels.run("cross_entropy", arrays, numbers, count, max(1, GRAIN // columns), logits.size)
+    return (total * _over(divisor) if mode == "mean" else total if values is None else values), grad
+
+
+# What they share
+
+
+def _of_elements(
+    task: str,
+    x: Array,
+    target: Array,
+    reduction: Reduction,
+    out: Array | None,
+    more: dict[str, Array | None] | None = None,
+    name: str = "x",
+    **numbers: float,
+) -> Loss:
+    dtype, mode = _checked(name, x), _reduction("reduction", reduction)
+    _like("target", target, x, name)
+    grad = _output(out, x, name, {"target": target, **(more or {})})
+    values = aligned_zeros(x.shape, dtype) if mode == "none" else None
+    factor = _over(x.size) if mode == "mean" else 1.0
+    arrays = {"x": x, "target": target, "grad": grad, "values": values, **(more or {})}
+    total = _kernels.run(task, arrays, {"factor": factor, **numbers}, x.size, GRAIN, x.size)
+    return (total * factor if mode == "mean" else total if values is None else values), grad
+
+
+def _over(divisor: float) -> float:
+    """Give 1 / divisor; of nothing, the mean is a NaN."""
+    return 1.0 / divisor if divisor else math.nan
+
+
+def _checked(name: str, array: Any, written: bool = False) -> np.dtype[Any]:
+    """Give the dtype of an array that a task can use, or raise what is wrong with it."""
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{name} is a {type(array).__name__!r}; wants an array of float32 or float64")
+    _, dtype = _kernels.look_at(array, name, "", written)
+    return np.dtype(dtype)
+
+
+def _like(name: str, array: Any, other: Array, other_name: str, written: bool = False) -> Array:
+    if _checked(name, array, written) != other.dtype:
+        raise TypeError(f"{name} has dtype {array.dtype}; wants {other.dtype}, as {other_name}")
+    if array.shape != other.shape:
+        raise ValueError(f"{name} has shape {array.shape}; wants {other.shape}, as {other_name}")
+    return array  # type: ignore[no-any-return]
+
+
+def _output(out: Array | None, x: Array, name: str, others: dict[str, Any]) -> Array:
+    """Give the array for the gradient: a new one, or ``out``, which is apart from all others but x itself."""
+    if out is None:
+        return np.empty(x.shape, x.dtype)
+    _like("out", out, x, name, written=True)
+    if np.may_share_memory(out, x) and out.ctypes.data != x.ctypes.data:
+        raise ValueError(f"out and {name} overlap in memory; wants {name} itself or memory of its own")
+    for other, array in others.items():
+        if isinstance(array, np.ndarray) and np.may_share_memory(out, array):
+            raise ValueError(f"out and {other} overlap in memory; each wants memory of its own")
+    return out
+
+
+def _per_class(name: str, value: Any, classes: int, dtype: np.dtype[Any]) -> Array:
+    """Give weights of classes in the type of the logits: a copy, for they are few."""
+    weights = np.asarray(value)
+    if weights.dtype.kind not in "fiu":
+        raise TypeError(f"{name} is {value!r}; wants numbers >= 0")
+    if weights.shape not in {(), (classes,)}:
+        raise ValueError(f"{name} has shape {weights.shape}; wants ({classes},)")
+    if not ((weights >= 0) & np.isfinite(weights)).all():
+        raise ValueError(f"{name} is {value!r}; wants finite numbers >= 0")
+    return np.ascontiguousarray(np.broadcast_to(weights, (classes,)), dtype)
+
+
+def _labels(target: Any, rows: tuple[int, ...], classes: int, ignore_index: int) -> tuple[Array, int]:
+    """Give labels as contiguous int64, and how many count, or raise for the first that is none."""
+    labels = np.asarray(target)
+    if labels.dtype.kind not in "iu":
+        raise TypeError(
+            f"target is {type(target).__name__!r} of dtype {labels.dtype}; wants integer labels, or probabilities of "
+            "the dtype of the logits"
+        )
+    if labels.shape != rows:
+        raise ValueError(f"target has shape {labels.shape}; wants {rows}, a label for each row of the logits")
+    labels = np.ascontiguousarray(labels, np.int64)
+    counted = _kernels.count_labels(labels.reshape(-1), classes, ignore_index)
+    if counted < 0:
+        where = tuple(int(i) for i in np.unravel_index(-1 - counted, labels.shape))
+        row = where[0] if len(where) == 1 else where
+        raise IndexError(f"target has {labels[where]} in row {row}; wants labels in [0, {classes})")
+    return labels, counted

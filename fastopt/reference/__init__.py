@@ -1,0 +1,31 @@
+"""Every kernel again in plain NumPy, as a reader would write it, with the same bits as the compiled one.
+
+``optimizers``: the rules, with the signatures of `fastopt.kernels`, and what surrounds them in a step; ``losses``: with
+the signatures of `fastopt.losses`; ``numerics``: the exp and log that they share.
+"""
+
+from fastopt.reference import losses
+from fastopt.reference.optimizers import (
+    adam,
+    average,
+    clip_factor,
+    momentum,
+    power,
+    rmsprop,
+    sgd,
+    sum_squares,
+    whole_step,
+)
+
+__all__ = [
+    "adam",
+    "average",
+    "clip_factor",
+    "losses",
+    "momentum",
+    "power",
+    "rmsprop",
+    "sgd",
+    "sum_squares",
+    "whole_step",
+]

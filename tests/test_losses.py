@@ -1,0 +1,348 @@
+"""Losses: values and gradients against differences and PyTorch, the same bits everywhere, and what they refuse."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from cases import REALS, same_bits
+
+import fastopt
+from fastopt import _kernels, losses, reference, runtime
+
+RNG = np.random.default_rng(0)
+
+
+# by a name: the function, its options, and what PyTorch calls it
+ELEMENTS = {
+    "mse": ("mse", {}, "mse_loss"),
+    "mae": ("mae", {}, "l1_loss"),
+    "huber": ("huber", {}, "huber_loss"),
+    "huber 0.3": ("huber", {"delta": 0.3}, "huber_loss"),
+    "log_cosh": ("log_cosh", {}, None),
+    "bce": ("binary_cross_entropy", {}, "binary_cross_entropy_with_logits"),
+    "bce 3": ("binary_cross_entropy", {"pos_weight": 3.0}, "binary_cross_entropy_with_logits"),
+    "bce weights": (
+        "binary_cross_entropy",
+        {"pos_weight": np.linspace(0.1, 4, 7)},
+        "binary_cross_entropy_with_logits",
+    ),
+}
+WEIGHTS = np.linspace(0.2, 3, 11)
+ROWS = {
+    "labels": {},
+    "smoothing": {"label_smoothing": 0.1},
+    "weights": {"weight": WEIGHTS},
+    "ignore": {"ignore_index": 3},
+    "ignore -100": {"weight": WEIGHTS, "label_smoothing": 0.2, "ignore_index": -100},
+    "probabilities": {"soft": True},
+    "probabilities, all": {"soft": True, "weight": WEIGHTS, "label_smoothing": 0.3},
+}
+REDUCTIONS = ["mean", "sum", "none"]
+
+
+def rows(options, real, shape=(23, 11), seed=0):
+    """Logits, a target, and the options of the call."""
+    rng = np.random.default_rng(seed)
+    options = dict(options)
+    logits = rng.normal(0, 3, shape).astype(real)
+    if options.pop("soft", False):
+        target = rng.dirichlet(np.ones(shape[-1]), shape[:-1]).astype(real)
+    else:
+        target = rng.integers(0, shape[-1], shape[:-1])
+        if options.get("ignore_index", 0) < 0:
+            target.flat[::5] = -100
+    return logits, target, options
+
+
+def elements(real, shape=(23, 7), seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(0, 2, shape).astype(real), rng.uniform(0, 1, shape).astype(real)
+
+
+# exp and log
+
+
+def unit_in_last_place(wanted, real):
+    """The distance of neighbours around numbers that are known better."""
+    smallest = float(np.finfo(real).smallest_subnormal)
+    _, exponent = np.frexp(wanted)
+    return np.maximum(np.ldexp(1.0, exponent - np.finfo(real).nmant - 1), smallest)
+
+
+def run(name, x):
+    y = np.empty_like(x)
+    _kernels.run(name, {"x": x, "y": y}, {}, x.size, 4096, x.size)
+    return y
+
+
+@pytest.mark.parametrize("name", ["exponential", "logarithm"])
+def test_exp_and_log_of_float32_are_within_2_ulp(name):
+    """Every 997th of all numbers."""
+    x = np.arange(0, 2**32, 997, dtype=np.uint64).astype(np.uint32).view(np.float32)
+    with np.errstate(all="ignore"):
+        wanted = (np.exp if name == "exponential" else np.log)(x.astype(np.float64))
+        rounded = wanted.astype(np.float32)
+    got = run(name, x)
+    finite = np.isfinite(rounded)
+    assert same_bits(got[~finite], rounded[~finite])
+    off = np.abs(got[finite].astype(np.float64) - wanted[finite]) / unit_in_last_place(wanted[finite], np.float32)
+    assert off.max() <= 2, x[finite][off.argmax()]
+
+
+@pytest.mark.parametrize("name", ["exponential", "logarithm"])
+def test_exp_and_log_of_float64_are_within_2_ulp(name):
+    if np.finfo(np.longdouble).nmant < 60:
+        pytest.skip("nothing here is more exact than float64")
+    rng = np.random.default_rng(0)
+    if name == "exponential":
+        x = np.concatenate([rng.uniform(-750, 712, 200_000), rng.normal(0, 1, 200_000), [0.0, -0.0, 709.78, -745.13]])
+    else:
+        x = np.concatenate(
+            [
+                np.ldexp(rng.uniform(0.5, 1, 200_000), rng.integers(-1073, 1025, 200_000)),
+                rng.uniform(0.5, 2, 200_000),
+                [5e-324, 2.2e-308, 1.7e308],
+            ]
+        )
+    wanted = (np.exp if name == "exponential" else np.log)(x.astype(np.longdouble))
+    got = run(name, x)
+    finite = np.abs(wanted) < np.finfo(np.float64).max
+    assert np.isinf(got[~finite]).all()
+    off = np.abs((got[finite] - wanted[finite]).astype(np.float64))
+    off /= unit_in_last_place(wanted[finite].astype(np.float64), np.float64)
+    assert off.max() <= 2, x[finite][off.argmax()]
+
+
+@pytest.mark.parametrize("real", REALS, ids=str)
+def test_exp_and_log_at_their_edges(real):
+    edges = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, -1.0, 1.0], real)
+    assert same_bits(run("exponential", edges[:5]), np.array([np.nan, np.inf, 0, 1, 1], real))
+    assert same_bits(run("logarithm", edges), np.array([np.nan, np.inf, np.nan, -np.inf, -np.inf, np.nan, 0], real))
+
+
+# Values and gradients
+
+
+def check_gradient(loss, x):
+    """Central differences in float64."""
+    _, gradient = loss(x)
+    for i in range(0, x.size, 3):
+        h = 1e-5
+        up, down = x.copy(), x.copy()
+        up.flat[i] += h
+        down.flat[i] -= h
+        difference = (loss(up)[0] - loss(down)[0]) / (2 * h)
+        assert abs(difference - gradient.flat[i]) < 1e-7, i
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("name", ELEMENTS)
+def test_gradients_of_elements_are_differences(name, reduction):
+    function, options, _ = ELEMENTS[name]
+    x, target = elements(np.float64, (4, 7))
+    check_gradient(lambda x: getattr(losses, function)(x, target, reduction=reduction, **options), x)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("name", ROWS)
+def test_gradients_of_rows_are_differences(name, reduction):
+    logits, target, options = rows(ROWS[name], np.float64, (5, 11))
+    check_gradient(lambda x: losses.cross_entropy(x, target, reduction=reduction, **options), logits)
+
+
+def compare_with_torch(theirs, mine, x, real, reduction):
+    torch = pytest.importorskip("torch")
+    leaf = torch.from_numpy(x.copy()).requires_grad_()
+    value = theirs(torch.nn.functional, leaf)
+    value.sum().backward()
+    got, gradient = mine()
+    eps = np.finfo(real).eps
+    assert type(got) is (np.ndarray if reduction == "none" else float)
+    scale = max(1.0, float(np.abs(value.detach().numpy()).max()))
+    np.testing.assert_allclose(got, value.detach().numpy(), rtol=16 * eps, atol=4 * eps * scale)
+    wanted = leaf.grad.numpy()
+    np.testing.assert_allclose(gradient, wanted, rtol=16 * eps, atol=4 * eps * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("real", REALS, ids=str)
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("name", [name for name, row in ELEMENTS.items() if row[2]])
+def test_pytorch_gives_the_same_for_elements(name, reduction, real):
+    torch = pytest.importorskip("torch")
+    function, options, theirs = ELEMENTS[name]
+    x, target = elements(real)
+    x[0, :3] = target[0, :3]
+    dtype = torch.from_numpy(x).dtype
+    of_torch = {k: torch.as_tensor(v, dtype=dtype) if k == "pos_weight" else v for k, v in options.items()}
+    compare_with_torch(
+        lambda f, leaf: getattr(f, theirs)(leaf, torch.from_numpy(target), reduction=reduction, **of_torch),
+        lambda: getattr(losses, function)(x, target, reduction=reduction, **options),
+        x,
+        real,
+        reduction,
+    )
+
+
+@pytest.mark.parametrize("real", REALS, ids=str)
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("shape", [(23, 11), (300, 11), (2, 5, 11)])
+@pytest.mark.parametrize("name", ROWS)
+def test_pytorch_gives_the_same_for_rows(name, shape, reduction, real):
+    torch = pytest.importorskip("torch")
+    logits, target, options = rows(ROWS[name], real, shape)
+    theirs = {
+        k: torch.as_tensor(v, dtype=torch.from_numpy(logits).dtype) if k == "weight" else v for k, v in options.items()
+    }
+    flat = (-1, shape[-1]) if target.shape == shape else (-1,)
+
+    def of_torch(f, leaf):
+        value = f.cross_entropy(
+            leaf.reshape(-1, shape[-1]), torch.from_numpy(target).reshape(flat), reduction=reduction, **theirs
+        )
+        return value.reshape(shape[:-1]) if reduction == "none" else value
+
+    compare_with_torch(
+        of_torch, lambda: losses.cross_entropy(logits, target, reduction=reduction, **options), logits, real, reduction
+    )
+
+
+# function, (prediction, target), options
+EVERYTHING = {
+    **{name: lambda real, row=row: (row[0], elements(real, (3001, 7)), row[1]) for name, row in ELEMENTS.items()},
+    **{f"cross entropy, {name}": lambda real, o=options: of_rows(o, real, (901, 11)) for name, options in ROWS.items()},
+    "cross entropy, wide": lambda real: of_rows({}, real, (3, 5003)),
+    "cross entropy, wide and smooth": lambda real: of_rows({"label_smoothing": 0.1}, real, (3, 5003)),
+    "cross entropy, one class": lambda real: of_rows({}, real, (50, 1)),
+}
+
+
+def of_rows(options, real, shape):
+    logits, target, rest = rows(options, real, shape)
+    return "cross_entropy", (logits, target), rest
+
+
+@pytest.mark.parametrize("real", REALS, ids=str)
+@pytest.mark.parametrize("name", EVERYTHING)
+def test_the_same_bits_as_the_reference_on_every_instruction_set_and_number_of_threads(name, real):
+    function, arguments, options = EVERYTHING[name](real)
+    for reduction in REDUCTIONS:
+        wanted, slopes = getattr(reference.losses, function)(*arguments, reduction=reduction, **options)
+        for isa in runtime.available_isas():
+            for threads in (1, 2, 4, "auto"):
+                fastopt.set_isa(isa)
+                fastopt.set_num_threads(threads)
+                value, gradient = getattr(losses, function)(*arguments, reduction=reduction, **options)
+                assert same_bits(np.asarray(value), np.asarray(wanted))
+                assert same_bits(gradient, slopes)
+
+
+@pytest.mark.parametrize("name", EVERYTHING)
+def test_the_gradient_may_take_the_place_of_the_prediction(name):
+    function, (x, target), options = EVERYTHING[name](np.float32)
+    loss = getattr(losses, function)
+    value, gradient = loss(x, target, **options)
+    target_before, other = target.copy(), np.empty_like(x)
+    again, same = loss(x, target, out=other, **options)
+    assert same is other
+    assert (again, same_bits(same, gradient)) == (value, True)
+    again, same = loss(x, target, out=x, **options)
+    assert same is x
+    assert (again, same_bits(x, gradient)) == (value, True)
+    assert np.array_equal(target, target_before)
+
+
+# Edges
+
+
+@pytest.mark.parametrize("real", REALS, ids=str)
+def test_extreme_logits_give_the_right_finite_answer(real):
+    def of(logits, label):
+        value, gradient = losses.cross_entropy(np.array([logits], real), np.array([label]))
+        return value, gradient[0].tolist()
+
+    assert of([1e4, -1e4, 0], 0) == (0.0, [0, 0, 0])
+    assert of([1e4, -1e4, 0], 1) == (2e4, [1, -1, 0])
+    assert of([1e4, 1e4], 0) == (pytest.approx(math.log(2), rel=1e-6), [-0.5, 0.5])
+    assert of([-1e4] * 4, 2) == (pytest.approx(math.log(4), rel=1e-6), [0.25, 0.25, -0.75, 0.25])
+    assert of([0, -np.inf], 0) == (0.0, [0, 0])
+    assert of([3], 0) == (0.0, [0])
+    soft = losses.cross_entropy(np.array([[0, -np.inf]], real), np.array([[1, 0]], real))
+    assert (soft[0], soft[1].tolist()) == (0.0, [[0, 0]])
+    x = np.array([1e4, -1e4, 1e4, -1e4, np.inf, -np.inf], real)
+    value, gradient = losses.binary_cross_entropy(x, np.array([1, 1, 0, 0, 1, 0], real), reduction="none")
+    assert value.tolist() == [0, 1e4, 1e4, 0, 0, 0]
+    assert gradient.tolist() == [0, -1, 1, 0, 0, 0]
+    value, gradient = losses.log_cosh(np.array([1e4, -1e4, 0, 1e-3], real), np.zeros(4, real), reduction="none")
+    np.testing.assert_allclose(value, [1e4 - math.log(2), 1e4 - math.log(2), 0, 4.9999991666669e-07], rtol=1e-6)
+    np.testing.assert_allclose(gradient, [1, -1, 0, math.tanh(1e-3)], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ELEMENTS)
+def test_a_nan_stays_one(name):
+    x, target = elements(np.float32)
+    x[2, 3] = np.nan
+    function, options, _ = ELEMENTS[name]
+    value, gradient = getattr(losses, function)(x, target, reduction="none", **options)
+    assert np.isnan(value).nonzero() == np.isnan(gradient).nonzero() == (2, 3)
+
+
+def test_nothing_is_lost_in_a_large_sum():
+    """In float32 a sum of ones ends at 2^24."""
+    size = 2**24 + 999
+    value, _ = losses.mae(np.ones(size, np.float32), np.zeros(size, np.float32), reduction="sum")
+    assert value == size
+
+
+def test_no_rows_have_no_mean():
+    assert math.isnan(losses.mse(np.zeros(0), np.zeros(0))[0])
+    assert losses.mse(np.zeros((0, 3)), np.zeros((0, 3)), reduction="sum")[0] == 0
+    assert math.isnan(losses.cross_entropy(np.zeros((2, 3)), np.array([-100, -100]))[0])
+    value, gradient = losses.cross_entropy(np.zeros((2, 3)), np.array([-100, -100]), reduction="sum")
+    assert (value, gradient.tolist()) == (0.0, [[0] * 3] * 2)
+
+
+def read_only(array):
+    array.flags.writeable = False
+    return array
+
+
+X, Y, LABELS = np.zeros((4, 3), np.float32), np.ones((4, 3), np.float32), np.zeros(4, int)
+BUFFER = np.zeros(24, np.float32)
+REFUSED = [
+    (lambda: losses.mse([1.0], Y), TypeError, "x is a 'list'"),
+    (lambda: losses.mse(X.astype(int), Y), TypeError, "x has dtype int64"),
+    (lambda: losses.mse(X, Y.astype(float)), TypeError, "target has dtype float64; wants float32, as x"),
+    (lambda: losses.mse(X, Y[:3]), ValueError, r"target has shape \(3, 3\); wants \(4, 3\), as x"),
+    (lambda: losses.mse(X.T, Y.T), ValueError, "x is not C-contiguous"),
+    (lambda: losses.mse(X, Y, reduction="average"), ValueError, "reduction is 'average'"),
+    (lambda: losses.mse(X, Y, out=Y), ValueError, "out and target overlap"),
+    (lambda: losses.mse(BUFFER[:12], np.ones(12, "f"), out=BUFFER[1:13]), ValueError, "out and x overlap"),
+    (lambda: losses.mse(X, Y, out=np.zeros((4, 3))), TypeError, "out has dtype float64"),
+    (lambda: losses.mse(X, Y, out=read_only(X.copy())), ValueError, "out is read-only"),
+    (lambda: losses.huber(X, Y, 0.0), ValueError, "delta is 0.0"),
+    (lambda: losses.binary_cross_entropy(X, Y, pos_weight=-1), ValueError, "pos_weight is -1"),
+    (lambda: losses.binary_cross_entropy(X, Y, pos_weight=np.ones(4)), ValueError, r"pos_weight has shape \(4,\)"),
+    (lambda: losses.binary_cross_entropy(X, Y, pos_weight="x"), TypeError, "pos_weight is 'x'"),
+    (lambda: losses.cross_entropy(X[0, 0], 0), TypeError, "logits is a 'float32'"),
+    (lambda: losses.cross_entropy(np.zeros((3, 0)), LABELS[:3]), ValueError, "logits has shape"),
+    (lambda: losses.cross_entropy(X, LABELS[:3]), ValueError, r"target has shape \(3,\); wants \(4,\)"),
+    (lambda: losses.cross_entropy(X, np.array([0, 2, 3, -1])), IndexError, r"target has 3 in row 2; wants .*\[0, 3\)"),
+    (lambda: losses.cross_entropy(X[None], np.array([[0, 2, -1, 1]])), IndexError, r"-1 in row \(0, 2\)"),
+    (lambda: losses.cross_entropy(X, ["a"] * 4), TypeError, "target is 'list'"),
+    (lambda: losses.cross_entropy(X, Y.astype(float)), TypeError, "target has dtype float64"),
+    (lambda: losses.cross_entropy(X, Y[:, :2].copy()), ValueError, "target has shape"),
+    (lambda: losses.cross_entropy(X, LABELS, weight=np.ones(2)), ValueError, "weight has shape"),
+    (lambda: losses.cross_entropy(X, LABELS, weight=[1, 2, np.nan]), ValueError, "weight is"),
+    (lambda: losses.cross_entropy(X, LABELS, label_smoothing=1.1), ValueError, "label_smoothing is 1.1"),
+    (lambda: losses.cross_entropy(X, LABELS, ignore_index=0.5), TypeError, "ignore_index is 0.5"),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "message"), REFUSED)
+def test_what_can_not_be_used_is_refused_before_anything_is_written(call, error, message):
+    before = [X.copy(), Y.copy(), BUFFER.copy()]
+    with pytest.raises(error, match=message):
+        call()
+    assert all(same_bits(a, b) for a, b in zip(before, [X, Y, BUFFER], strict=True))
