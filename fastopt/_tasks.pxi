@@ -12,7 +12,7 @@ cdef struct Job:
     int64_t grain
     double *sums
 
-cdef dict task_tuners = {}                      # the choice of threads is remembered, for jobs of about the same size
+cdef dict task_tuners = {}                      # the choice of threads is remembered for jobs of about the same size
 
 
 cdef void run_part(const void *context, int64_t i) noexcept nogil:
@@ -44,8 +44,8 @@ def run(str name, dict arrays, dict numbers, int64_t count, int64_t grain, int64
     cdef Py_buffer views[MAX_ARRAYS]
     cdef int64_t parts = (count + grain - 1) // grain, spin, i
     cdef int held = 0, place, threads, real = FASTOPT_F32 if arrays["x"].itemsize == 4 else FASTOPT_F64
-    cdef double begin, total = 0.0
-    cdef Tuner tuner
+    cdef double begin = 0.0, total = 0.0
+    cdef Tuner tuner = None
     cdef uint64_t before
     row, wanted_arrays, wanted_numbers = TASKS[name]
     job.task, job.count, job.grain, job.sums = table.tasks[real][<int>row], count, grain, NULL
@@ -60,14 +60,16 @@ def run(str name, dict arrays, dict numbers, int64_t count, int64_t grain, int64
         for place, wanted in enumerate(wanted_numbers):
             job.numbers[place] = numbers[wanted]
         job.sums = <double *>allocate(parts, sizeof(double))
-        tuner = task_tuners.setdefault((name, (<object>work).bit_length()), Tuner())
-        begin = seconds()
-        tuner.ask(<int>min(limited(fixed_threads or most_threads), max(parts, 1)))
-        threads = tuner.threads if fixed_threads == 0 else limited(fixed_threads)
-        spin = tuner.spin() if fixed_threads == 0 else 0
+        threads, spin = <int>min(limited(fixed_threads or most_threads), max(parts, 1)), 0
+        if fixed_threads == 0:
+            tuner = task_tuners.setdefault((name, (<object>work).bit_length(), threads), Tuner())
+            begin = seconds()
+            tuner.ask(threads)
+            threads, spin = tuner.threads, tuner.spin()
         with nogil:
             fastopt_share(run_part, &job, parts, threads, spin)
-        tuner.tell(begin, seconds())
+        if tuner is not None:
+            tuner.tell(begin, seconds())
         before = fastopt_enter()
         for i in range(parts):
             total += job.sums[i]
