@@ -27,4 +27,5 @@
 #include "update_rules.h"
 #include "stages.h"
 #include "exp_log.h"
+#include "random.h"
 #include "losses.h"

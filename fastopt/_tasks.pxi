@@ -37,13 +37,13 @@ def count_labels(const int64_t[::1] labels, int64_t classes, int64_t ignore_inde
 def run(str name, dict arrays, dict numbers, int64_t count, int64_t grain, int64_t work):
     """Run a task over ``count`` elements or rows and give its sum, added up in the order of the parts.
 
-    Arrays are contiguous and of the type of ``x``, or None; a part has ``grain`` elements or rows, whatever the number
+    Arrays are contiguous, or None; the task is that for float64 if ``x`` has such, else for float32. A part has ``grain`` elements or rows, whatever the number
     of threads. ``work`` is about how many elements there are.
     """
     cdef Job job
     cdef Py_buffer views[MAX_ARRAYS]
     cdef int64_t parts = (count + grain - 1) // grain, spin, i
-    cdef int held = 0, place, threads, real = FASTOPT_F32 if arrays["x"].itemsize == 4 else FASTOPT_F64
+    cdef int held = 0, place, threads, real = FASTOPT_F64 if arrays["x"].itemsize == 8 else FASTOPT_F32
     cdef double begin = 0.0, total = 0.0
     cdef Tuner tuner = None
     cdef uint64_t before

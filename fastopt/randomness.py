@@ -1,0 +1,42 @@
+"""Random numbers as functions of seed, step and index, for dropout, the order of batches and augmentation."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+
+from fastopt import _kernels
+from fastopt.buffers import Array
+
+# What the numbers are for: the same seed and step give other numbers to each.
+DROPOUT, ORDER, AUGMENTATION, NOISE = 1, 2, 3, 4
+
+GRAIN = 4096  # elements that a thread does at a time; whole blocks of csrc/random.h
+
+
+def key(seed: Any, step: Any) -> dict[str, float]:
+    """Give a task's numbers for seed and step, or raise what is wrong with them."""
+    seed, step = _of_bits(64, "seed", seed), _of_bits(53, "step", step)
+    return {"seed_low": float(seed % 2**32), "seed_high": float(seed // 2**32), "step": float(step)}
+
+
+def words(seed: Any, step: Any, stream: int, count: int) -> Array:
+    """Draw so many uint32.
+
+    >>> words(seed=0, step=0, stream=0, count=1)
+    array([1713891541], dtype=uint32)
+    """
+    x = np.empty(count, np.uint32)
+    _kernels.run("random_words", {"x": x}, {**key(seed, step), "stream": stream}, count, GRAIN, count)
+    return x
+
+
+def _of_bits(bits: int, name: str, value: Any) -> int:
+    wanted = f"an int from 0 to 2**{bits} - 1"
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name} is {value!r}; wants {wanted}")
+    if not 0 <= int(value) < 2**bits:
+        raise ValueError(f"{name} is {value!r}; wants {wanted}")
+    return int(value)
