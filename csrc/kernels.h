@@ -29,3 +29,6 @@
 #include "exp_log.h"
 #include "random.h"
 #include "losses.h"
+#include "softmax.h"
+#include "class_losses.h"
+#include "layers.h"

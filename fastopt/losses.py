@@ -25,16 +25,18 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from fastopt import _kernels
+from fastopt.arrays import GRAIN, checked, like, output
 from fastopt.buffers import Array, aligned_zeros
-from fastopt.hyperparameters import choice, finite_positive, fraction
+from fastopt.hyperparameters import choice, finite_positive, flag, fraction, non_negative
 
-__all__ = ["binary_cross_entropy", "cross_entropy", "huber", "log_cosh", "mae", "mse"]
+__all__ = ["binary_cross_entropy", "cross_entropy", "dice", "focal", "huber", "log_cosh", "mae", "mse"]
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
 Loss: TypeAlias = tuple[Any, Array]  # the value, a float or with reduction "none" an array; the gradient
 
-GRAIN = 4096  # elements that a thread does at a time
+FORMS = {None: 0, "softmax": 1, "sigmoid": 2}  # what probabilities are of x; numbered as in csrc/class_losses.h
 _reduction = choice("mean", "sum", "none")
+_form = choice(*FORMS)
 
 
 def mse(x: Array, target: Array, *, reduction: Reduction = "mean", out: Array | None = None) -> Loss:
@@ -102,7 +104,7 @@ def binary_cross_entropy(
     >>> binary_cross_entropy(np.array([0.0, -1e4]), np.array([1.0, 1.0]), reduction="sum")[1]
     array([-0.5, -1. ])
     """
-    wanted = _checked("logits", logits)
+    wanted = checked("logits", logits)
     weight, columns = None, 1
     if pos_weight is not None:
         columns = logits.shape[-1] if logits.ndim else 1
@@ -110,6 +112,30 @@ def binary_cross_entropy(
     return _of_elements(
         "binary_cross_entropy", logits, target, reduction, out, {"pos_weight": weight}, name="logits", columns=columns
     )
+
+
+def focal(
+    logits: Array,
+    target: Array,
+    gamma: float = 2.0,
+    alpha: float | None = 0.25,
+    *,
+    reduction: Reduction = "mean",
+    out: Array | None = None,
+) -> Loss:
+    r"""Focal loss of two classes, from logits: :math:`a\, u^\gamma` times the binary cross entropy.
+
+    With :math:`p = \sigma(x)`, u = p (1 - t) + (1 - p) t is the probability of being wrong, so that what is right
+    already counts little, and a = ``alpha`` t + (1 - ``alpha``) (1 - t), or 1 if ``alpha`` is None. The gradient is
+    :math:`a\, u^\gamma (p - t + \gamma\, \mathit{bce}\; p\, (1 - p) (1 - 2 t) / u)`; each over N for the mean.
+    ``target`` t, in [0, 1], has the shape and the dtype of the logits; ``gamma`` >= 0, ``alpha`` in [0, 1].
+    Source: Lin et al., "Focal loss for dense object detection", 2017.
+
+    >>> focal(np.zeros(2), np.array([1.0, 0.0]), alpha=None, reduction="none")[0].round(6)
+    array([0.173287, 0.173287])
+    """
+    gamma, balance = non_negative("gamma", gamma), -1.0 if alpha is None else fraction("alpha", alpha)
+    return _of_elements("focal", logits, target, reduction, out, name="logits", gamma=gamma, alpha=balance)
 
 
 def cross_entropy(
@@ -135,7 +161,7 @@ def cross_entropy(
     >>> value, gradient
     (10000.0, array([[ 1., -1.,  0.]]))
     """
-    dtype = _checked("logits", logits)
+    dtype = checked("logits", logits)
     if logits.ndim == 0 or logits.shape[-1] == 0:
         raise ValueError(f"logits has shape {logits.shape}; wants (..., C) with at least one class")
     columns, rows = logits.shape[-1], logits.shape[:-1]
@@ -145,14 +171,14 @@ def cross_entropy(
     weights = None if weight is None else _per_class("weight", weight, columns, dtype)
     labels = probabilities = None
     if getattr(getattr(target, "dtype", None), "kind", "") == "f":
-        probabilities = _like("target", target, logits, "logits")
+        probabilities = like("target", target, logits, "logits")
         divisor = float(math.prod(rows))
     else:
         labels, counted = _labels(target, rows, columns, ignore_index)
         divisor = float(counted)
         if weights is not None:
             divisor = float(weights.astype(np.float64)[labels[labels != ignore_index]].sum())
-    grad = _output(out, logits, "logits", {"target": target, "weight": weight})
+    grad = output(out, logits, "logits", {"target": target, "weight": weight})
     values = aligned_zeros(rows, dtype) if mode == "none" else None
     arrays = {"x": logits, "target": probabilities, "grad": grad, "values": values, "label": labels, "weight": weights}
     numbers = {
@@ -164,6 +190,82 @@ def cross_entropy(
     count = math.prod(rows)
     total = _kernels.run("cross_entropy", arrays, numbers, count, max(1, GRAIN // columns), logits.size)
     return (total * _over(divisor) if mode == "mean" else total if values is None else values), grad
+
+
+def dice(
+    x: Array,
+    target: Array,
+    *,
+    from_logits: Literal["softmax", "sigmoid"] | None = "softmax",
+    smooth: float = 1.0,
+    squared: bool = False,
+    per_image: bool = True,
+    reduction: Reduction = "mean",
+    out: Array | None = None,
+) -> Loss:
+    r"""Soft Dice loss of segmentation: :math:`1 - (2 \sum p q + s) / (\sum p + \sum q + s)` for each class.
+
+    x has the shape (N, ..., C), channels last: logits, of which p is the softmax over the classes or the sigmoid, or
+    with ``from_logits=None`` the probabilities p themselves. ``target`` has integer labels, shape (N, ...), of which q
+    is the one-hot code, or is q, with the shape and the dtype of x. Sums are over the pixels of an image, or with
+    ``per_image=False`` of the batch; ``squared`` has squares of p and q in the denominator. s is ``smooth`` >= 0; a
+    class without any p and q has no loss. The mean is over classes (and images); for ``"none"`` the value has the shape
+    (N, C), or (C,). With A = :math:`\sum p q` and B the denominator, the gradient with respect to p is
+    :math:`-2 q / B + (2 A + s) / B^2`, the latter times 2 p if squared; what is returned is with respect to x.
+    Raises ``IndexError`` for labels that are not in [0, C). Source: Milletari et al., "V-Net", 2016 (squared);
+    Sudre et al., "Generalised Dice overlap as a deep learning loss function", 2017.
+
+    >>> x = np.array([[[20.0, 0.0], [0.0, 20.0]]])  # an image of two pixels, two classes
+    >>> value, gradient = dice(x, np.array([[0, 1]]), smooth=0.0)
+    >>> round(value, 6), gradient.shape
+    (0.0, (1, 2, 2))
+    """
+    dtype = checked("x", x)
+    if x.ndim < 2 or x.shape[-1] == 0:
+        raise ValueError(f"x has shape {x.shape}; wants (N, ..., C) with at least one class")
+    images, classes, pixels = len(x), x.shape[-1], math.prod(x.shape[1:-1])
+    form, s, mode = (
+        FORMS[_form("from_logits", from_logits)],
+        non_negative("smooth", smooth),
+        _reduction("reduction", reduction),
+    )
+    flag("squared", squared), flag("per_image", per_image)
+    labels = probabilities = None
+    if getattr(getattr(target, "dtype", None), "kind", "") == "f":
+        probabilities = like("target", target, x, "x")
+    else:
+        labels, _ = _labels(target, x.shape[:-1], classes, 0)  # of which all are labels
+    grad = output(out, x, "x", {"target": target})
+    piece = max(1, GRAIN // classes)
+    pieces = -(-pixels // piece)  # of an image
+    sums = np.zeros((images, pieces, 3, classes))
+    shape = {"columns": classes, "pixels": pixels, "form": form, "squared": squared}
+    of_target = {"target": probabilities, "label": labels}
+    _kernels.run(
+        "dice_sums",
+        {"x": x, "p": grad, "sums": sums, **of_target},
+        {**shape, "piece": piece},
+        images * pieces,
+        1,
+        x.size,
+    )
+    value, of_truth, rest = _dice_of_sums(_added_up(sums.reshape(images if per_image else 1, -1, 3, classes)), s)
+    share = _over(value.size) if mode == "mean" else 1.0
+    slopes = {
+        "of_truth": (share * of_truth).astype(dtype),
+        "rest": (share * (2 * rest if squared else rest)).astype(dtype),
+    }
+    _kernels.run(
+        "dice_gradient",
+        {"x": grad, **slopes, **of_target},
+        {**shape, "per_image": per_image},
+        images * pixels,
+        piece,
+        x.size,
+    )
+    if mode == "none":
+        return (value if per_image else value[0]).astype(dtype), grad
+    return math.fsum(value.ravel()) * share, grad
 
 
 # What they share
@@ -179,9 +281,9 @@ def _of_elements(
     name: str = "x",
     **numbers: float,
 ) -> Loss:
-    dtype, mode = _checked(name, x), _reduction("reduction", reduction)
-    _like("target", target, x, name)
-    grad = _output(out, x, name, {"target": target, **(more or {})})
+    dtype, mode = checked(name, x), _reduction("reduction", reduction)
+    like("target", target, x, name)
+    grad = output(out, x, name, {"target": target, **(more or {})})
     values = aligned_zeros(x.shape, dtype) if mode == "none" else None
     factor = _over(x.size) if mode == "mean" else 1.0
     arrays = {"x": x, "target": target, "grad": grad, "values": values, **(more or {})}
@@ -189,38 +291,26 @@ def _of_elements(
     return (total * factor if mode == "mean" else total if values is None else values), grad
 
 
+def _dice_of_sums(sums: Array, smooth: float) -> tuple[Array, Array, Array]:
+    """Give the loss of each image and class, and its slope with respect to p: what is times q, and the rest."""
+    both, predicted, wanted = np.moveaxis(sums, 1, 0)
+    above, below = 2 * both + smooth, predicted + wanted + smooth
+    nothing = below == 0
+    below = np.where(nothing, 1.0, below)
+    return np.where(nothing, 0.0, 1 - above / below), np.where(nothing, 0.0, -2 / below), above / below / below
+
+
+def _added_up(parts: Array) -> Array:
+    """Sum along the second axis, one part behind the other."""
+    total = np.zeros((len(parts), *parts.shape[2:]))
+    for i in range(parts.shape[1]):
+        total += parts[:, i]
+    return total
+
+
 def _over(divisor: float) -> float:
     """Give 1 / divisor; of nothing, the mean is a NaN."""
     return 1.0 / divisor if divisor else math.nan
-
-
-def _checked(name: str, array: Any, written: bool = False) -> np.dtype[Any]:
-    """Give the dtype of an array that a task can use, or raise what is wrong with it."""
-    if not isinstance(array, np.ndarray):
-        raise TypeError(f"{name} is a {type(array).__name__!r}; wants an array of float32 or float64")
-    _, dtype = _kernels.look_at(array, name, "", written)
-    return np.dtype(dtype)
-
-
-def _like(name: str, array: Any, other: Array, other_name: str, written: bool = False) -> Array:
-    if _checked(name, array, written) != other.dtype:
-        raise TypeError(f"{name} has dtype {array.dtype}; wants {other.dtype}, as {other_name}")
-    if array.shape != other.shape:
-        raise ValueError(f"{name} has shape {array.shape}; wants {other.shape}, as {other_name}")
-    return array  # type: ignore[no-any-return]
-
-
-def _output(out: Array | None, x: Array, name: str, others: dict[str, Any]) -> Array:
-    """Give the array for the gradient: a new one, or ``out``, which is apart from all others but x itself."""
-    if out is None:
-        return np.empty(x.shape, x.dtype)
-    _like("out", out, x, name, written=True)
-    if np.may_share_memory(out, x) and out.ctypes.data != x.ctypes.data:
-        raise ValueError(f"out and {name} overlap in memory; wants {name} itself or memory of its own")
-    for other, array in others.items():
-        if isinstance(array, np.ndarray) and np.may_share_memory(out, array):
-            raise ValueError(f"out and {other} overlap in memory; each wants memory of its own")
-    return out
 
 
 def _per_class(name: str, value: Any, classes: int, dtype: np.dtype[Any]) -> Array:

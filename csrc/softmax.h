@@ -1,0 +1,107 @@
+/* exp(x - most) of rows, most the largest of the row, and the sums of that: what softmax is made of.
+ *
+ * A sum is in double and of a fixed shape: the i-th of a row goes to lane i % 16, and the lanes are folded by halves.
+ * Wide rows are done one by one, a vector along the row; narrow ones sixteen at a time, a vector across the rows. */
+
+#ifndef NARROW
+#define NARROW 64 /* columns: what fits into the first-level cache sixteen times */
+#endif
+
+/* Sixteen at a time: what is left of a row is filled up, so that it takes one vector and not fifteen numbers. */
+INLINE void NAME(fill_up)(real piece[LANES], const real *x, int64_t count, real filling) {
+    for (int lane = 0; lane < LANES; lane++)
+        piece[lane] = lane < count ? x[lane] : filling;
+}
+
+INLINE void NAME(take_larger)(real lanes[LANES], const real *x) {
+    SIMD
+    for (int lane = 0; lane < LANES; lane++)
+        lanes[lane] = x[lane] > lanes[lane] ? x[lane] : lanes[lane];
+}
+
+INLINE real NAME(largest)(const real *x, int64_t count) {
+    real lanes[LANES], rest[LANES], most = x[0];
+    int64_t i = 0;
+    NAME(fill_up)(lanes, x, 0, x[0]);
+    for (; i + LANES <= count; i += LANES)
+        NAME(take_larger)(lanes, x + i);
+    NAME(fill_up)(rest, x + i, count - i, x[0]);
+    NAME(take_larger)(lanes, rest);
+    for (int lane = 0; lane < LANES; lane++)
+        most = lanes[lane] > most ? lanes[lane] : most;
+    return most;
+}
+
+/* y = exp(x - most); adds it to the sums. */
+INLINE void NAME(add_exponentials)(double sums[LANES], const real *x, const real most[LANES], real *y) {
+    SIMD
+    for (int lane = 0; lane < LANES; lane++) {
+        const real e = NAME(exponential)(x[lane] - most[lane]);
+        y[lane] = e;
+        sums[lane] += (double)e;
+    }
+}
+
+INLINE double NAME(wide_exponentials)(const real *x, real most, real *y, int64_t columns) {
+    double lanes[LANES] = {0};
+    real rest[LANES], mosts[LANES];
+    int64_t i = 0;
+    NAME(fill_up)(mosts, x, 0, most);
+    for (; i + LANES <= columns; i += LANES)
+        NAME(add_exponentials)(lanes, x + i, mosts, y + i);
+    if (i < columns) {
+        NAME(fill_up)(rest, x + i, columns - i, -PICK(__builtin_inff(), __builtin_inf())); /* exp: 0 */
+        NAME(add_exponentials)(lanes, rest, mosts, rest);
+        memcpy(y + i, rest, (size_t)(columns - i) * sizeof(real));
+    }
+    return fold(lanes);
+}
+
+/* lanes[i][row]: the lanes of sixteen sums side by side. */
+INLINE void NAME(fold_rows)(double lanes[LANES][LANES], double sums[LANES]) {
+    for (int half = LANES / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; i++) {
+            SIMD
+            for (int row = 0; row < LANES; row++)
+                lanes[i][row] += lanes[i + half][row];
+        }
+    memcpy(sums, lanes[0], sizeof lanes[0]);
+}
+
+INLINE void NAME(narrow_exponentials)(const real *x, int rows, real *y, int columns, real most[LANES],
+                                      double sums[LANES]) {
+    real block[NARROW][LANES];
+    double lanes[LANES][LANES] = {{0}};
+    for (int row = 0; row < LANES; row++)
+        for (int k = 0; k < columns; k++)
+            block[k][row] = x[(row < rows ? row : 0) * columns + k];
+    for (int row = 0; row < LANES; row++)
+        most[row] = x[(row < rows ? row : 0) * columns];
+    for (int k = 1; k < columns; k++)
+        NAME(take_larger)(most, block[k]);
+    for (int k = 0; k < columns; k++)
+        NAME(add_exponentials)(lanes[k % LANES], block[k], most, block[k]);
+    NAME(fold_rows)(lanes, sums);
+    for (int row = 0; row < rows; row++)
+        for (int k = 0; k < columns; k++)
+            y[row * columns + k] = block[k][row];
+}
+
+/* exp(x - most) of at most sixteen rows to y, which may be x; gives most and the sums. */
+INLINE void NAME(exponentials)(const real *x, int rows, real *y, int64_t columns, real most[LANES],
+                               double sums[LANES]) {
+    if (columns <= NARROW) {
+        NAME(narrow_exponentials)(x, rows, y, (int)columns, most, sums);
+        return;
+    }
+    for (int row = 0; row < rows; row++) {
+        most[row] = NAME(largest)(x + row * columns, columns);
+        sums[row] = NAME(wide_exponentials)(x + row * columns, most[row], y + row * columns, columns);
+    }
+}
+
+INLINE void NAME(multiply)(real *x, real factor, int64_t count) {
+    SIMD
+    for (int64_t i = 0; i < count; i++)
+        x[i] *= factor;
+}

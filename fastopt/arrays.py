@@ -1,0 +1,48 @@
+"""What losses, layers and augmentation ask of the arrays that they are given, before a task gets them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastopt import _kernels
+from fastopt.buffers import Array
+
+GRAIN = 4096  # elements that a thread does at a time
+
+
+def checked(name: str, array: Any, written: bool = False) -> np.dtype[Any]:
+    """Give the dtype of an array that a task can use, or raise what is wrong with it."""
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{name} is a {type(array).__name__!r}; wants an array of float32 or float64")
+    _kernels.look_at(array, name, "", written)
+    dtype: np.dtype[Any] = array.dtype
+    return dtype
+
+
+def like(name: str, array: Any, other: Array, other_name: str, written: bool = False) -> Array:
+    """Give an array that has the shape and the dtype of another, or raise how it differs."""
+    if checked(name, array, written) != other.dtype:
+        raise TypeError(f"{name} has dtype {array.dtype}; wants {other.dtype}, as {other_name}")
+    if array.shape != other.shape:
+        raise ValueError(f"{name} has shape {array.shape}; wants {other.shape}, as {other_name}")
+    return array  # type: ignore[no-any-return]
+
+
+def output(out: Array | None, x: Array, name: str, others: dict[str, Any]) -> Array:
+    """Give the array for a result like x: a new one, or ``out``, which is apart from all others but x itself."""
+    if out is None:
+        return np.empty_like(x)
+    like("out", out, x, name, written=True)
+    if out.ctypes.data != x.ctypes.data:
+        apart("out", out, {name: x})
+    return apart("out", out, others)
+
+
+def apart(name: str, array: Array, others: dict[str, Any]) -> Array:
+    """Give an array that shares no memory with others, or raise with which."""
+    for other, thing in others.items():
+        if isinstance(thing, np.ndarray) and np.may_share_memory(array, thing):
+            raise ValueError(f"{name} and {other} overlap in memory; each wants memory of its own")
+    return array
