@@ -4,7 +4,7 @@ __version__ = "0.1.0"
 
 from contextlib import suppress
 
-from fastopt import kernels, losses, optimizers, reference, schedules
+from fastopt import kernels, layers, losses, optimizers, reference, schedules
 from fastopt.buffers import Flat
 from fastopt.optimizers import *  # noqa: F403  a new optimizer is named there and nowhere else
 from fastopt.runtime import isa, num_threads, set_isa, set_num_threads
@@ -17,6 +17,7 @@ __all__ = [
     "Flat",
     "isa",
     "kernels",
+    "layers",
     "losses",
     "num_threads",
     "plot_schedule",

@@ -249,7 +249,9 @@ def dice(
         1,
         x.size,
     )
-    value, of_truth, rest = _dice_of_sums(_added_up(sums.reshape(images if per_image else 1, -1, 3, classes)), s)
+    value, of_truth, rest = _dice_of_sums(
+        _added_up(sums if per_image else sums.reshape(1, images * pieces, 3, classes)), s
+    )
     share = _over(value.size) if mode == "mean" else 1.0
     slopes = {
         "of_truth": (share * of_truth).astype(dtype),

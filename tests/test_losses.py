@@ -29,6 +29,24 @@ ELEMENTS = {
         "binary_cross_entropy_with_logits",
     ),
 }
+FOCAL = {
+    "focal": {},
+    "focal, not balanced": {"alpha": None},
+    "focal 0": {"gamma": 0.0},
+    "focal 0.5": {"gamma": 0.5, "alpha": 0.9},
+    "focal 5": {"gamma": 5.0},
+}
+ELEMENTS.update({name: ("focal", options, None) for name, options in FOCAL.items()})
+DICE = {
+    "softmax": {},
+    "softmax, batch": {"per_image": False},
+    "softmax, squared": {"squared": True, "smooth": 0.0},
+    "softmax, soft": {"soft": True},
+    "sigmoid": {"from_logits": "sigmoid", "soft": True, "smooth": 0.1},
+    "sigmoid, squared, batch": {"from_logits": "sigmoid", "squared": True, "per_image": False},
+    "given": {"from_logits": None},
+    "given, squared, soft": {"from_logits": None, "squared": True, "soft": True},
+}
 WEIGHTS = np.linspace(0.2, 3, 11)
 ROWS = {
     "labels": {},
@@ -59,6 +77,20 @@ def rows(options, real, shape=(23, 11), seed=0):
 def elements(real, shape=(23, 7), seed=0):
     rng = np.random.default_rng(seed)
     return rng.normal(0, 2, shape).astype(real), rng.uniform(0, 1, shape).astype(real)
+
+
+def pixels(options, real, shape, seed=0):
+    """Images of pixels, a target, and the options of the call."""
+    rng = np.random.default_rng(seed)
+    options = dict(options)
+    x = (
+        rng.normal(0, 2, shape)
+        if options.get("from_logits", "softmax")
+        else rng.dirichlet(np.ones(shape[-1]), shape[:-1])
+    )
+    soft = options.pop("soft", False)
+    target = rng.uniform(0, 1, shape).astype(real) if soft else rng.integers(0, shape[-1], shape[:-1])
+    return x.astype(real), target, options
 
 
 # exp and log
@@ -152,7 +184,14 @@ def test_gradients_of_rows_are_differences(name, reduction):
     check_gradient(lambda x: losses.cross_entropy(x, target, reduction=reduction, **options), logits)
 
 
-def compare_with_torch(theirs, mine, x, real, reduction):
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("name", DICE)
+def test_gradients_of_dice_are_differences(name, reduction):
+    x, target, options = pixels(DICE[name], np.float64, (2, 3, 4, 3))
+    check_gradient(lambda x: losses.dice(x, target, reduction=reduction, **options), x)
+
+
+def compare_with_torch(theirs, mine, x, real, reduction, of_largest=4):
     torch = pytest.importorskip("torch")
     leaf = torch.from_numpy(x.copy()).requires_grad_()
     value = theirs(torch.nn.functional, leaf)
@@ -163,7 +202,7 @@ def compare_with_torch(theirs, mine, x, real, reduction):
     scale = max(1.0, float(np.abs(value.detach().numpy()).max()))
     np.testing.assert_allclose(got, value.detach().numpy(), rtol=16 * eps, atol=4 * eps * scale)
     wanted = leaf.grad.numpy()
-    np.testing.assert_allclose(gradient, wanted, rtol=16 * eps, atol=4 * eps * np.abs(wanted).max())
+    np.testing.assert_allclose(gradient, wanted, rtol=16 * eps, atol=of_largest * eps * np.abs(wanted).max())
 
 
 @pytest.mark.parametrize("real", REALS, ids=str)
@@ -208,6 +247,70 @@ def test_pytorch_gives_the_same_for_rows(name, shape, reduction, real):
     )
 
 
+@pytest.mark.parametrize("real", REALS, ids=str)
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("name", FOCAL)
+def test_pytorch_gives_the_same_focal_loss(name, reduction, real):
+    """PyTorch itself has none: this is torchvision's formula in PyTorch's operations."""
+    torch = pytest.importorskip("torch")
+    x, target = elements(real)
+    target[::2] = target[::2].round()
+    t, options = torch.from_numpy(target), {"gamma": 2.0, "alpha": 0.25, **FOCAL[name]}
+
+    def theirs(f, leaf):
+        p = torch.sigmoid(leaf)
+        entropy = f.binary_cross_entropy_with_logits(leaf, t, reduction="none")
+        value = entropy * (1 - (p * t + (1 - p) * (1 - t))) ** options["gamma"]
+        if options["alpha"] is not None:
+            value = value * (options["alpha"] * t + (1 - options["alpha"]) * (1 - t))
+        return value if reduction == "none" else getattr(value, reduction)()
+
+    compare_with_torch(theirs, lambda: losses.focal(x, target, reduction=reduction, **options), x, real, reduction)
+
+
+@pytest.mark.parametrize("real", REALS, ids=str)
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("name", DICE)
+def test_pytorch_gives_the_same_dice(name, reduction, real):
+    """PyTorch itself has none: this is the formula in its operations, with its own derivative."""
+    torch = pytest.importorskip("torch")
+    x, target, options = pixels(DICE[name], real, (3, 20, 31, 4))
+    form, smooth = options.get("from_logits", "softmax"), options.get("smooth", 1.0)
+
+    def theirs(f, leaf):
+        p = torch.softmax(leaf, -1) if form == "softmax" else torch.sigmoid(leaf) if form else leaf
+        t = torch.from_numpy(target)
+        q = t if target.dtype == real else f.one_hot(t, 4).to(leaf.dtype)
+        axes = (1, 2) if options.get("per_image", True) else (0, 1, 2)
+        power = 2 if options.get("squared") else 1
+        value = 1 - (2 * (p * q).sum(axes) + smooth) / ((p**power).sum(axes) + (q**power).sum(axes) + smooth)
+        return value if reduction == "none" else getattr(value, reduction)()
+
+    # p (slope - mean slope): the slopes are larger than their differences
+    compare_with_torch(theirs, lambda: losses.dice(x, target, reduction=reduction, **options), x, real, reduction, 16)
+
+
+def test_dice_of_what_is_right_wrong_or_not_there():
+    right = np.array([[[30.0, -30, 0], [30, -30, 0], [-30, 30, 0]]]) - [0, 0, 1e4]
+    value, gradient = losses.dice(right, np.array([[0, 0, 1]]), smooth=0.0, reduction="none")
+    assert value.round(12).tolist() == [[0, 0, 0]]
+    value, _ = losses.dice(right, np.array([[1, 1, 0]]), smooth=0.0, reduction="none")
+    assert value.round(12).tolist() == [[1, 1, 0]]
+    assert losses.dice(np.zeros((2, 5, 1)), np.zeros((2, 5, 1)), from_logits=None, smooth=0.0)[0] == 0
+    assert losses.dice(np.zeros((0, 5, 2)), np.zeros((0, 5), int), reduction="sum")[0] == 0
+    given = np.array([[[1.0, 0.0], [0.0, 1.0]]])
+    value, gradient = losses.dice(given, np.array([[0, 0]]), from_logits=None, smooth=0.0, reduction="sum")
+    assert value == pytest.approx(1 / 3 + 1)
+    assert gradient.round(6).tolist() == [[[-0.444444, 0], [-0.444444, 0]]]
+
+
+def test_focal_at_extreme_logits():
+    x = np.array([1e4, -1e4, 1e4, -1e4, np.inf, -np.inf])
+    value, gradient = losses.focal(x, np.array([1.0, 1, 0, 0, 1, 0]), alpha=None, reduction="none")
+    assert value.tolist() == [0, 1e4, 1e4, 0, 0, 0]
+    assert gradient.tolist() == [0, -1, 1, 0, 0, 0]
+
+
 # function, (prediction, target), options
 EVERYTHING = {
     **{name: lambda real, row=row: (row[0], elements(real, (3001, 7)), row[1]) for name, row in ELEMENTS.items()},
@@ -215,7 +318,19 @@ EVERYTHING = {
     "cross entropy, wide": lambda real: of_rows({}, real, (3, 5003)),
     "cross entropy, wide and smooth": lambda real: of_rows({"label_smoothing": 0.1}, real, (3, 5003)),
     "cross entropy, one class": lambda real: of_rows({}, real, (50, 1)),
+    "cross entropy, 64": lambda real: of_rows({}, real, (130, 64)),
+    "cross entropy, 65": lambda real: of_rows({}, real, (130, 65)),
+    **{f"dice, {name}": lambda real, o=options: of_pixels(o, real, (3, 40, 31, 4)) for name, options in DICE.items()},
+    "dice, one class": lambda real: of_pixels({"from_logits": "sigmoid", "soft": True}, real, (2, 50, 1)),
+    "dice, 70 classes": lambda real: of_pixels({}, real, (2, 9, 11, 70)),
+    "dice, 5,000 classes": lambda real: of_pixels({}, real, (2, 3, 5000)),
+    "dice, no pixels": lambda real: of_pixels({}, real, (2, 0, 3)),
 }
+
+
+def of_pixels(options, real, shape):
+    x, target, rest = pixels(options, real, shape)
+    return "dice", (x, target), rest
 
 
 def of_rows(options, real, shape):
@@ -325,6 +440,16 @@ REFUSED = [
     (lambda: losses.binary_cross_entropy(X, Y, pos_weight=-1), ValueError, "pos_weight is -1"),
     (lambda: losses.binary_cross_entropy(X, Y, pos_weight=np.ones(4)), ValueError, r"pos_weight has shape \(4,\)"),
     (lambda: losses.binary_cross_entropy(X, Y, pos_weight="x"), TypeError, "pos_weight is 'x'"),
+    (lambda: losses.focal(X, Y, gamma=-1.0), ValueError, "gamma is -1.0"),
+    (lambda: losses.focal(X, Y, alpha=1.5), ValueError, "alpha is 1.5"),
+    (lambda: losses.dice(X[0], LABELS[0]), ValueError, r"x has shape \(3,\); wants \(N, ..., C\)"),
+    (lambda: losses.dice(X, LABELS[:2]), ValueError, r"target has shape \(2,\); wants \(4,\)"),
+    (lambda: losses.dice(X, LABELS + 3), IndexError, r"target has 3 in row 0; wants labels in \[0, 3\)"),
+    (lambda: losses.dice(X, Y, from_logits="tanh"), ValueError, "from_logits is 'tanh'"),
+    (lambda: losses.dice(X, Y, smooth=-1.0), ValueError, "smooth is -1.0"),
+    (lambda: losses.dice(X, Y, squared=2), ValueError, "squared is 2"),
+    (lambda: losses.dice(X, Y, per_image="no"), ValueError, "per_image is 'no'"),
+    (lambda: losses.dice(X, Y, out=Y), ValueError, "out and target overlap"),
     (lambda: losses.cross_entropy(X[0, 0], 0), TypeError, "logits is a 'float32'"),
     (lambda: losses.cross_entropy(np.zeros((3, 0)), LABELS[:3]), ValueError, "logits has shape"),
     (lambda: losses.cross_entropy(X, LABELS[:3]), ValueError, r"target has shape \(3,\); wants \(4,\)"),

@@ -1,10 +1,10 @@
 """Every kernel again in plain NumPy, as a reader would write it, with the same bits as the compiled one.
 
-``optimizers``: the rules, with the signatures of `fastopt.kernels`, and what surrounds them in a step; ``losses``: with
-the signatures of `fastopt.losses`; ``numerics``: the exp and log that they share.
+``optimizers``: the rules, with the signatures of `fastopt.kernels`, and what surrounds them in a step; ``losses`` and
+``layers``: with the signatures of `fastopt.losses` and `fastopt.layers`; ``numerics``, ``randomness``: what they share.
 """
 
-from fastopt.reference import losses
+from fastopt.reference import layers, losses
 from fastopt.reference.optimizers import (
     adam,
     average,
@@ -21,6 +21,7 @@ __all__ = [
     "adam",
     "average",
     "clip_factor",
+    "layers",
     "losses",
     "momentum",
     "power",

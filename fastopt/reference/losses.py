@@ -86,6 +86,28 @@ def binary_cross_entropy(
     return _reduced(of_negative + of_positive, slope, reduction)
 
 
+def focal(
+    logits: Array, target: Array, gamma: float = 2.0, alpha: float | None = 0.25, *, reduction: str = "mean"
+) -> tuple[Any, Array]:
+    """Give a u^gamma times the binary cross entropy, and its gradient.
+
+    >>> focal(np.zeros(2), np.array([1.0, 0.0]), alpha=None, reduction="none")[0].round(6)
+    array([0.173287, 0.173287])
+    """
+    real, x = logits.dtype.type, logits
+    entropy, slope = binary_cross_entropy(x, target, reduction="none")
+    p, rest = _sigmoid(x), _sigmoid(-x)
+    negative = 1 - target
+    wrong = p * negative + rest * target
+    power = exponential(real(gamma) * logarithm(wrong)) if real(gamma) else np.ones_like(x)
+    balance = np.ones_like(x) if alpha is None else real(alpha) * target + (1 - real(alpha)) * negative
+    with np.errstate(divide="ignore", invalid="ignore"):
+        turn = np.where(wrong > 0, real(gamma) * entropy * (p * rest * (negative - target) / wrong), real(0))
+        value = np.where(power != 0, balance * power * entropy, real(0))
+        slope = np.where(power != 0, balance * power * (slope + turn), real(0))
+    return _reduced(value, slope, reduction)
+
+
 def cross_entropy(
     logits: Array,
     target: Array,
@@ -133,6 +155,76 @@ def cross_entropy(
         return values.astype(real).reshape(logits.shape[:-1]), gradient
     value = _in_order(values, max(1, GRAIN // columns), np.add.accumulate)
     return value * (1 / divisor if divisor else math.nan) if reduction == "mean" else value, gradient
+
+
+def dice(
+    x: Array,
+    target: Array,
+    *,
+    from_logits: str | None = "softmax",
+    smooth: float = 1.0,
+    squared: bool = False,
+    per_image: bool = True,
+    reduction: str = "mean",
+) -> tuple[Any, Array]:
+    """Give 1 - (2 sum of p q + s) / (sum of p + sum of q + s) for each class, and the gradient with respect to x.
+
+    >>> x = np.array([[[20.0, 0.0], [0.0, 20.0]]])
+    >>> value, gradient = dice(x, np.array([[0, 1]]), smooth=0.0)
+    >>> round(value, 6), gradient.shape
+    (0.0, (1, 2, 2))
+    """
+    real, classes = x.dtype.type, x.shape[-1]
+    images = x.reshape(len(x), math.prod(x.shape[1:-1]), classes)
+    soft = target.dtype.kind == "f"
+    q = (target.reshape(images.shape) if soft else target.reshape(*images.shape[:2], 1) == np.arange(classes)).astype(
+        x.dtype
+    )
+    if from_logits == "softmax":
+        e = exponential(images - images.max(axis=-1, keepdims=True))
+        p = e * (1 / sum_in_lanes(e)).astype(x.dtype)[..., None]
+    else:
+        p = _sigmoid(images) if from_logits == "sigmoid" else images
+    u, v = p.astype(np.float64), q.astype(np.float64)
+    both, predicted, wanted = (
+        _of_pieces(sums, max(1, GRAIN // classes), per_image)
+        for sums in (u * v, u * u if squared else u, v * v if squared else v)
+    )
+    above, below = 2 * both + smooth, predicted + wanted + smooth
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value = np.where(below == 0, 0.0, 1 - above / below)
+        of_truth, rest = np.where(below == 0, 0.0, -2 / below), np.where(below == 0, 0.0, above / below / below)
+    share = (1 / value.size if value.size else math.nan) if reduction == "mean" else 1.0
+    of_truth, rest = ((share * a).astype(x.dtype)[:, None] for a in (of_truth, rest * (2 if squared else 1)))
+    slope = of_truth * q + rest * (p if squared else real(1))
+    if from_logits == "softmax":
+        product = np.zeros_like(p[..., 0])
+        for k in range(classes):
+            product = product + p[..., k] * slope[..., k]
+        slope = p * (slope - product[..., None])
+    elif from_logits == "sigmoid":
+        slope = p * (1 - p) * slope
+    if reduction == "none":
+        return (value if per_image else value[0]).astype(x.dtype), slope.reshape(x.shape)
+    return math.fsum(value.ravel()) * share, slope.reshape(x.shape)
+
+
+def _sigmoid(x: Array) -> Array:
+    e = exponential(-np.abs(x))
+    result: Array = np.where(x >= 0, 1 / (1 + e), np.where(x < 0, e / (1 + e), x))
+    return result
+
+
+def _of_pieces(values: Array, piece: int, per_image: bool) -> Array:
+    """Sum over the pixels of each image, or of all: pieces in lanes, and one behind the other."""
+    images = np.zeros((len(values), values.shape[-1]))
+    whole = np.zeros((1, values.shape[-1]))
+    for i, image in enumerate(values):
+        for begin in range(0, len(image), piece):
+            part = sum_in_lanes(image[begin : begin + piece].T)
+            images[i] += part
+            whole += part
+    return images if per_image else whole
 
 
 def _reduced(values: Array, slopes: Array, reduction: str) -> tuple[Any, Array]:

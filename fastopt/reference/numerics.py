@@ -97,8 +97,10 @@ def sum_in_lanes(x: Array) -> Array:
     >>> sum_in_lanes(np.ones((2, 100), np.float32))
     array([100., 100.])
     """
-    padded = np.zeros((*x.shape[:-1], -(-x.shape[-1] // LANES), LANES))
-    padded.reshape(*x.shape[:-1], -1)[..., : x.shape[-1]] = x
+    rows = -(-x.shape[-1] // LANES)
+    padded = np.zeros((*x.shape[:-1], rows * LANES))
+    padded[..., : x.shape[-1]] = x
+    padded = padded.reshape(*x.shape[:-1], rows, LANES)
     lanes: Array = np.zeros((*x.shape[:-1], LANES))
     for row in range(padded.shape[-2]):
         lanes = lanes + padded[..., row, :]
