@@ -6,17 +6,18 @@ A subclass adds its formula: which kernel its hyperparameters need, and the coef
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypedDict
 
 import numpy as np
 
 from fastopt import _kernels
-from fastopt.buffers import Array, Flat, aligned_zeros
+from fastopt.buffers import aligned_zeros
 from fastopt.hyperparameters import CHECKS, Group, count, refuse_unknown, same_names, value_at, varies
 from fastopt.schedules import Plateau, memories
-from fastopt.structures import Grouped, Structure, structure_of
+from fastopt.structures import Grouped, Structure, pairs, plain, structure_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -333,7 +334,7 @@ class Optimizer:
                 {
                     **{name: value for name, value in group.items() if not varies(value)},
                     **{name: [memory.state_dict() for memory in found] for name, found in _memories(group).items()},
-                    "state": {name: _plain(thing) for name, thing in group.state.items()},
+                    "state": {name: plain(thing) for name, thing in group.state.items()},
                 }
                 for group in self.param_groups
             ],
@@ -363,7 +364,7 @@ class Optimizer:
                 memories_of += _pair_memories(found, own[name], f"{where}[{name!r}]")
             same_names(f"{where}['state']", own["state"], list(group.state))
             for name, state in group.state.items():
-                copies += _pairs(state, own["state"][name], f"{where}['state'][{name!r}]")
+                copies += pairs(state, own["state"][name], f"{where}['state'][{name!r}]")
         targets = [target for target, _ in copies]
         # What is part of this optimizer's own states is read before any of them is written.
         sources = [np.array(s) if any(np.may_share_memory(s, t) for t in targets) else s for _, s in copies]
@@ -376,6 +377,23 @@ class Optimizer:
         self._steps, self._skipped = int(counts["steps"]), int(counts["skipped"])
         self._options["grad_scale"] = grad_scale
         self._news.append("state_dict")
+
+    @contextmanager
+    def _trial(self, others: Iterable[Any] = ()) -> Iterator[None]:
+        """Take back on leaving, by an exception too, all that steps change, and what becomes of some other arrays."""
+        arrays = [np.asarray(array) for array in [*self._structure.arrays, *others]]
+        copies = [np.array(array) for array in arrays]
+        groups = [group.checked for group in self.param_groups]
+        saved, grad_norm = self.state_dict(), self.grad_norm
+        try:
+            yield
+        finally:
+            for array, copy in zip(arrays, copies, strict=True):
+                np.copyto(array, copy)
+            for group, checked in zip(self.param_groups, groups, strict=True):
+                group.put(checked)  # the schedules come before their memories, which are loaded
+            self.load_state_dict(saved)
+            self.grad_norm = grad_norm
 
 
 def _memories(group: Group) -> dict[str, list[Plateau]]:
@@ -391,25 +409,3 @@ def _pair_memories(found: list[Plateau], saved: Any, where: str) -> list[tuple[P
         (plateau, plateau.checked_state(f"{where}[{i}]", own))
         for i, (plateau, own) in enumerate(zip(found, saved, strict=True))
     ]
-
-
-def _plain(thing: Any) -> Any:
-    """Copy a state to plain arrays in the same kind of container."""
-    if isinstance(thing, Mapping):
-        return {name: np.array(array) for name, array in thing.items()}
-    if isinstance(thing, tuple):
-        return [np.array(array) for array in thing]
-    return np.array(thing)
-
-
-def _pairs(state: Any, saved: Any, where: str) -> list[tuple[Array, Array]]:
-    """Pair each array of a state with the saved one; raises where they don't fit."""
-    like = structure_of(dict(state) if isinstance(state, Flat) else state)
-    pairs = list(zip(like.arrays, map(np.asanyarray, like.take(saved, where)), strict=True))
-    for (target, source), suffix in zip(pairs, like.suffixes, strict=True):
-        _kernels.refuse_mask(source, f"{where}{suffix}")
-        if source.dtype != target.dtype or source.shape != target.shape:
-            raise ValueError(
-                f"{where}{suffix} is {source.dtype} of shape {source.shape}; wants {target.dtype} of {target.shape}"
-            )
-    return pairs

@@ -18,7 +18,7 @@ GRAIN = 4096  # elements that a thread does at a time; whole blocks of csrc/rand
 
 def key(seed: Any, step: Any) -> dict[str, float]:
     """Give a task's numbers for seed and step, or raise what is wrong with them."""
-    seed, step = _of_bits(64, "seed", seed), _of_bits(53, "step", step)
+    seed, step = of_bits(64, "seed", seed), of_bits(53, "step", step)
     return {"seed_low": float(seed % 2**32), "seed_high": float(seed // 2**32), "step": float(step)}
 
 
@@ -33,7 +33,8 @@ def words(seed: Any, step: Any, stream: int, count: int) -> Array:
     return x
 
 
-def _of_bits(bits: int, name: str, value: Any) -> int:
+def of_bits(bits: int, name: str, value: Any) -> int:
+    """Check an int that so many bits hold."""
     wanted = f"an int from 0 to 2**{bits} - 1"
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name} is {value!r}; wants {wanted}")

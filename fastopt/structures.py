@@ -12,7 +12,10 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
-from fastopt.buffers import Flat
+import numpy as np
+
+from fastopt import _kernels
+from fastopt.buffers import Array, Flat
 
 Arrays: TypeAlias = "list[Any]"  # whatever offers a buffer or __array_interface__
 
@@ -174,3 +177,37 @@ def structure_of(params: Any) -> Structure:
     if isinstance(params, (list, tuple)):
         return Many(params)
     return One(params)
+
+
+def checked_arrays(name: str, thing: Any, written: bool = True) -> Arrays:
+    """Give the arrays of a thing that an optimizer could have as parameters, or raise what is wrong with it."""
+    structure = structure_of(thing)
+    for array, suffix in zip(structure.arrays, structure.suffixes, strict=True):
+        _kernels.look_at(array, name, suffix, written)
+    return structure.arrays
+
+
+def plain(thing: Any) -> Any:
+    """Copy a thing of arrays to plain ones, in a dictionary, a list, or one alone."""
+    if isinstance(thing, Mapping):
+        return {name: np.array(array) for name, array in thing.items()}
+    if isinstance(thing, (list, tuple)):
+        return [np.array(array) for array in thing]
+    return np.array(thing)
+
+
+def pairs(state: Any, saved: Any, where: str) -> list[tuple[Array, Array]]:
+    """Pair each array of a state with the saved one; raises where they don't fit."""
+    like = structure_of(dict(state) if isinstance(state, Flat) else state)
+    taken = like.take(saved, where)
+    for source, suffix in zip(taken, like.suffixes, strict=True):
+        _kernels.refuse_mask(source, f"{where}{suffix}")
+        if isinstance(source, (list, tuple)):  # NumPy would make a new array of it
+            raise TypeError(f"{where}{suffix} is a {type(source).__name__!r}; wants an array")
+    result = list(zip(like.arrays, map(np.asanyarray, taken), strict=True))
+    for (target, source), suffix in zip(result, like.suffixes, strict=True):
+        if source.dtype != target.dtype or source.shape != target.shape:
+            raise ValueError(
+                f"{where}{suffix} is {source.dtype} of shape {source.shape}; wants {target.dtype} of {target.shape}"
+            )
+    return result
