@@ -6,24 +6,34 @@ from contextlib import suppress
 
 from fastopt import kernels, layers, losses, optimizers, reference, schedules
 from fastopt.buffers import Flat
-from fastopt.optimizers import *  # noqa: F403  a new optimizer is named there and nowhere else
+from fastopt.layers import *  # noqa: F403  what is new in these modules is named there and nowhere else
+from fastopt.losses import *  # noqa: F403
+from fastopt.optimizers import *  # noqa: F403
+from fastopt.rate_finder import RangeTest, find_lr
 from fastopt.runtime import isa, num_threads, set_isa, set_num_threads
-from fastopt.schedules import plot_schedule
+from fastopt.schedules import *  # noqa: F403
+from fastopt.training import EarlyStopping, batches
 
 with suppress(ImportError):
     from fastopt import _threadpoolctl  # noqa: F401  it registers itself
 
 __all__ = [
+    "EarlyStopping",
     "Flat",
+    "RangeTest",
+    "batches",
+    "find_lr",
     "isa",
     "kernels",
     "layers",
     "losses",
     "num_threads",
-    "plot_schedule",
     "reference",
     "schedules",
     "set_isa",
     "set_num_threads",
 ]
+__all__ += layers.__all__
+__all__ += losses.__all__
 __all__ += optimizers.__all__
+__all__ += schedules.__all__

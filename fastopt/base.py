@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypedDict
 import numpy as np
 
 from fastopt import _kernels
+from fastopt.accumulation import Accumulation
 from fastopt.buffers import aligned_zeros
 from fastopt.hyperparameters import CHECKS, Group, count, refuse_unknown, same_names, value_at, varies
 from fastopt.schedules import Plateau, memories
@@ -107,6 +108,7 @@ class Optimizer:
             isinstance(group, Mapping) and "params" in group for group in params
         )
         self._steps = self._skipped = 0
+        self._parts = 1  # of a batch, whose gradients the step gets the sum of
         self.grad_norm = None
         self._news: list[str] = ["new"]  # what has changed since the core was told last
         groups: list[Group] = []
@@ -122,6 +124,7 @@ class Optimizer:
             structures.append(structure_of(group["params"]))
         self.param_groups = tuple(groups)
         self._structure = Grouped(structures) if self._grouped else structures[0]
+        self._accumulation = Accumulation(self._structure)
         self._build(structures)
 
     # The formula, which a subclass gives
@@ -195,14 +198,22 @@ class Optimizer:
 
     # Stepping
 
-    def step(self, grads: Any) -> None:
+    def step(self, grads: Any = None) -> None:
         """Update the parameters in place from gradients of the same kind and shapes; for groups, a list of them.
 
-        Raises, before anything is written, ``TypeError`` or ``ValueError`` for gradients or a rate that can't be used,
-        ``FloatingPointError`` for ``nonfinite="raise"``, and ``OverflowError`` where ``max_grad_norm`` is given and
-        gradients are finite, but their norm is beyond float64.
+        Without gradients, from the mean of those that were accumulated, which begin anew then. Raises, before anything
+        is written, ``TypeError`` or ``ValueError`` for gradients or a rate that can't be used, ``FloatingPointError``
+        for ``nonfinite="raise"``, and ``OverflowError`` where ``max_grad_norm`` is given and gradients are finite, but
+        their norm is beyond float64.
         """
-        arrays = self._structure.take(grads, "grads")
+        accumulation = self._accumulation
+        if grads is None or accumulation.parts:
+            arrays, parts = accumulation.take(grads), accumulation.parts
+        else:
+            arrays, parts = self._structure.take(grads, "grads"), 1
+        if parts != self._parts:
+            self._parts = parts
+            self._news.append("parts")
         if self._news:
             self._fix()
         coefficients = self.all_moving(self._checked, self._steps)
@@ -214,6 +225,26 @@ class Optimizer:
             self._plan.step(arrays, coefficients, True)
         self.grad_norm = norm
         self._steps += 1
+        accumulation.parts = 0
+
+    def accumulate(self, grads: Any) -> None:
+        """Add the gradients of a part of a batch, so that a large batch fits in a small memory.
+
+        After the parts, which should be of one size, ``step()`` takes their mean: the division by their number is part
+        of the step's scale and costs nothing. What is added up is kept in memory like the parameters. With
+        ``zero_grads`` these gradients are left zero. Raises as ``step`` does. There is no ``state_dict`` between
+        ``accumulate`` and ``step``; ``load_state_dict`` and a skipped step forget what was accumulated.
+
+        >>> import fastopt, numpy as np
+        >>> params = np.zeros(2)
+        >>> optimizer = fastopt.SGD(params, lr=1.0)
+        >>> for grads in ([1.0, 2.0], [3.0, 6.0]):
+        ...     optimizer.accumulate(np.array(grads))
+        >>> optimizer.step()
+        >>> params
+        array([-2., -4.])
+        """
+        self._accumulation.add(grads, self._options["zero_grads"])
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -224,12 +255,12 @@ class Optimizer:
     def _fix(self) -> None:
         """Give the core what holds until hyperparameters or ``grad_scale`` change, by themselves or by the user."""
         options = self._options
-        self._plan.set_norm(options["grad_scale"], options["max_grad_norm"], options["nonfinite"] != "propagate")
-        scale, decay = 1.0 / options["grad_scale"], options["ema_decay"] or 0.0
+        grad_scale, decay = options["grad_scale"] * self._parts, options["ema_decay"] or 0.0
+        self._plan.set_norm(grad_scale, options["max_grad_norm"], options["nonfinite"] != "propagate")
         stages = {"ema_decay": decay, "one_minus_ema_decay": 1.0 - decay, "fill_value": 0.0}
         self._checked = [group.at(self._steps) for group in self.param_groups]
         for i, h in enumerate(self._checked):
-            self._plan.set(i, {**self.all_fixed(h, scale), **stages})
+            self._plan.set(i, {**self.all_fixed(h, 1.0 / grad_scale), **stages})
         self._news[:] = ["schedule"] if any(group.varies for group in self.param_groups) else []
 
     def _first_nonfinite(self, arrays: list[Any]) -> str | None:
@@ -246,6 +277,7 @@ class Optimizer:
     def _goes_on(self, arrays: list[Any]) -> bool:
         """Decide what to do about a norm that is not finite, before anything is written; False: skip the step."""
         bad, mode = self._first_nonfinite(arrays), self._options["nonfinite"]
+        self._accumulation.parts = 0
         if bad is None:  # only the sum of squares is beyond float64
             if math.isfinite(self._options["max_grad_norm"] or math.inf):
                 raise OverflowError("grads have a norm beyond float64, which can't be scaled down to max_grad_norm")
@@ -326,6 +358,10 @@ class Optimizer:
         A hyperparameter that is a function is left out but for the memory of a `Plateau`, and so are the options of
         the whole step (but ``grad_scale``): make the new optimizer with the same ones.
         """
+        if self._accumulation.parts:
+            raise RuntimeError(
+                f"{self._accumulation.parts} parts were accumulated, which a state_dict has no place for; wants step()"
+            )
         return {
             "steps": self.steps,
             "skipped": self.skipped,
@@ -376,6 +412,7 @@ class Optimizer:
             memory.load_state_dict(state)
         self._steps, self._skipped = int(counts["steps"]), int(counts["skipped"])
         self._options["grad_scale"] = grad_scale
+        self._accumulation.parts = 0
         self._news.append("state_dict")
 
     @contextmanager

@@ -48,7 +48,12 @@ def dropout(x: Array, p: float = 0.5, *, seed: int, step: int, out: Array | None
 
 @dataclass(frozen=True)
 class Normalized:
-    """What `batch_norm` leaves for `batch_norm_backward`: x itself, which must stay as it is, and a few columns."""
+    """What `batch_norm` leaves for `batch_norm_backward`: x itself, which must stay as it is, and a few columns.
+
+    >>> _, saved = batch_norm(np.array([[1.0], [3.0]]), np.ones(1), np.zeros(1))
+    >>> saved.mean, saved.inverse_std.round(4)
+    (array([2.]), array([1.]))
+    """
 
     x: Array
     mean: Array

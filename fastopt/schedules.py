@@ -64,7 +64,11 @@ __all__ = [
 
 
 class Schedule:
-    """What all schedules share: they are called with a step or an array of steps."""
+    """What all schedules share: they are called with a step or an array of steps.
+
+    >>> isinstance(Linear(1.0, 0.0, 10), Schedule)
+    True
+    """
 
     def at(self, step: int) -> float:
         """Give the value of one step."""

@@ -105,7 +105,7 @@ def test_parameters(refused):
 
 GRADS = {
     "a list": Refused(lambda p: [1.0] * 4, TypeError, r"is 'list'; wants an array"),
-    "None": Refused(lambda p: None, TypeError, r"is 'NoneType'; wants an array"),
+    "None": Refused(lambda p: None, TypeError, r"is .*None.*; wants"),
     "another type": Refused(lambda p: np.ones(4), TypeError, r"has dtype float64; wants float32, as its parameter"),
     "int": Refused(lambda p: np.ones(4, np.int32), TypeError, r"has dtype int32; wants float32, as its parameter"),
     "byte-swapped": Refused(

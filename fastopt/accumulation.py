@@ -1,0 +1,52 @@
+"""Gradients of the parts of a batch, added up until a step takes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastopt import _kernels
+from fastopt.arrays import GRAIN
+from fastopt.buffers import Array, aligned_zeros
+from fastopt.structures import Structure
+
+
+class Accumulation:
+    """Sums like the parameters, of so many ``parts``; allocated at the first."""
+
+    def __init__(self, structure: Structure) -> None:
+        self._structure = structure
+        self._sums: list[Array] = []
+        self.parts = 0
+
+    def add(self, grads: Any, zeroes: bool) -> None:
+        """Add the gradients of a part, and leave them zero if wanted; nothing is written if one can't be used."""
+        params = self._structure
+        arrays = params.take(grads, "grads")
+        for own, array, param in zip(params.suffixes, arrays, params.arrays, strict=True):
+            shape, dtype = _kernels.look_at(array, "grads", own, zeroes)
+            wanted_shape, wanted = _kernels.look_at(param, "params", own)
+            if (shape, dtype) != (wanted_shape, wanted):
+                raise ValueError(f"grads{own} is {dtype} of shape {shape}; wants {wanted} of {wanted_shape}")
+        arrays = [np.asarray(array) for array in arrays]
+        if not self._sums:
+            self._sums = [aligned_zeros(array.shape, array.dtype) for array in arrays]
+        for total, array in zip(self._sums, arrays, strict=True):
+            if self.parts:
+                _kernels.run("add", {"x": total, "y": array}, {}, array.size, GRAIN, array.size)
+            else:
+                np.copyto(total, array)
+            if zeroes:
+                array[...] = 0
+        self.parts += 1
+
+    def take(self, grads: Any) -> list[Array]:
+        """Give the sums for a step, which must have come without gradients of its own."""
+        if grads is not None:
+            raise ValueError(
+                f"grads are given, but {self.parts} parts were accumulated; wants step(), or one more part"
+            )
+        if not self.parts:
+            raise TypeError("grads is None, and nothing was accumulated; wants gradients like the parameters")
+        return self._sums
