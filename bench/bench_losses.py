@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 
@@ -10,3 +12,9 @@ def test_cross_entropy(compare, rows, classes):
     row = {"loss": "cross entropy", "rows": rows, "classes": classes}
     names = ["fastopt", "torch", "optax", "numpy"]
     compare(row, "loss_jobs.CrossEntropy", [rows, classes], names, rows * classes)
+
+
+@pytest.mark.parametrize("shape", [(32, 128, 128, 4)])
+def test_dice(compare, shape):
+    row = {"loss": "dice", "rows": math.prod(shape[:-1]), "classes": shape[-1]}
+    compare(row, "loss_jobs.Dice", list(shape), ["fastopt", "torch", "torch channels first", "numpy"], math.prod(shape))

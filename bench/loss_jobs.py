@@ -78,3 +78,82 @@ class CrossEntropy:
 
     def info(self):
         return {}
+
+
+class Dice:
+    """Soft Dice loss of logits channels last with integer labels, per image, the mean over images and classes."""
+
+    TOLERANCE = 1e-4  # of the gradient's largest, and of the value: sums of 16,384 numbers in float32
+
+    def __init__(self, name, *shape):
+        self.logits = numbers(shape, 0, 2.0)
+        self.labels = np.random.default_rng(1).integers(0, shape[-1], shape[:-1])
+        self.loss = getattr(self, name.replace(" ", "_"))()
+
+    def fastopt(self):
+        from fastopt import losses
+
+        return lambda: losses.dice(self.logits, self.labels)
+
+    def of_torch(self, logits, labels, axis):
+        """The formula in PyTorch's operations; its one_hot gives the classes last."""
+        import torch
+
+        leaf = logits.requires_grad_()
+        classes = leaf.shape[axis]
+        axes = tuple(i for i in range(1, leaf.ndim) if i != axis % leaf.ndim)
+
+        def loss():
+            leaf.grad = None
+            p = torch.softmax(leaf, axis)
+            q = torch.nn.functional.one_hot(labels, classes).movedim(-1, axis)
+            above, below = 2 * (p * q).sum(axes) + 1, p.sum(axes) + q.sum(axes) + 1
+            value = (1 - above / below).mean()
+            value.backward()
+            return value.item(), leaf.grad.movedim(axis, -1).numpy()
+
+        return loss
+
+    def torch(self):
+        import torch
+
+        return self.of_torch(torch.from_numpy(self.logits), torch.from_numpy(self.labels), -1)
+
+    def torch_channels_first(self):
+        import torch
+
+        return self.of_torch(
+            torch.from_numpy(self.logits).movedim(-1, 1).contiguous(), torch.from_numpy(self.labels), 1
+        )
+
+    def numpy(self):
+        classes = np.arange(self.logits.shape[-1])
+        axes = tuple(range(1, self.logits.ndim - 1))
+
+        def loss():
+            p = np.exp(self.logits - self.logits.max(axis=-1, keepdims=True))
+            p /= p.sum(axis=-1, keepdims=True)
+            q = (self.labels[..., None] == classes).astype(np.float32)
+            above, below = 2 * (p * q).sum(axes, keepdims=True) + 1, (p + q).sum(axes, keepdims=True) + 1
+            slope = (above / below**2 - 2 * q / below) / (above.size)
+            return float((1 - above / below).mean()), p * (slope - (p * slope).sum(-1, keepdims=True))
+
+        return loss
+
+    def prepare(self):
+        """Nothing: the logits stay."""
+
+    def iterate(self):
+        self.loss()
+
+    def check(self):
+        """Whether value and gradient are those of the formula in float64."""
+        value, gradient = self.loss()
+        mine, self.logits = self.logits, self.logits.astype(np.float64)
+        right, wanted = self.numpy()()
+        self.logits = mine
+        off = np.abs(np.asarray(gradient) - wanted).max() / np.abs(wanted).max()
+        return bool(off < self.TOLERANCE and abs(float(value) / right - 1) < self.TOLERANCE)
+
+    def info(self):
+        return {}

@@ -32,6 +32,8 @@ TITLES = {
     "bench_scaling": "Adam by the number of parameters",
     "bench_denormals": "Steps with zero gradients",
     "bench_losses": "Losses: value and gradient, forward and backward",
+    "bench_layers": "Layers: forward and backward",
+    "bench_augment": "Augmentation: images rotated, scaled, shifted and flipped",
     "bench_reference": "Against the same formula in NumPy",
 }
 IN_README = {
@@ -48,7 +50,18 @@ IN_README = {
     "bench_loop": ["fastopt", "torch fused", "torch default", "DeepSpeed", "optax", "numba", "NumPy out="],
     "bench_pass": ["fastopt", "torch", "DeepSpeed", "optax", "numba", "reference"],
 }
-PEERS = ["torch", "deepspeed", "optax", "jax", "numba", "scikit-learn", "numpy"]
+PEERS = [
+    "torch",
+    "torchvision",
+    "deepspeed",
+    "optax",
+    "jax",
+    "numba",
+    "scikit-learn",
+    "opencv-python-headless",
+    "scipy",
+    "numpy",
+]
 BLOCK = re.compile(r"(?<=<!-- bench: begin -->\n).*?(?=<!-- bench: end -->)", re.DOTALL)
 
 

@@ -32,3 +32,4 @@
 #include "softmax.h"
 #include "class_losses.h"
 #include "layers.h"
+#include "images.h"

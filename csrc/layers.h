@@ -36,45 +36,97 @@ TASK_OF(l2_penalty) {
 /* Batch norm -------------------------------------------------------------------------------------------------------
  *
  * Of each column of a matrix. A part of the rows, which stays in a cache, gives two rows of numbers in double; columns are
- * taken sixteen at a time. */
+ * taken sixteen at a time. Sixteen rows are added up in the type itself, and what they give in double. */
 
-/* Of each column the mean, and the sum of the squares of the differences from it. */
-TASK_OF(batch_norm_moments) {
-    const real *x = a[0];
-    const int64_t columns = (int64_t)n[0];
-    double *means = (double *)a[1] + begin / (int64_t)n[1] * 2 * columns, *squares = means + columns;
-    for (int64_t first = 0; first < columns; first += LANES) {
-        const int count = columns - first < LANES ? (int)(columns - first) : LANES;
-        double mean[LANES] = {0}, square[LANES] = {0};
-        for (int64_t row = begin; row < end; row++)
-            for (int k = 0; k < count; k++)
-                mean[k] += (double)x[row * columns + first + k];
-        for (int k = 0; k < count; k++)
-            mean[k] /= (double)(end - begin);
-        for (int64_t row = begin; row < end; row++)
-            for (int k = 0; k < count; k++) {
-                const double d = (double)x[row * columns + first + k] - mean[k];
-                square[k] += d * d;
-            }
-        memcpy(means + first, mean, (size_t)count * sizeof(double));
-        memcpy(squares + first, square, (size_t)count * sizeof(double));
+#ifndef RUN
+#define RUN 16
+#endif
+
+/* Of some columns of some rows the mean, and the sum of the squares of the differences from it. What the mean of the
+ * first pass is off, for it is rounded, the second finds out (Chan, Golub and LeVeque 1983). */
+INLINE void NAME(column_moments)(const real *x, int64_t rows, int64_t stride, int columns, double *means,
+                                 double *squares) {
+    double sum[LANES] = {0}, rest[LANES] = {0}, square[LANES] = {0};
+    real mean[LANES];
+    for (int64_t first = 0; first < rows; first += RUN) {
+        const int count = rows - first < RUN ? (int)(rows - first) : RUN;
+        real run[LANES] = {0};
+        for (int row = 0; row < count; row++) {
+            SIMD
+            for (int k = 0; k < columns; k++)
+                run[k] += x[(first + row) * stride + k];
+        }
+        for (int k = 0; k < columns; k++)
+            sum[k] += (double)run[k];
     }
+    for (int k = 0; k < columns; k++)
+        mean[k] = (real)(sum[k] / (double)rows);
+    for (int64_t first = 0; first < rows; first += RUN) {
+        const int count = rows - first < RUN ? (int)(rows - first) : RUN;
+        real run[LANES] = {0}, run_of_squares[LANES] = {0};
+        for (int row = 0; row < count; row++) {
+            SIMD
+            for (int k = 0; k < columns; k++) {
+                const real d = x[(first + row) * stride + k] - mean[k];
+                run[k] += d;
+                run_of_squares[k] += d * d;
+            }
+        }
+        for (int k = 0; k < columns; k++) {
+            rest[k] += (double)run[k];
+            square[k] += (double)run_of_squares[k];
+        }
+    }
+    for (int k = 0; k < columns; k++) {
+        const double off = rest[k] / (double)rows;
+        means[k] = (double)mean[k] + off;
+        squares[k] = square[k] - rest[k] * off;
+    }
+}
+
+TASK_OF(batch_norm_moments) {
+    const int64_t columns = (int64_t)n[0], rows = end - begin;
+    const real *x = (const real *)a[0] + begin * columns;
+    double *means = (double *)a[1] + begin / (int64_t)n[1] * 2 * columns, *squares = means + columns;
+    int64_t k = 0;
+    for (; k + LANES <= columns; k += LANES) /* a number that the compiler knows */
+        NAME(column_moments)(x + k, rows, columns, LANES, means + k, squares + k);
+    NAME(column_moments)(x + k, rows, columns, (int)(columns - k), means + k, squares + k);
     return 0;
 }
 
 /* The parts together, in the first of them (Chan, Golub and LeVeque 1979). */
-TASK_OF(batch_norm_join) {
-    double *parts = a[0];
-    const int64_t columns = (int64_t)n[0], rows = (int64_t)n[1], grain = (int64_t)n[2];
+INLINE void NAME(join_moments)(double *parts, int64_t columns, int64_t rows, int64_t grain, int64_t begin, int64_t end) {
     double *mean = parts, *square = parts + columns;
-    for (int64_t first = grain; first < rows; first += grain) {
-        const double count = (double)(rows - first < grain ? rows - first : grain), so_far = (double)first;
-        const double share = count / (so_far + count), *other = parts + first / grain * 2 * columns;
+    for (int64_t so_far = grain; so_far < rows; so_far += grain) {
+        const double count = (double)(rows - so_far < grain ? rows - so_far : grain), before = (double)so_far;
+        const double share = count / (before + count), *other = parts + so_far / grain * 2 * columns;
         SIMD
         for (int64_t k = begin; k < end; k++) {
             const double d = other[k] - mean[k];
             mean[k] += share * d;
-            square[k] += other[columns + k] + so_far * share * (d * d);
+            square[k] += other[columns + k] + before * share * (d * d);
+        }
+    }
+}
+
+/* What the other passes need of the moments, and the running averages, with the unbiased variance. */
+TASK_OF(batch_norm_join) {
+    const real *weight = a[2];
+    real *mean = a[3], *scale = a[4], *running_mean = a[6], *running_var = a[7];
+    double *parts = a[1], *inverse_std = a[5];
+    const int64_t columns = (int64_t)n[0], rows = (int64_t)n[1];
+    const double eps = n[3], momentum = n[4];
+    NAME(join_moments)(parts, columns, rows, (int64_t)n[2], begin, end);
+    for (int64_t k = begin; k < end; k++) {
+        const double square = parts[columns + k];
+        inverse_std[k] = 1 / __builtin_sqrt(square / (double)rows + eps);
+        mean[k] = (real)parts[k];
+        scale[k] = (real)((double)weight[k] * inverse_std[k]);
+        if (running_mean) {
+            running_mean[k] = (real)((1 - momentum) * (double)running_mean[k] + momentum * parts[k]);
+            running_var[k] =
+                (real)((1 - momentum) * (double)running_var[k] + momentum * (square / (double)(rows - 1)));
         }
     }
     return 0;
@@ -93,22 +145,62 @@ TASK_OF(batch_norm) {
     return 0;
 }
 
-/* Of each column the sum of the gradient, and that of its product with x - mean. */
-TASK_OF(batch_norm_sums) {
-    const real *x = a[0], *grad = a[1], *mean = a[2];
-    const int64_t columns = (int64_t)n[0];
-    double *sums = (double *)a[3] + begin / (int64_t)n[1] * 2 * columns, *products = sums + columns;
-    for (int64_t first = 0; first < columns; first += LANES) {
-        const int count = columns - first < LANES ? (int)(columns - first) : LANES;
-        double sum[LANES] = {0}, product[LANES] = {0};
-        for (int64_t row = begin; row < end; row++)
-            for (int k = 0; k < count; k++) {
-                const real g = grad[row * columns + first + k];
-                sum[k] += (double)g;
-                product[k] += (double)(g * (x[row * columns + first + k] - mean[first + k]));
+/* Of some columns the sum of the gradient, and that of its product with x - mean. */
+INLINE void NAME(column_sums)(const real *x, const real *grad, const real *mean, int64_t rows, int64_t stride,
+                              int columns, double *sums, double *products) {
+    double sum[LANES] = {0}, product[LANES] = {0};
+    for (int64_t first = 0; first < rows; first += RUN) {
+        const int count = rows - first < RUN ? (int)(rows - first) : RUN;
+        real run[LANES] = {0}, run_of_products[LANES] = {0};
+        for (int row = 0; row < count; row++) {
+            SIMD
+            for (int k = 0; k < columns; k++) {
+                const int64_t i = (first + row) * stride + k;
+                run[k] += grad[i];
+                run_of_products[k] += grad[i] * (x[i] - mean[k]);
             }
-        memcpy(sums + first, sum, (size_t)count * sizeof(double));
-        memcpy(products + first, product, (size_t)count * sizeof(double));
+        }
+        for (int k = 0; k < columns; k++) {
+            sum[k] += (double)run[k];
+            product[k] += (double)run_of_products[k];
+        }
+    }
+    memcpy(sums, sum, (size_t)columns * sizeof(double));
+    memcpy(products, product, (size_t)columns * sizeof(double));
+}
+
+TASK_OF(batch_norm_sums) {
+    const int64_t columns = (int64_t)n[0], rows = end - begin;
+    const real *x = (const real *)a[0] + begin * columns, *grad = (const real *)a[1] + begin * columns, *mean = a[2];
+    double *sums = (double *)a[3] + begin / (int64_t)n[1] * 2 * columns, *products = sums + columns;
+    int64_t k = 0;
+    for (; k + LANES <= columns; k += LANES)
+        NAME(column_sums)(x + k, grad + k, mean + k, rows, columns, LANES, sums + k, products + k);
+    NAME(column_sums)(x + k, grad + k, mean + k, rows, columns, (int)(columns - k), sums + k, products + k);
+    return 0;
+}
+
+/* The parts added up: the gradients of weight and bias, and what that of x needs. over_rows is 0 where the mean and the
+ * variance are not of the batch. */
+TASK_OF(batch_norm_add) {
+    double *sum = a[1], *product = sum + (int64_t)n[0];
+    const double *inverse_std = a[2], over_rows = n[2];
+    real *grad_weight = a[3], *grad_bias = a[4], *of_grad = a[5], *of_product = a[6];
+    const int64_t columns = (int64_t)n[0], parts = (int64_t)n[1];
+    for (int64_t part = 1; part < parts; part++) {
+        const double *other = sum + part * 2 * columns;
+        SIMD
+        for (int64_t k = begin; k < end; k++) {
+            sum[k] += other[k];
+            product[k] += other[columns + k];
+        }
+    }
+    for (int64_t k = begin; k < end; k++) {
+        const double of_weight = product[k] * inverse_std[k];
+        grad_weight[k] = (real)of_weight;
+        grad_bias[k] = (real)sum[k];
+        of_grad[k] = (real)(over_rows * sum[k]);
+        of_product[k] = (real)(over_rows * of_weight * inverse_std[k]);
     }
     return 0;
 }
@@ -124,18 +216,6 @@ TASK_OF(batch_norm_gradient) {
             const int64_t i = row * columns + k;
             out[i] = scale[k] * (grad[i] - of_grad[k] - (x[i] - mean[k]) * of_product[k]);
         }
-    }
-    return 0;
-}
-
-/* Rows of x added up, one behind the other, in the first. */
-TASK_OF(add_up) {
-    real *x = a[0];
-    const int64_t columns = (int64_t)n[0], rows = (int64_t)n[1];
-    for (int64_t row = 1; row < rows; row++) {
-        SIMD
-        for (int64_t k = begin; k < end; k++)
-            x[k] += x[row * columns + k];
     }
     return 0;
 }

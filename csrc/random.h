@@ -7,7 +7,7 @@
 #ifndef RANDOM_BLOCK
 #define RANDOM_BLOCK 64 /* elements whose numbers are drawn together */
 
-enum { DROPOUT_STREAM = 1 }; /* the others are named in fastopt/randomness.py */
+enum { DROPOUT_STREAM = 1, NOISE_STREAM = 4 }; /* the others are named in fastopt/randomness.py */
 
 struct philox_key {
     uint64_t seed, step;
@@ -46,10 +46,11 @@ INLINE struct philox_key key_of(double seed_low, double seed_high, double step, 
 
 TASK_OF(random_words) {
     uint32_t *x = a[0];
+    const int64_t *blocks = a[1];
     const struct philox_key key = key_of(n[0], n[1], n[2], n[3]);
     for (int64_t i = begin; i < end; i += RANDOM_BLOCK) { /* begin is a multiple of it */
         uint32_t words[RANDOM_BLOCK];
-        random_block(words, key, i / RANDOM_BLOCK);
+        random_block(words, key, blocks ? blocks[i / RANDOM_BLOCK] : i / RANDOM_BLOCK);
         memcpy(x + i, words, (size_t)(end - i < RANDOM_BLOCK ? end - i : RANDOM_BLOCK) * sizeof(uint32_t));
     }
     return 0;

@@ -57,51 +57,50 @@ INLINE double NAME(wide_exponentials)(const real *x, real most, real *y, int64_t
     return fold(lanes);
 }
 
-/* lanes[i][row]: the lanes of sixteen sums side by side. */
-INLINE void NAME(fold_rows)(double lanes[LANES][LANES], double sums[LANES]) {
+INLINE void NAME(copy_to_tile)(const real *x, int rows, int64_t stride, int columns, real tile[NARROW][LANES]) {
+    for (int k = 0; k < columns; k++)
+        for (int row = 0; row < rows; row++)
+            tile[k][row] = x[row * stride + k];
+}
+
+INLINE void NAME(copy_from_tile)(real tile[NARROW][LANES], real *y, int rows, int64_t stride, int columns) {
+    for (int k = 0; k < columns; k++)
+        for (int row = 0; row < rows; row++)
+            y[row * stride + k] = tile[k][row];
+}
+
+/* Some columns of at most sixteen rows, turned so that a vector goes across the rows; what is missing is zero. */
+INLINE void NAME(load_tile)(const real *x, int rows, int64_t stride, int columns, real tile[NARROW][LANES]) {
+    if (rows == LANES) { /* a number that the compiler knows */
+        NAME(copy_to_tile)(x, LANES, stride, columns, tile);
+        return;
+    }
+    memset(tile, 0, (size_t)columns * sizeof tile[0]);
+    NAME(copy_to_tile)(x, rows, stride, columns, tile);
+}
+
+INLINE void NAME(store_tile)(real tile[NARROW][LANES], real *y, int rows, int64_t stride, int columns) {
+    if (rows == LANES)
+        NAME(copy_from_tile)(tile, y, LANES, stride, columns);
+    else
+        NAME(copy_from_tile)(tile, y, rows, stride, columns);
+}
+
+/* tile = exp(tile - most); lanes that no column has are zero and left out. */
+INLINE void NAME(narrow_exponentials)(real tile[NARROW][LANES], int columns, real most[LANES], double sums[LANES]) {
+    double lanes[LANES][LANES];
+    const int used = columns < LANES ? columns : LANES;
+    memset(lanes, 0, (size_t)used * sizeof lanes[0]);
+    memcpy(most, tile[0], sizeof tile[0]);
+    for (int k = 1; k < columns; k++)
+        NAME(take_larger)(most, tile[k]);
+    for (int k = 0; k < columns; k++)
+        NAME(add_exponentials)(lanes[k % LANES], tile[k], most, tile[k]);
     for (int half = LANES / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; i++) {
+        for (int i = 0; i < half && i + half < used; i++) {
             SIMD
             for (int row = 0; row < LANES; row++)
                 lanes[i][row] += lanes[i + half][row];
         }
     memcpy(sums, lanes[0], sizeof lanes[0]);
-}
-
-INLINE void NAME(narrow_exponentials)(const real *x, int rows, real *y, int columns, real most[LANES],
-                                      double sums[LANES]) {
-    real block[NARROW][LANES];
-    double lanes[LANES][LANES] = {{0}};
-    for (int row = 0; row < LANES; row++)
-        for (int k = 0; k < columns; k++)
-            block[k][row] = x[(row < rows ? row : 0) * columns + k];
-    for (int row = 0; row < LANES; row++)
-        most[row] = x[(row < rows ? row : 0) * columns];
-    for (int k = 1; k < columns; k++)
-        NAME(take_larger)(most, block[k]);
-    for (int k = 0; k < columns; k++)
-        NAME(add_exponentials)(lanes[k % LANES], block[k], most, block[k]);
-    NAME(fold_rows)(lanes, sums);
-    for (int row = 0; row < rows; row++)
-        for (int k = 0; k < columns; k++)
-            y[row * columns + k] = block[k][row];
-}
-
-/* exp(x - most) of at most sixteen rows to y, which may be x; gives most and the sums. */
-INLINE void NAME(exponentials)(const real *x, int rows, real *y, int64_t columns, real most[LANES],
-                               double sums[LANES]) {
-    if (columns <= NARROW) {
-        NAME(narrow_exponentials)(x, rows, y, (int)columns, most, sums);
-        return;
-    }
-    for (int row = 0; row < rows; row++) {
-        most[row] = NAME(largest)(x + row * columns, columns);
-        sums[row] = NAME(wide_exponentials)(x + row * columns, most[row], y + row * columns, columns);
-    }
-}
-
-INLINE void NAME(multiply)(real *x, real factor, int64_t count) {
-    SIMD
-    for (int64_t i = 0; i < count; i++)
-        x[i] *= factor;
 }

@@ -5,6 +5,7 @@ __version__ = "0.1.0"
 from contextlib import suppress
 
 from fastopt import kernels, layers, losses, optimizers, reference, schedules
+from fastopt.augment import affine, augment
 from fastopt.buffers import Flat
 from fastopt.layers import *  # noqa: F403  what is new in these modules is named there and nowhere else
 from fastopt.losses import *  # noqa: F403
@@ -21,6 +22,8 @@ __all__ = [
     "EarlyStopping",
     "Flat",
     "RangeTest",
+    "affine",
+    "augment",
     "batches",
     "find_lr",
     "isa",

@@ -41,8 +41,8 @@ def output(out: Array | None, x: Array, name: str, others: dict[str, Any]) -> Ar
 
 
 def apart(name: str, array: Array, others: dict[str, Any]) -> Array:
-    """Give an array that shares no memory with others, or raise with which."""
-    for other, thing in others.items():
-        if isinstance(thing, np.ndarray) and np.may_share_memory(array, thing):
-            raise ValueError(f"{name} and {other} overlap in memory; each wants memory of its own")
+    """Give an array that shares no memory with others, which are C-contiguous or None, or raise with which it does."""
+    other = _kernels.overlap(array, others)
+    if other is not None:
+        raise ValueError(f"{name} and {other} overlap in memory; each wants memory of its own")
     return array

@@ -42,9 +42,11 @@ def is_real(value: Any) -> bool:
 
 def choice(*options: Any) -> Checker:
     """Make a check for one of some values."""
+    strings = {option for option in options if isinstance(option, str)}
 
     def check(name: str, value: Any) -> Any:
-        if not any(value is option or (isinstance(value, str) and value == option) for option in options):
+        known = value in strings if isinstance(value, str) else any(value is option for option in options)
+        if not known:
             raise ValueError(f"{name} is {value!r}; wants {' or '.join(map(repr, options))}")
         return value
 

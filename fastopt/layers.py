@@ -19,6 +19,9 @@ from fastopt.buffers import Array
 from fastopt.hyperparameters import decay, finite_positive, flag, fraction, non_negative
 from fastopt.structures import structure_of
 
+PART = 16384  # elements of a part of the rows that batch norm does at a time
+COLUMNS = 64  # that a thread joins at a time
+
 __all__ = ["Normalized", "batch_norm", "batch_norm_backward", "dropout", "l2_penalty"]
 
 
@@ -111,14 +114,11 @@ def batch_norm(
         apart("out", out, {"x": x})
     y = output(out, x, "x", columnwise)
     if training:
-        mean, squares = _moments(x, rows, columns)
-        variance = squares / rows
-        for array, now in zip(running.values(), (mean, squares / (rows - 1)), strict=False):
-            array[...] = (1 - momentum) * array.astype(np.float64) + momentum * now
+        saved = _normalized(x, rows, columns, momentum, eps, columnwise)
     else:
-        mean, variance = (array.astype(np.float64) for array in running.values())
-    inverse_std = 1 / np.sqrt(variance + eps)
-    saved = Normalized(x, mean.astype(dtype), (weight * inverse_std).astype(dtype), inverse_std, training)
+        mean, variance = running.values()
+        inverse_std = 1 / np.sqrt(variance.astype(np.float64) + eps)
+        saved = Normalized(x, mean.copy(), (weight * inverse_std).astype(dtype), inverse_std, False)
     arrays = {"x": x, "y": y, "mean": saved.mean, "scale": saved.scale, "shift": bias}
     _kernels.run("batch_norm", arrays, {"columns": columns}, rows, _grain(columns), x.size)
     return y, saved
@@ -158,19 +158,20 @@ def batch_norm_backward(
     if grad_weight is not None:
         apart("grad_weight", grad_weight, {"grad_bias": grad_bias})
     of_x = output(out, grad, "grad", {"x": x})
+    of_weight, of_bias, of_grad, of_product = np.empty((4, columns), dtype)
+    of_weight, of_bias = (
+        own if given is None else given for own, given in ((of_weight, grad_weight), (of_bias, grad_bias))
+    )
     grain = _grain(columns)
-    sums = np.empty((-(-rows // grain), 2, columns))
-    arrays = {"x": x, "grad": grad, "mean": saved.mean, "parts": sums}
+    parts = np.zeros((max(1, -(-rows // grain)), 2, columns))
+    arrays = {"x": x, "grad": grad, "out": of_x, "mean": saved.mean, "scale": saved.scale, "parts": parts}
     _kernels.run("batch_norm_sums", arrays, {"columns": columns, "grain": grain}, rows, grain, x.size)
-    _kernels.run("add_up", {"x": sums}, {"columns": 2 * columns, "rows": len(sums)}, 2 * columns, 16, sums.size)
-    of_bias, product = sums[0] if len(sums) else np.zeros((2, columns))
-    of_weight = product * saved.inverse_std
-    arrays = {"x": x, "grad": grad, "out": of_x, "mean": saved.mean, "scale": saved.scale}
-    over_rows = 1 / rows if saved.training else 0.0
-    arrays["of_grad"] = (over_rows * of_bias).astype(dtype)
-    arrays["of_product"] = (over_rows * of_weight * saved.inverse_std).astype(dtype)
+    arrays |= {"inverse_std": saved.inverse_std, "grad_weight": of_weight, "grad_bias": of_bias}
+    arrays |= {"of_grad": of_grad, "of_product": of_product}
+    numbers = {"columns": columns, "parts": len(parts), "over_rows": 1 / rows if saved.training else 0.0}
+    _kernels.run("batch_norm_add", arrays, numbers, columns, COLUMNS, parts.size)
     _kernels.run("batch_norm_gradient", arrays, {"columns": columns}, rows, grain, x.size)
-    return of_x, _given(grad_weight, of_weight.astype(dtype)), _given(grad_bias, of_bias.astype(dtype))
+    return of_x, of_weight, of_bias
 
 
 def l2_penalty(params: Any, lam: float, grads: Any = None) -> float:
@@ -200,21 +201,25 @@ def l2_penalty(params: Any, lam: float, grads: Any = None) -> float:
     return lam * total
 
 
-def _moments(x: Array, rows: int, columns: int) -> tuple[Array, Array]:
-    """Give of each column the mean, and the sum of the squares of the differences from it, in float64."""
+def _normalized(
+    x: Array, rows: int, columns: int, momentum: float, eps: float, columnwise: dict[str, Array]
+) -> Normalized:
+    """Find mean and variance of a batch, and move the running averages, if there are any."""
+    mean, scale = np.empty((2, columns), x.dtype)
+    saved = Normalized(x, mean, scale, np.empty(columns), True)
     grain = _grain(columns)
     parts = np.empty((-(-rows // grain), 2, columns))
-    _kernels.run(
-        "batch_norm_moments", {"x": x, "parts": parts}, {"columns": columns, "grain": grain}, rows, grain, x.size
-    )
-    numbers = {"columns": columns, "rows": rows, "grain": grain}
-    _kernels.run("batch_norm_join", {"x": parts}, numbers, columns, 16, parts.size)
-    return parts[0, 0], parts[0, 1]
+    arrays = {"x": x, "parts": parts, "mean": mean, "scale": scale, "inverse_std": saved.inverse_std, **columnwise}
+    running = {"running_mean": None, "running_var": None}
+    numbers = {"columns": columns, "rows": rows, "grain": grain, "eps": eps, "momentum": momentum}
+    _kernels.run("batch_norm_moments", arrays, numbers, rows, grain, x.size)
+    _kernels.run("batch_norm_join", {**running, **arrays}, numbers, columns, COLUMNS, parts.size)
+    return saved
 
 
 def _grain(columns: int) -> int:
-    """Give the rows of a part, which stays in a first-level cache."""
-    return max(1, GRAIN // max(columns, 1))
+    """Give the rows of a part, which stays in a cache, and is large beside the two rows that are gathered of it."""
+    return max(1, PART // max(columns, 1))
 
 
 def _column(name: str, array: Any, columns: int, dtype: np.dtype[Any], written: bool) -> None:
@@ -232,11 +237,3 @@ def _running(mean: Array | None, variance: Array | None, training: bool) -> dict
         return {}
     missing = "running_mean" if mean is None else "running_var"
     raise TypeError(f"{missing} is None; wants both running averages" + (", or none" if training else ""))
-
-
-def _given(out: Array | None, values: Array) -> Array:
-    """Give the values, in ``out`` if there is one."""
-    if out is None:
-        return values
-    out[...] = values
-    return out

@@ -165,7 +165,7 @@ def cross_entropy(
     if logits.ndim == 0 or logits.shape[-1] == 0:
         raise ValueError(f"logits has shape {logits.shape}; wants (..., C) with at least one class")
     columns, rows = logits.shape[-1], logits.shape[:-1]
-    if isinstance(ignore_index, bool) or not isinstance(ignore_index, Integral):
+    if type(ignore_index) is not int and (isinstance(ignore_index, bool) or not isinstance(ignore_index, Integral)):
         raise TypeError(f"ignore_index is {ignore_index!r}; wants an int")
     smoothing, mode = fraction("label_smoothing", label_smoothing), _reduction("reduction", reduction)
     weights = None if weight is None else _per_class("weight", weight, columns, dtype)
@@ -178,7 +178,7 @@ def cross_entropy(
         divisor = float(counted)
         if weights is not None:
             divisor = float(weights.astype(np.float64)[labels[labels != ignore_index]].sum())
-    grad = output(out, logits, "logits", {"target": target, "weight": weight})
+    grad = output(out, logits, "logits", {"target": probabilities if labels is None else labels, "weight": weights})
     values = aligned_zeros(rows, dtype) if mode == "none" else None
     arrays = {"x": logits, "target": probabilities, "grad": grad, "values": values, "label": labels, "weight": weights}
     numbers = {
@@ -235,7 +235,7 @@ def dice(
         probabilities = like("target", target, x, "x")
     else:
         labels, _ = _labels(target, x.shape[:-1], classes, 0)  # of which all are labels
-    grad = output(out, x, "x", {"target": target})
+    grad = output(out, x, "x", {"target": probabilities if labels is None else labels})
     piece = max(1, GRAIN // classes)
     pieces = -(-pixels // piece)  # of an image
     sums = np.zeros((images, pieces, 3, classes))
@@ -338,7 +338,7 @@ def _labels(target: Any, rows: tuple[int, ...], classes: int, ignore_index: int)
     if labels.shape != rows:
         raise ValueError(f"target has shape {labels.shape}; wants {rows}, a label for each row of the logits")
     labels = np.ascontiguousarray(labels, np.int64)
-    counted = _kernels.count_labels(labels.reshape(-1), classes, ignore_index)
+    counted = _kernels.count_labels(labels if labels.ndim == 1 else labels.reshape(-1), classes, ignore_index)
     if counted < 0:
         where = tuple(int(i) for i in np.unravel_index(-1 - counted, labels.shape))
         row = where[0] if len(where) == 1 else where

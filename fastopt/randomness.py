@@ -13,6 +13,7 @@ from fastopt.buffers import Array
 # What the numbers are for: the same seed and step give other numbers to each.
 DROPOUT, ORDER, AUGMENTATION, NOISE = 1, 2, 3, 4
 
+BLOCK = 64  # numbers that are drawn together
 GRAIN = 4096  # elements that a thread does at a time; whole blocks of csrc/random.h
 
 
@@ -29,7 +30,20 @@ def words(seed: Any, step: Any, stream: int, count: int) -> Array:
     array([1713891541], dtype=uint32)
     """
     x = np.empty(count, np.uint32)
-    _kernels.run("random_words", {"x": x}, {**key(seed, step), "stream": stream}, count, GRAIN, count)
+    numbers = {**key(seed, step), "stream": stream}
+    _kernels.run("random_words", {"x": x, "blocks": None}, numbers, count, GRAIN, count)
+    return x
+
+
+def words_of_blocks(seed: Any, step: Any, stream: int, blocks: Array) -> Array:
+    """Draw the 64 uint32 of some blocks, int64: those of block b begin with the word 64 b.
+
+    >>> bool((words_of_blocks(0, 0, 0, np.array([2]))[0] == words(0, 0, 0, 192)[128:]).all())
+    True
+    """
+    x = np.empty((len(blocks), BLOCK), np.uint32)
+    numbers = {**key(seed, step), "stream": stream}
+    _kernels.run("random_words", {"x": x, "blocks": blocks}, numbers, x.size, GRAIN, x.size)
     return x
 
 

@@ -403,6 +403,15 @@ def test_a_nan_stays_one(name):
     assert np.isnan(value).nonzero() == np.isnan(gradient).nonzero() == (2, 3)
 
 
+@pytest.mark.parametrize("kind", [list, np.int8, np.uint64, lambda labels: np.repeat(labels, 2)[::2]])
+def test_labels_of_every_kind(kind):
+    logits, labels, _ = rows({}, np.float32)
+    wanted = losses.cross_entropy(logits, labels)
+    value, gradient = losses.cross_entropy(logits, kind(labels), out=np.empty_like(logits))
+    assert (value, same_bits(gradient, wanted[1])) == (wanted[0], True)
+    assert losses.dice(logits, kind(labels))[0] == losses.dice(logits, labels)[0]
+
+
 def test_nothing_is_lost_in_a_large_sum():
     """In float32 a sum of ones ends at 2^24."""
     size = 2**24 + 999

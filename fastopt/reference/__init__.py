@@ -1,10 +1,11 @@
 """Every kernel again in plain NumPy, as a reader would write it, with the same bits as the compiled one.
 
-``optimizers``: the rules, with the signatures of `fastopt.kernels`, and what surrounds them in a step; ``losses`` and
-``layers``: with the signatures of `fastopt.losses` and `fastopt.layers`; ``numerics``, ``randomness``: what they share.
+``optimizers``: the rules, with the signatures of `fastopt.kernels`, and what surrounds them in a step; ``losses``,
+``layers`` and ``augment``: with those of `fastopt.losses`, `fastopt.layers` and `fastopt.augment`; ``numerics`` and
+``randomness``: what they share.
 """
 
-from fastopt.reference import layers, losses
+from fastopt.reference import augment, layers, losses
 from fastopt.reference.optimizers import (
     adam,
     average,
@@ -19,6 +20,7 @@ from fastopt.reference.optimizers import (
 
 __all__ = [
     "adam",
+    "augment",
     "average",
     "clip_factor",
     "layers",

@@ -10,7 +10,8 @@ from fastopt.reference.numerics import Array, sum_in_lanes
 from fastopt.reference.randomness import words
 
 DROPOUT = 1  # the stream of its random numbers
-GRAIN = 4096  # elements of a part
+GRAIN, PART = 4096, 16384  # elements that are summed together: of the penalty, of batch norm
+RUN = 16  # rows of a part that are added up in the type itself
 
 
 def dropout(x: Array, p: float = 0.5, *, seed: int, step: int) -> Array:
@@ -87,37 +88,46 @@ def l2_penalty(params: Array, lam: float, grads: Any = None) -> float:
 
 
 def _parts(x: Array) -> list[Array]:
-    grain = max(1, GRAIN // x.shape[1])
-    return [x[begin : begin + grain].astype(np.float64) for begin in range(0, len(x), grain)]
+    grain = max(1, PART // x.shape[1])
+    return [x[begin : begin + grain] for begin in range(0, len(x), grain)]
 
 
-def _behind_each_other(x: Array) -> Array:
-    """Sum rows in their order, which ``np.sum`` doesn't promise."""
+def _in_runs(x: Array) -> Array:
+    """Sum rows in their order: sixteen in the type itself, and these sums in float64."""
     total: Array = np.zeros(x.shape[1])
-    for row in x:
-        total = total + row
+    for begin in range(0, len(x), RUN):
+        run = np.zeros(x.shape[1], x.dtype)
+        for row in x[begin : begin + RUN]:
+            run = run + row
+        total = total + run
     return total
 
 
 def _in_parts(x: Array) -> Array:
-    sums = [_behind_each_other(part) for part in _parts(x)]
+    sums = [_in_runs(part) for part in _parts(x)]
     total = sums[0]
     for part in sums[1:]:
         total = total + part
     return total
 
 
+def _of_part(x: Array) -> tuple[Array, Array]:
+    """Give mean and sum of squared differences, corrected by what the rounded mean is off (1983)."""
+    mean = (_in_runs(x) / len(x)).astype(x.dtype)
+    d = x - mean
+    rest = _in_runs(d)
+    off = rest / len(x)
+    return mean.astype(np.float64) + off, _in_runs(d * d) - rest * off
+
+
 def _moments(x: Array) -> tuple[Array, Array]:
     """Give mean and sum of squared differences: of parts, then joined (Chan, Golub and LeVeque 1979)."""
-    mean, square, so_far = np.zeros(x.shape[1]), np.zeros(x.shape[1]), 0
-    for part in _parts(x):
-        of_part = _behind_each_other(part) / len(part)
-        of_squares = _behind_each_other((part - of_part) ** 2)
-        if so_far == 0:
-            mean, square = of_part, of_squares
-        else:
-            share, d = len(part) / (so_far + len(part)), of_part - mean
-            mean = mean + share * d
-            square = square + (of_squares + so_far * share * (d * d))
+    first, *others = _parts(x)
+    (mean, square), so_far = _of_part(first), len(first)
+    for part in others:
+        of_part, of_squares = _of_part(part)
+        share, d = len(part) / (so_far + len(part)), of_part - mean
+        mean = mean + share * d
+        square = square + (of_squares + so_far * share * (d * d))
         so_far += len(part)
     return mean, square

@@ -1,0 +1,149 @@
+"""What is timed of augmentation: rotate, scale, flip and translate, as one resampling. A job runs inside a room."""
+
+from __future__ import annotations
+
+import numpy as np
+
+TOLERANCE = {"float32": 2e-5, "uint8": 0.505}  # coordinates are float32's; bytes are rounded
+DEGREES, SCALE, SHIFT = 15, (0.9, 1.1), 0.1  # up to
+
+
+class Resampling:
+    """Images resampled, bilinear, each by a matrix of its own; zeros outside. Drawing the matrices is not timed."""
+
+    def __init__(self, name, dtype, shape):
+        rng = np.random.default_rng(0)
+        self.images = rng.uniform(0, 1 if dtype == "float32" else 255.5, shape).astype(dtype)
+        self.out = np.empty_like(self.images)
+        self.matrices = np.array([self.draw(rng, np.array(shape[1:3])) for _ in self.images])
+        self.tolerance = TOLERANCE[dtype]
+        self.resample = getattr(self, name)()
+
+    def draw(self, rng, size):
+        """A matrix that takes a row and a column of the output to those of the input."""
+        angle, zoom = np.radians(rng.uniform(-DEGREES, DEGREES)), rng.uniform(*SCALE)
+        turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) / zoom
+        turn[1] *= rng.choice([-1, 1])
+        centre = (size - 1) / 2
+        return np.column_stack([turn, centre - turn @ (centre + rng.uniform(-SHIFT, SHIFT, 2) * size)])
+
+    def fastopt(self):
+        from fastopt.augment import affine
+
+        return lambda: affine(self.images, self.matrices, out=self.out)
+
+    def opencv(self):
+        import cv2
+
+        flags, size = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, self.images.shape[2:0:-1]
+        matrices = np.ascontiguousarray(self.matrices[:, ::-1][:, :, [1, 0, 2]])  # of x and y
+
+        def resample():
+            for image, matrix, out in zip(self.images, matrices, self.out, strict=True):
+                cv2.warpAffine(image, matrix, size, dst=out, flags=flags)
+            return self.out
+
+        return resample
+
+    def scipy(self):
+        from scipy import ndimage
+
+        planes, outs = (x.reshape(*x.shape[:3], -1) for x in (self.images, self.out))
+
+        def resample():
+            for image, m, out in zip(planes, self.matrices, outs, strict=True):
+                for c in range(image.shape[-1]):
+                    ndimage.affine_transform(
+                        image[..., c], m[:, :2], m[:, 2], order=1, mode="grid-constant", output=out[..., c]
+                    )
+            return self.out
+
+        return resample
+
+    def torch(self):
+        """All images at once. It takes floats with the channels first: those of bytes are ready beforehand."""
+        import torch
+
+        planes = self.planes(torch)
+        height, width = planes.shape[2:]
+        # Its coordinates go from -1 to 1, x before y.
+        m = self.matrices[:, ::-1][:, :, [1, 0, 2]].copy()
+        sizes = np.array([width, height])
+        m[:, :, 2] += m[:, :, :2] @ ((sizes - 1) / 2) - (sizes - 1) / 2
+        m *= np.array([width, height, 2]) / sizes[:, None]
+        theta = torch.from_numpy(m.astype(np.float32))
+        options = {"align_corners": False}
+
+        def resample():
+            grid = torch.nn.functional.affine_grid(theta, planes.shape, **options)
+            return torch.nn.functional.grid_sample(planes, grid, **options)
+
+        return lambda: self.like_images(resample())
+
+    def torchvision(self):
+        """Image by image, with the arguments that make up the same matrix."""
+        import torch
+
+        try:
+            from torchvision.transforms.v2 import InterpolationMode, functional
+        except RuntimeError as error:  # built for another PyTorch
+            raise ImportError(str(error)) from None
+        planes = self.planes(torch, keep=True)
+        centre = (np.array(self.images.shape[1:3]) - 1) / 2
+        arguments = []
+        for m in self.matrices:
+            inverse = np.linalg.inv(m[:, :2])
+            flip = np.linalg.det(inverse) < 0
+            inverse[:, 1] *= -1 if flip else 1
+            zoom = np.sqrt(np.linalg.det(inverse))
+            down, across = np.linalg.inv(m[:, :2]) @ (centre - m[:, 2]) - centre
+            angle = -np.degrees(np.arctan2(-inverse[0, 1], inverse[0, 0]))
+            arguments.append((bool(flip), float(angle), [float(across), float(down)], float(zoom)))
+
+        def one(image, flip, angle, translate, zoom):
+            image = functional.horizontal_flip(image) if flip else image
+            mode = InterpolationMode.BILINEAR
+            return functional.affine(image, angle, translate, zoom, [0.0, 0.0], interpolation=mode)
+
+        return lambda: self.like_images(
+            torch.stack([one(image, *given) for image, given in zip(planes, arguments, strict=True)])
+        )
+
+    def planes(self, torch, keep=False):
+        """The images with their channels first, as floats or as they are."""
+        images = torch.from_numpy(self.images)
+        images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2)
+        return images.contiguous() if keep else images.float().contiguous()
+
+    def like_images(self, planes):
+        """A view with the channels last."""
+        planes = planes.numpy()
+        return planes[:, 0] if self.images.ndim == 3 else planes.transpose(0, 2, 3, 1)
+
+    def prepare(self):
+        """Nothing: the images stay."""
+
+    def iterate(self):
+        self.resample()
+
+    def check(self):
+        """Whether some images are as the formula has them in float64: neighbours outside count as zeros."""
+        got = np.asarray(self.resample())
+        worst = 0.0
+        for i in range(0, len(self.images), len(self.images) // 8):
+            image = self.images[i].astype(np.float64)
+            pad = [(1, 1), (1, 1), (0, 0)][: image.ndim]
+            height, width = image.shape[:2]
+            image = np.pad(image, pad)
+            places = np.stack([*np.mgrid[:height, :width], np.ones((height, width))])
+            y, x = np.tensordot(self.matrices[i], places, 1) + 1
+            y, x = np.clip(y, 0, height + 1), np.clip(x, 0, width + 1)
+            top, left = np.minimum(y.astype(int), height), np.minimum(x.astype(int), width)
+            v, h = ((a - b).reshape(a.shape + (1,) * (image.ndim - 2)) for a, b in ((y, top), (x, left)))
+            upper = (1 - h) * image[top, left] + h * image[top, left + 1]
+            lower = (1 - h) * image[top + 1, left] + h * image[top + 1, left + 1]
+            worst = max(worst, float(np.abs(got[i] - ((1 - v) * upper + v * lower)).max()))
+        return worst <= self.tolerance
+
+    def info(self):
+        return {}

@@ -1,0 +1,148 @@
+"""What is timed of layers: forward and backward. A job runs inside a room."""
+
+from __future__ import annotations
+
+import numpy as np
+from jobs import numbers
+
+
+class Dropout:
+    """Dropout with p = 0.5, forward and backward."""
+
+    def __init__(self, name, size):
+        self.x, self.gradient = numbers((size,), 0, 1.0), numbers((size,), 1, 1.0)
+        self.both = getattr(self, name)()
+
+    def fastopt(self):
+        from fastopt import layers
+
+        self.step = 0
+
+        def both():
+            self.step += 1
+            return (
+                layers.dropout(self.x, 0.5, seed=1, step=self.step),
+                layers.dropout(self.gradient, 0.5, seed=1, step=self.step),
+            )
+
+        return both
+
+    def torch(self):
+        import torch
+
+        leaf, gradient = torch.from_numpy(self.x).requires_grad_(), torch.from_numpy(self.gradient)
+
+        def both():
+            leaf.grad = None
+            y = torch.nn.functional.dropout(leaf, 0.5, training=True)
+            y.backward(gradient)
+            return y.detach().numpy(), leaf.grad.numpy()
+
+        return both
+
+    def numpy(self):
+        rng = np.random.default_rng(0)
+
+        def both():
+            keep = (rng.random(self.x.size, np.float32) >= 0.5) * np.float32(2)
+            return self.x * keep, self.gradient * keep
+
+        return both
+
+    def prepare(self):
+        """Nothing: what goes in stays."""
+
+    def iterate(self):
+        self.both()
+
+    def check(self):
+        """Whether the same half is dropped twice, and the rest doubled."""
+        y, back = self.both()
+        kept = y != 0
+        share = kept.mean()
+        right = np.array_equal(y[kept], 2 * self.x[kept]) and np.array_equal(back, np.where(kept, 2 * self.gradient, 0))
+        return bool(right and abs(share - 0.5) < 5 * 0.5 / self.x.size**0.5)
+
+    def info(self):
+        return {}
+
+
+class BatchNorm:
+    """Batch norm in training, forward and backward; images channels last."""
+
+    TOLERANCE = 1e-4  # of numbers near 1: a mean of 10^5 float32 numbers
+
+    def __init__(self, name, *shape):
+        self.shape, columns = shape, shape[-1]
+        self.x, self.gradient = numbers(shape, 0, 2.0) + np.float32(1), numbers(shape, 1, 1.0)
+        self.weight, self.bias = numbers((columns,), 2, 1.0), numbers((columns,), 3, 1.0)
+        self.mean, self.var = np.zeros(columns, np.float32), np.ones(columns, np.float32)
+        self.both = getattr(self, name.replace(" ", "_"))()
+
+    def fastopt(self):
+        from fastopt import layers
+
+        def both():
+            y, saved = layers.batch_norm(self.x, self.weight, self.bias, self.mean, self.var)
+            return y, *layers.batch_norm_backward(self.gradient, saved)
+
+        return both
+
+    def of_torch(self, as_images):
+        import torch
+
+        # The same memory: what PyTorch calls channels last
+        x, gradient = (as_images(torch.from_numpy(a)) for a in (self.x, self.gradient))
+        leaf = x.requires_grad_()
+        weight, bias = (torch.from_numpy(a).requires_grad_() for a in (self.weight, self.bias))
+        mean, var = torch.from_numpy(self.mean), torch.from_numpy(self.var)
+
+        def both():
+            leaf.grad = weight.grad = bias.grad = None
+            y = torch.nn.functional.batch_norm(leaf, mean, var, weight, bias, training=True)
+            y.backward(gradient)
+            return y, leaf.grad, weight.grad, bias.grad
+
+        return both
+
+    def torch(self):
+        return self.of_torch(lambda x: x.movedim(-1, 1) if x.ndim > 2 else x)
+
+    def torch_channels_first(self):
+        return self.of_torch(lambda x: x.movedim(-1, 1).contiguous())
+
+    def numpy(self):
+        def both():
+            axes = tuple(range(self.x.ndim - 1))
+            mean, var = self.x.mean(axes), self.x.var(axes)
+            inverse = 1 / np.sqrt(var + np.float32(1e-5))
+            normal = (self.x - mean) * inverse
+            y = normal * self.weight + self.bias
+            rows = self.x.size // self.x.shape[-1]
+            of_bias, of_weight = self.gradient.sum(axes), (self.gradient * normal).sum(axes)
+            of_x = (self.gradient - of_bias / rows - normal * (of_weight / rows)) * (self.weight * inverse)
+            return y, of_x, of_weight, of_bias
+
+        return both
+
+    def prepare(self):
+        """Nothing: what goes in stays."""
+
+    def iterate(self):
+        self.both()
+
+    def check(self):
+        """Whether the result and the gradient of x are those of the formula in float64."""
+        y, of_x, _, _ = self.both()
+        if not isinstance(y, np.ndarray):
+            y, of_x = (a.detach().movedim(1, -1).numpy() if a.ndim > 2 else a.detach().numpy() for a in (y, of_x))
+        x, g = self.x.reshape(-1, self.shape[-1])[:, :2].astype(float), self.gradient.reshape(-1, self.shape[-1])[:, :2]
+        normal = (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5)
+        wanted = normal * self.weight[:2] + self.bias[:2]
+        scale = self.weight[:2] / np.sqrt(x.var(0) + 1e-5)
+        back = scale * (g - g.mean(0) - normal * (g * normal).mean(0))
+        off = [np.abs(a.reshape(-1, self.shape[-1])[:, :2] - b).max() for a, b in ((y, wanted), (of_x, back))]
+        return bool(max(off) < self.TOLERANCE)
+
+    def info(self):
+        return {}

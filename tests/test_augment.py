@@ -1,0 +1,322 @@
+"""Augmentation: resampling against SciPy, the same bits everywhere, what is drawn, and what is refused."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from cases import same_bits
+
+import fastopt
+from fastopt import reference, runtime
+from fastopt.augment import BORDERS, _sine_and_cosine, affine, augment
+from fastopt.reference.augment import normals
+
+DTYPES = [np.uint8, np.float32, np.float64]
+SHAPES = [
+    (3, 13, 17),
+    (2, 9, 30, 3),
+    (2, 7, 6, 5),
+    (2, 6, 9, 4),
+    (2, 5, 300),
+    (1, 4, 290, 3),
+    (3, 1, 9),
+    (3, 8, 1, 3),
+    (2, 2, 2, 1),
+]
+GEOMETRY = {"rotate": 170, "scale": (0.3, 2), "translate": 0.4, "flip": 0.5, "flip_vertical": 0.5}
+SHADING = {"contrast": 0.3, "brightness": 0.2, "noise": 0.1}
+
+
+def some(shape, dtype, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 256, shape, np.uint8) if dtype == np.uint8 else rng.uniform(0, 1, shape).astype(dtype)
+
+
+def turned(shape, seed=1):
+    """Matrices that turn, stretch and shift, some of them beyond the borders."""
+    rng = np.random.default_rng(seed)
+    matrices = rng.normal(0, 1, (shape[0], 2, 3))
+    matrices[:, :, 2] += np.array(shape[1:3]) / 2
+    return matrices
+
+
+def equal_everywhere(function, name, *arguments, **options):
+    wanted = getattr(reference.augment, name)(*arguments, **options)
+    for isa in runtime.available_isas():
+        for threads in (1, 2, 4, "auto"):
+            fastopt.set_isa(isa)
+            fastopt.set_num_threads(threads)
+            got = function(*arguments, **options)
+            if got.dtype == np.uint8:
+                assert np.array_equal(got, wanted)
+            else:
+                assert same_bits(got, wanted)
+
+
+# Resampling
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("border", BORDERS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_scipy_gives_the_same(shape, border, dtype):
+    ndimage = pytest.importorskip("scipy.ndimage")
+    images, matrices, size = some(shape, dtype), turned(shape), (11, 14)
+    white = 255 if dtype == np.uint8 else 1
+    got = affine(images, matrices, shape=size, border=border, fill=0.25 * white)
+    mode = {"constant": "grid-constant", "edge": "nearest", "reflect": "mirror"}[border]
+    planes = images.reshape(*shape[:3], -1)
+    for i, m in enumerate(matrices):
+        for c in range(planes.shape[3]):
+            plane = planes[i, :, :, c].astype(np.float64)
+            wanted = ndimage.affine_transform(
+                plane, m[:, :2], m[:, 2], output_shape=size, order=1, mode=mode, cval=0.25 * white
+            )
+            off = np.abs(got.reshape(-1, *size, planes.shape[3])[i, :, :, c] - wanted).max()
+            assert off < {np.uint8: 0.501, np.float32: 1e-4, np.float64: 1e-12}[dtype]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("border", BORDERS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_affine_has_the_bits_of_the_reference(shape, border, dtype):
+    matrices = turned(shape)
+    equal_everywhere(affine, "affine", some(shape, dtype), matrices, border=border, fill=0.3)
+    equal_everywhere(affine, "affine", some(shape, dtype), matrices, border=border, shape=(6, 270))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("border", BORDERS)
+@pytest.mark.parametrize("giant", [1e6, 2e9, 1e30, 1e300])
+def test_no_matrix_leads_out_of_the_image(giant, border, dtype):
+    rng = np.random.default_rng(0)
+    matrices = giant * rng.normal(0, 1, (20, 2, 3))
+    matrices[rng.random(matrices.shape) < 0.5] = 0
+    equal_everywhere(affine, "affine", some((20, 9, 9, 3), dtype), matrices, border=border)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("border", BORDERS)
+def test_whole_pixels_are_copied(border, dtype):
+    images = some((4, 9, 12, 3), dtype)
+    identity = np.broadcast_to([[1, 0, 0], [0, 1, 0]], (4, 2, 3))
+    assert np.array_equal(affine(images, identity, border=border), images)
+    moved = np.broadcast_to([[1, 0, 2], [0, 1, 3]], (4, 2, 3))
+    assert np.array_equal(affine(images, moved, shape=(7, 9), border=border), images[:, 2:, 3:])
+    pad = {"constant": {"constant_values": 7}, "edge": {}, "reflect": {}}[border]
+    wanted = np.pad(images, [(0, 0), (5, 5), (6, 6), (0, 0)], border, **pad)
+    around = np.broadcast_to([[1, 0, -5], [0, 1, -6]], (4, 2, 3))
+    assert np.array_equal(affine(images, around, shape=(19, 24), border=border, fill=7), wanted)
+
+
+def test_bytes_are_rounded_half_to_even():
+    images = np.array([[[0, 1, 2, 3, 255]]], np.uint8)
+    halfway = affine(images, [[[1, 0, 0], [0, 1, 0.5]]], border="edge")
+    assert halfway.tolist() == [[[0, 2, 2, 129, 255]]]
+
+
+def test_the_output_may_be_given():
+    images, matrices = some((3, 8, 8), np.float32), turned((3, 8, 8))
+    out = np.full((3, 4, 5), np.nan, np.float32)
+    assert affine(images, matrices, shape=(4, 5), out=out) is out
+    assert same_bits(out, affine(images, matrices, shape=(4, 5)))
+    assert augment(images, seed=0, step=0, crop=(4, 5), out=out) is out
+    assert same_bits(out, augment(images, seed=0, step=0, crop=(4, 5)))
+
+
+def test_no_images_give_none():
+    assert augment(np.zeros((0, 4, 4), np.uint8), seed=0, step=0, noise=1).shape == (0, 4, 4)
+    assert affine(np.zeros((0, 4, 4)), np.zeros((0, 2, 3)), shape=(2, 9)).shape == (0, 2, 9)
+
+
+# What is drawn
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_augment_has_the_bits_of_the_reference(shape, dtype):
+    images, index = some(shape, dtype), 10**9 * np.arange(shape[0]) + 5
+    everything = {**GEOMETRY, **SHADING, "border": "reflect", "crop": ((shape[1] + 1) // 2, (shape[2] + 2) // 3)}
+    equal_everywhere(augment, "augment", images, seed=2**63 + 1, step=2**40, index=index, **everything)
+    equal_everywhere(augment, "augment", images, seed=0, step=0, fill=0.5, **GEOMETRY, **SHADING)
+
+
+def test_an_image_is_the_same_in_any_batch():
+    images, index = some((40, 16, 16), np.float32), np.arange(100, 140)
+    options = {"seed": 1, "step": 2, **GEOMETRY, **SHADING}
+    whole = augment(images, index=index, **options)
+    order = np.random.default_rng(0).permutation(40)
+    assert same_bits(augment(images[order], index=index[order], **options), whole[order])
+    assert same_bits(augment(images[7:8], index=[107], **options), whole[7:8])
+    assert same_bits(augment(images, **options), augment(images, index=np.arange(40), **options))
+    for other in ({"seed": 3}, {"step": 3}, {"index": index + 1}):
+        assert not (augment(images, **{"index": index, **options, **other}) == whole).mean() > 0.2
+
+
+def test_masks_move_as_their_images():
+    images = some((20, 16, 16, 3), np.uint8)
+    moved = augment(images, seed=4, step=5, **GEOMETRY)
+    masks = augment(np.ascontiguousarray(images[..., 1]), seed=4, step=5, **GEOMETRY)
+    assert np.array_equal(moved[..., 1], masks)
+
+
+def test_flips_and_crops_are_copies_and_as_frequent_as_they_should_be():
+    images = some((2000, 5, 6), np.uint8)
+    flipped = augment(images, seed=0, step=0, flip=0.3, flip_vertical=0.8)
+    ways = {(a, b): images[:, :: -1 if b else 1, :: -1 if a else 1] for a in (0, 1) for b in (0, 1)}
+    found = {way: (flipped == view).all(axis=(1, 2)) for way, view in ways.items()}
+    assert sum(found.values()).all()
+    assert abs(sum(share.mean() for (a, _), share in found.items() if a) - 0.3) < 0.04
+    assert abs(sum(share.mean() for (_, b), share in found.items() if b) - 0.8) < 0.04
+    cut = augment(images, seed=0, step=0, crop=(3, 4))
+    places = [[(cut == images[:, i : i + 3, j : j + 4]).all(axis=(1, 2)) for j in range(3)] for i in range(3)]
+    assert np.any(places, axis=(0, 1)).all()
+    assert np.abs(np.mean(places, axis=2) - 1 / 9).max() < 0.03
+
+
+def test_geometry_turns_magnifies_and_shifts():
+    """A dot on an axis: where it goes says by how much."""
+    dots = np.zeros((500, 65, 65))
+    dots[:, 32, 48] = 1
+    rows, columns = np.mgrid[:65, :65] - 32.0
+
+    def centres(**options):
+        weights = augment(dots, seed=0, step=0, **options)
+        weights = weights / weights.sum(axis=(1, 2), keepdims=True)
+        return (weights * rows).sum(axis=(1, 2)), (weights * columns).sum(axis=(1, 2))
+
+    y, x = centres(rotate=90)
+    angle = np.degrees(np.arctan2(-y, x))
+    assert np.abs(np.hypot(x, y) - 16).max() < 0.3  # a dot of one pixel wanders within it
+    assert (angle.min() < -85, angle.max() > 85, abs(angle).max() < 91, abs(angle.mean()) < 8) == (True,) * 4
+    y, x = centres(scale=(0.8, 1.5))
+    assert np.abs(y).max() < 1e-9
+    assert 0.8 < x.min() / 16 < 0.82
+    assert 1.48 < x.max() / 16 < 1.5
+    y, x = centres(translate=0.2)
+    for shift in (y, x - 16):
+        assert -13 < shift.min() < -12
+        assert 12 < shift.max() < 13
+    flipped, _ = centres(rotate=90, flip=1)
+    y, _ = centres(rotate=90)
+    assert np.abs(flipped + y).max() < 0.6  # flipped first, then turned
+
+
+@pytest.mark.parametrize(("dtype", "white"), [(np.uint8, 255), (np.float64, 1)])
+def test_contrast_is_about_the_middle_and_brightness_added(dtype, white):
+    values = np.array([0.2, 0.5, 0.8])
+    images = np.tile(values * white, 1000).reshape(1000, 3, 1).astype(dtype)
+    got = augment(images, seed=0, step=0, contrast=0.3)[..., 0] / white
+    assert np.abs(got[:, 1] - 0.5).max() < 1 / 255
+    assert np.abs([got[:, 2].min() - 0.71, got[:, 2].max() - 0.89]).max() < 0.005
+    got = augment(images, seed=0, step=0, brightness=0.1)[..., 0] / white
+    assert np.abs(np.diff(got) - 0.3).max() < 1.5 / 255
+    assert np.abs([got[:, 0].min() - 0.1, got[:, 0].max() - 0.3]).max() < 0.005
+
+
+def test_values_stay_within_bytes_and_numbers_beyond():
+    white = np.full((50, 4, 4), 255, np.uint8)
+    got = augment(white, seed=0, step=0, brightness=0.5, noise=2.0)
+    assert (got.min(), got.max()) == (0, 255)
+    assert augment(white.astype(np.float32), seed=0, step=0, brightness=0.5).max() > 255
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_noise_is_normal(dtype):
+    got = augment(np.zeros((64, 128, 128), dtype), seed=0, step=0, noise=0.5).astype(np.float64) / 0.5
+    flat, count = got.ravel(), got.size
+    for power, moment in ((1, 0), (2, 1), (3, 0), (4, 3), (6, 15)):
+        spread = math.sqrt(math.prod(range(1, 2 * power, 2)) / count)  # of the mean of x^power
+        assert abs((flat**power).mean() - moment) < 4 * spread
+    for x in (0.1, 1, 2, 3, 4, 4.75):
+        share = math.erfc(x / math.sqrt(2)) / 2
+        for beyond in ((flat > x).mean(), (flat < -x).mean()):
+            assert abs(beyond - share) < 4 * math.sqrt(share / count) + 1e-7
+    for lag in (1, 16, 32, 64, 128 * 128):
+        assert abs((flat[lag:] * flat[:-lag]).mean()) < 4 / math.sqrt(count)
+
+
+def test_normal_numbers_are_those_of_exact_functions():
+    """Within 2^-24 of the largest: as exact as float32, and enough of float64."""
+    for block in range(200):
+        words = reference.augment._words(7, 8, 4, block).astype(np.float64)
+        radius = np.sqrt(-2 * np.log((np.floor(words[:32] / 2) + 0.5) / 2**31))
+        angle = words[32:] * np.pi / 2**31
+        wanted = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])
+        assert np.abs(normals(7, 8, block) - wanted).max() < 6.7 * 2**-24
+        assert np.abs(normals(7, 8, block, np.float32) - wanted).max() < 6.7 * 2**-22
+
+
+def test_sine_and_cosine():
+    degrees = np.concatenate([np.linspace(-180, 180, 10001), np.random.default_rng(0).uniform(-180, 180, 10000)])
+    sine, cosine = _sine_and_cosine(degrees)
+    assert np.abs(sine - np.sin(np.radians(degrees))).max() < 4e-16
+    assert np.abs(cosine - np.cos(np.radians(degrees))).max() < 4e-16
+    pairs = [reference.augment.sine_and_cosine(float(angle)) for angle in degrees[::7]]
+    assert np.array_equal(np.array(pairs).T, [sine[::7], cosine[::7]])
+
+
+# What is refused
+
+
+def read_only(array):
+    array.flags.writeable = False
+    return array
+
+
+def drawn(images=np.zeros((2, 4, 4), np.uint8), **options):  # noqa: B008
+    return augment(images, **{"seed": 0, "step": 0, **options})
+
+
+X, M = np.zeros((2, 4, 4), np.float32), np.zeros((2, 2, 3))
+BYTES = np.zeros((2, 4, 4), np.uint8)
+REFUSED = [
+    (lambda: affine([[[1.0]]], M), TypeError, "images is a 'list'; wants an array of uint8, float32 or float64"),
+    (lambda: affine(X.astype(int), M), TypeError, "images has dtype int64; wants uint8"),
+    (lambda: affine(X.astype(np.float16), M), TypeError, "images has dtype float16"),
+    (lambda: affine(X.T, M), ValueError, "images is not C-contiguous"),
+    (lambda: affine(BYTES.T, M), ValueError, "images is not C-contiguous"),
+    (lambda: affine(np.ma.masked_array(BYTES), M), TypeError, "images is a masked array"),
+    (lambda: affine(X[0], M), ValueError, r"images has shape \(4, 4\); wants \(N, H, W\) or \(N, H, W, C\)"),
+    (lambda: affine(np.zeros((2, 0, 4)), M), ValueError, r"images has shape \(2, 0, 4\)"),
+    (lambda: affine(np.zeros((2, 2, 2, 1025)), M), ValueError, "C up to 1024"),
+    (lambda: affine(X, M[:1]), ValueError, r"matrices has shape \(1, 2, 3\); wants \(2, 2, 3\)"),
+    (lambda: affine(X, M * np.nan), ValueError, "matrices has numbers that are not finite"),
+    (lambda: affine(X, M + np.inf), ValueError, "matrices has numbers that are not finite"),
+    (lambda: affine(X, M.astype(str)), TypeError, "matrices has dtype <U"),
+    (lambda: affine(X, M, shape=4), TypeError, "shape is 4; wants two ints"),
+    (lambda: affine(X, M, shape=(4, 0)), ValueError, r"shape\[1\] is 0"),
+    (lambda: affine(X, M, shape=(2**16, 2**16)), ValueError, r"wants less than 2\^31 elements"),
+    (lambda: affine(X, M, border="wrap"), ValueError, "border is 'wrap'; wants 'constant' or 'edge' or 'reflect'"),
+    (lambda: affine(X, M, fill=np.nan), ValueError, "fill is nan"),
+    (lambda: affine(BYTES, M, fill=256), ValueError, "fill is 256.0; wants a number from 0 to 255"),
+    (lambda: affine(X, M, out=BYTES), TypeError, "out has dtype uint8; wants float32, as images"),
+    (lambda: affine(X, M, out=X), ValueError, "out and images overlap"),
+    (lambda: affine(X, M, shape=(2, 2), out=X.copy()), ValueError, r"out has shape .*; wants \(2, 2, 2\)"),
+    (lambda: affine(X, M, out=read_only(X.copy())), ValueError, "out is read-only"),
+    (lambda: affine(BYTES, M, out=read_only(BYTES.copy())), ValueError, "out is read-only"),
+    (lambda: drawn(seed=-1), ValueError, "seed is -1"),
+    (lambda: drawn(step=0.5), TypeError, "step is 0.5"),
+    (lambda: drawn(rotate=181), ValueError, "rotate is 181; wants degrees from 0 to 180"),
+    (lambda: drawn(scale=0.5), TypeError, "scale is 0.5; wants two numbers"),
+    (lambda: drawn(scale=(2, 1)), ValueError, r"scale is \(2, 1\); wants the least before the most"),
+    (lambda: drawn(scale=(0, 1)), ValueError, r"scale\[0\] is 0; wants a finite number > 0"),
+    (lambda: drawn(translate=-0.1), ValueError, "translate is -0.1"),
+    (lambda: drawn(flip=1.5), ValueError, "flip is 1.5"),
+    (lambda: drawn(flip_vertical=True), TypeError, "flip_vertical is True"),
+    (lambda: drawn(crop=(5, 4)), ValueError, r"crop is \(5, 4\); wants at most \(4, 4\)"),
+    (lambda: drawn(contrast=-1), ValueError, "contrast is -1"),
+    (lambda: drawn(brightness=np.inf), ValueError, "brightness is inf"),
+    (lambda: drawn(noise=-1), ValueError, "noise is -1"),
+    (lambda: drawn(index=[0.0, 1.0]), TypeError, "index has dtype float64; wants integers"),
+    (lambda: drawn(index=[0]), ValueError, r"index has shape \(1,\); wants \(2,\)"),
+    (lambda: drawn(index=[0, 2**32]), ValueError, r"index has numbers from 0 to 4294967296"),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "message"), REFUSED, ids=[message for _, _, message in REFUSED])
+def test_what_is_refused(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
