@@ -13,7 +13,8 @@ def main(path: str) -> None:
     suffixes = {"".join(file.suffixes[-2:]) if file.suffix == ".gz" else file.suffix for file in files}
     odd = [str(file) for file in files if file.suffix in (".c", ".h", ".pyx", ".def") or file.parts[0] != "fastopt"]
     compiled = [file for file in files if file.name.startswith("_kernels.") and file.suffix == ".so"]
-    wanted = {"fastopt/py.typed", "fastopt/_kernels.pyi", "fastopt/data/digits.csv.gz", "fastopt/data/LICENSE"}
+    data = {f"fastopt/data/{name}" for name in ("LICENSE", "auto_mpg.csv.gz", "digits.csv.gz")}
+    wanted = {"fastopt/py.typed", "fastopt/_kernels.pyi", *data}
     missing = wanted - set(map(str, files))
     print(path, len(files), "files:", *sorted(suffixes))
     if odd or missing or len(compiled) != 1:

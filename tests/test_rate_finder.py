@@ -254,16 +254,15 @@ def test_the_suggestion_for_the_digits(name):
     """Within a factor of ten of the rates that the example compares."""
     from fastopt.examples import digits  # noqa: PLC0415
 
-    images, labels, _, _ = digits.split(0)
-    params = digits.initial_params(0)
-    grads = params.zeros_like()
-    optimizer = getattr(fastopt, name)(params)
+    (images, labels), _ = digits.split(0)
+    network = digits.Network(digits.RECIPES["plain"], seed=0)
+    optimizer = getattr(fastopt, name)(network.params)
 
     def step(i):
         rows = np.arange(32 * i, 32 * i + 32) % len(images)
         with np.errstate(all="ignore"):
-            loss = digits.loss_and_gradients(params, grads, images[rows], labels[rows])
-        optimizer.step(grads)
+            loss = network.loss_and_gradients(images[rows], labels[rows], i)
+        optimizer.step(network.grads)
         return loss
 
     found = find_lr(step, optimizer)

@@ -1,0 +1,161 @@
+"""Train a two-layer network, written in plain NumPy, on the files of MNIST or Fashion-MNIST.
+
+``python -m fastopt.examples.mnist FOLDER`` reads the four files (idx, as they are or packed with gzip) from a folder
+and reaches 98 % on the test images of MNIST, 89 % on those of Fashion-MNIST, in a minute or two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import math
+import struct
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+import fastopt
+from fastopt.buffers import Array
+
+HIDDEN = 512
+DROPOUT = 0.2
+PIXELS = 28 * 28
+FILES = {
+    "images": "train-images-idx3-ubyte",
+    "labels": "train-labels-idx1-ubyte",
+    "test images": "t10k-images-idx3-ubyte",
+    "test labels": "t10k-labels-idx1-ubyte",
+}
+SOURCES = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist has those of MNIST, "
+    "https://github.com/zalandoresearch/fashion-mnist those of Fashion-MNIST"
+)
+
+
+def read_idx(path: Path) -> Array:
+    """Read an array of bytes from a file in the idx format; raises ``ValueError`` for any other file.
+
+    The format: two zero bytes, the type (8: unsigned bytes), the number of dimensions, each dimension as a big-endian
+    32-bit number, and the elements.
+    """
+    packed = path.read_bytes()
+    try:
+        content = gzip.decompress(packed) if path.suffix == ".gz" else packed
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} is not what gzip packs: {error}") from None
+    if len(content) < 4 or content[:3] != b"\0\0\x08":
+        raise ValueError(f"{path} begins with {content[:4]!r}; wants an idx file of unsigned bytes, b'\\x00\\x00\\x08'")
+    start = 4 + 4 * content[3]
+    if len(content) < start:
+        raise ValueError(f"{path} ends after {len(content)} bytes, within its header of {start}")
+    shape = struct.unpack(f">{content[3]}I", content[4:start])
+    if len(content) - start != math.prod(shape):
+        raise ValueError(f"{path} has {len(content) - start} bytes behind its header; wants {shape}")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def find(folder: Path, name: str) -> Path:
+    """Find a file under one of the names that are in use; raises ``FileNotFoundError``."""
+    names = [variant + end for variant in (name, name.replace("-idx", ".idx")) for end in ("", ".gz")]
+    for variant in names:
+        if (folder / variant).is_file():
+            return folder / variant
+    raise FileNotFoundError(f"{folder} has none of {', '.join(names)}; {SOURCES}")
+
+
+def load(folder: Path) -> tuple[Array, Array, Array, Array]:
+    """Give images, as rows of 784 numbers from 0 to 1, and labels, to train on and then to test on."""
+    files = {what: find(folder, name) for what, name in FILES.items()}
+    arrays = {what: read_idx(path) for what, path in files.items()}
+    for images, labels in (("images", "labels"), ("test images", "test labels")):
+        if arrays[images].ndim != 3 or arrays[images].shape[1:] != (28, 28):
+            raise ValueError(f"{files[images]} has the shape {arrays[images].shape}; wants images of 28 x 28")
+        if arrays[labels].shape != arrays[images].shape[:1] or arrays[labels].max(initial=0) > 9:
+            raise ValueError(f"{files[labels]} wants a label from 0 to 9 for each of the {len(arrays[images])} images")
+    x, y, test_x, test_y = arrays.values()
+    return _rows(x), y.astype(np.int64), _rows(test_x), test_y.astype(np.int64)
+
+
+def _rows(images: Array) -> Array:
+    rows: Array = images.reshape(-1, PIXELS).astype(np.float32) / np.float32(255)
+    return rows
+
+
+def initial_params(seed: int) -> fastopt.Flat:
+    """Draw the weights (He et al. 2015); biases are zero."""
+    rng = np.random.default_rng(seed)
+    params = fastopt.Flat({"w1": (PIXELS, HIDDEN), "b1": HIDDEN, "w2": (HIDDEN, 10), "b2": 10})
+    params["w1"] = rng.normal(0, np.sqrt(2 / PIXELS), (PIXELS, HIDDEN))
+    params["w2"] = rng.normal(0, np.sqrt(2 / HIDDEN), (HIDDEN, 10))
+    return params
+
+
+def accuracy(params: fastopt.Flat, images: Array, labels: Array) -> float:
+    """Compute the share of images that the network names right."""
+    hidden = np.maximum(images @ params["w1"] + params["b1"], 0)
+    return float(((hidden @ params["w2"] + params["b2"]).argmax(axis=1) == labels).mean())
+
+
+def loss_and_gradients(
+    params: fastopt.Flat, grads: fastopt.Flat, images: Array, labels: Array, seed: int, step: int
+) -> float:
+    """Mean cross entropy of a batch; its gradients are written to ``grads``."""
+    hidden = images @ params["w1"]
+    hidden += params["b1"]
+    np.maximum(hidden, 0, out=hidden)
+    fastopt.dropout(hidden, DROPOUT, seed=seed, step=step, out=hidden)
+    loss, dlogits = fastopt.cross_entropy(hidden @ params["w2"] + params["b2"], labels)
+    np.matmul(hidden.T, dlogits, out=grads["w2"])
+    np.sum(dlogits, axis=0, out=grads["b2"])
+    dhidden = dlogits @ params["w2"].T
+    fastopt.dropout(dhidden, DROPOUT, seed=seed, step=step, out=dhidden)
+    dhidden *= hidden > 0
+    np.matmul(images.T, dhidden, out=grads["w1"])
+    np.sum(dhidden, axis=0, out=grads["b1"])
+    return float(loss)
+
+
+def train(data: tuple[Array, Array, Array, Array], epochs: int, batch_size: int, lr: float, seed: int) -> float:
+    """Train, print every epoch, and give the accuracy on the test images."""
+    images, labels, *test = data
+    params = initial_params(seed)
+    grads = params.zeros_like()
+    steps = epochs * -(-len(images) // batch_size)
+    optimizer = fastopt.AdamW(params, lr=fastopt.Warmup(fastopt.Cosine(lr, steps - steps // 20), steps // 20))
+    right = 0.0
+    print("epoch    loss  accuracy  seconds")
+    for epoch in range(epochs):
+        losses, start = [], time.perf_counter()
+        for x, y in fastopt.batches(images, labels, batch_size=batch_size, seed=seed, epoch=epoch):
+            losses.append(loss_and_gradients(params, grads, x, y, seed, optimizer.steps))
+            optimizer.step(grads)
+        seconds, right = time.perf_counter() - start, accuracy(params, *test)
+        print(f"{epoch + 1:5}{np.mean(losses):8.4f}{right:10.2%}{seconds:9.1f}", flush=True)
+    return right
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Read the command line and the files, and train."""
+    parser = argparse.ArgumentParser(
+        prog="python -m fastopt.examples.mnist", description="Train on the files of MNIST or Fashion-MNIST."
+    )
+    parser.add_argument("folder", type=Path, help="where the four files are, packed with gzip or not")
+    parser.add_argument("--epochs", type=int, default=10, help="default: %(default)s")
+    parser.add_argument("--batch-size", type=int, default=128, help="images in a batch; default: %(default)s")
+    parser.add_argument("--lr", type=float, default=0.002, help="learning rate; default: %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="of weights, order and dropout; default: %(default)s")
+    options = parser.parse_args(arguments)
+    if options.epochs < 1 or options.batch_size < 1 or options.seed < 0 or not 0 <= options.lr < math.inf:
+        parser.error("--epochs and --batch-size want numbers >= 1, --seed and --lr numbers >= 0")
+    try:
+        data = load(options.folder)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    right = train(data, options.epochs, options.batch_size, options.lr, options.seed)
+    print(f"held-out accuracy {right:.2%}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""The MNIST example: files as they are found, files that are none, and that it learns."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import struct
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import fastopt
+from fastopt.examples import digits, mnist
+
+
+def run(*arguments):
+    command = [sys.executable, "-W", "error", "-m", "fastopt.examples.mnist", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def idx(array):
+    return b"\0\0\x08" + bytes([array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The small digits in the middle of 28 x 28 pixels, a fifth to test on; every second file is packed."""
+    images, labels = digits.load()
+    large = np.zeros((len(images), 28, 28), np.uint8)
+    large[:, 2:26, 2:26] = np.kron(images.reshape(-1, 8, 8) * 255, np.ones((1, 3, 3)))
+    parts = [large[360:], labels[360:].astype(np.uint8), large[:360], labels[:360].astype(np.uint8)]
+    for i, (name, array) in enumerate(zip(mnist.FILES.values(), parts, strict=True)):
+        if i % 2:
+            (tmp_path / f"{name}.gz").write_bytes(gzip.compress(idx(array)))
+        else:
+            (tmp_path / name.replace("-idx", ".idx")).write_bytes(idx(array))
+    return tmp_path
+
+
+def test_it_reads_the_files_and_learns(folder):
+    done = run(folder, "--epochs", 10)
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"^ +\d+ +[\d.]+ +[\d.]+% +[\d.]+$", done.stdout, re.MULTILINE)) == 10
+    assert float(re.search(r"held-out accuracy ([\d.]+)%", done.stdout)[1]) >= 93
+
+
+def test_arrays_come_back(folder):
+    x, y, test_x, test_y = mnist.load(folder)
+    assert (x.shape, y.shape, test_x.shape, test_y.shape) == ((1437, 784), (1437,), (360, 784), (360,))
+    assert (x.dtype, x.min(), x.max(), y.dtype) == (np.float32, 0, 1, np.int64)
+    assert np.array_equal(np.concatenate([test_y, y]), digits.load()[1])
+
+
+def test_the_gradients_are_those_of_the_loss():
+    rng = np.random.default_rng(0)
+    images, labels = rng.uniform(0, 1, (10, 784)), rng.integers(0, 10, 10)
+    params = fastopt.Flat(dict(mnist.initial_params(0)), np.float64)
+    grads = params.zeros_like()
+    mnist.loss_and_gradients(params, grads, images, labels, seed=0, step=1)
+    for i in rng.choice(params.buffer.size, 30, replace=False):
+        kept, h = params.buffer[i], 1e-6
+        params.buffer[i] = kept + h
+        above = mnist.loss_and_gradients(params, params.zeros_like(), images, labels, seed=0, step=1)
+        params.buffer[i] = kept - h
+        below = mnist.loss_and_gradients(params, params.zeros_like(), images, labels, seed=0, step=1)
+        params.buffer[i] = kept
+        assert (above - below) / (2 * h) == pytest.approx(grads.buffer[i], abs=1e-7)
+
+
+GOOD = idx(np.arange(24, dtype=np.uint8).reshape(2, 3, 4))
+MALFORMED = {
+    "empty": ("a", b"", "begins with b''"),
+    "another magic number": ("a", b"\x89PNG" + GOOD, "wants an idx file of unsigned bytes"),
+    "floats": ("a", b"\0\0\x0d" + GOOD[3:], "wants an idx file of unsigned bytes"),
+    "no dimensions": ("a", GOOD[:10], "within its header of 16"),
+    "too short": ("a", GOOD[:-1], r"has 23 bytes behind its header; wants \(2, 3, 4\)"),
+    "too long": ("a", GOOD + b"x", "has 25 bytes"),
+    "giant": ("a", GOOD[:4] + b"\xff" * 12 + GOOD[16:], r"wants \(4294967295, 4294967295, 4294967295\)"),
+    "not packed": ("a.gz", GOOD, "is not what gzip packs"),
+    "half packed": ("a.gz", gzip.compress(GOOD)[:-6], "is not what gzip packs"),
+    "a byte changed": ("a.gz", gzip.compress(GOOD)[:20] + b"?" + gzip.compress(GOOD)[21:], "is not what gzip packs"),
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_malformed_files(name, tmp_path):
+    file, content, says = MALFORMED[name]
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(ValueError, match=says) as error:
+        mnist.read_idx(tmp_path / file)
+    assert str(tmp_path / file) in str(error.value)
+    (tmp_path / "good").write_bytes(GOOD)
+    assert mnist.read_idx(tmp_path / "good")[1, 2, 3] == 23
+
+
+def test_files_that_do_not_go_together(folder):
+    name = "train-labels-idx1-ubyte.gz"
+    (folder / name).write_bytes(gzip.compress(idx(np.zeros(5, np.uint8))))
+    done = run(folder)
+    assert done.returncode == 2
+    assert f"{name} wants a label from 0 to 9 for each of the 1437 images" in done.stderr
+
+
+def test_missing_files(tmp_path):
+    done = run(tmp_path)
+    assert done.returncode == 2
+    assert re.search(r"has none of train-images-idx3-ubyte, train-images-idx3-ubyte.gz", done.stderr)
+    assert "zalandoresearch/fashion-mnist" in done.stderr

@@ -1,0 +1,61 @@
+"""The regression example: its table, its gradients, and that it beats the linear fit."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import fastopt
+from fastopt.examples import regression
+
+
+def run(*arguments):
+    command = [sys.executable, "-W", "error", "-m", "fastopt.examples.regression", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_the_table():
+    cars = regression.load()
+    assert (cars.inputs.shape, cars.miles.shape, cars.inputs.dtype) == ((392, 9), (392, 1), np.float32)
+    assert (cars.miles.min(), cars.miles.max()) == (9, np.float32(46.6))
+    assert cars.inputs[:, 6:].sum(axis=0).tolist() == [245, 68, 79]
+    assert (cars.inputs[:, 6:].sum(axis=1) == 1).all()
+    parts = regression.split(seed=0)
+    assert [len(part.miles) for part in parts] == [236, 78, 78]
+
+
+def test_the_gradients_are_those_of_the_loss():
+    rng = np.random.default_rng(0)
+    inputs, targets = rng.normal(0, 1, (20, 9)), rng.normal(0, 2, (20, 1))
+    params = fastopt.Flat(dict(regression.initial_params(9, seed=0)), np.float64)
+    grads = params.zeros_like()
+    regression.loss_and_gradients(params, grads, inputs, targets)
+    for i in rng.choice(params.buffer.size, 50, replace=False):
+        kept, h = params.buffer[i], 1e-6
+        params.buffer[i] = kept + h
+        above = regression.loss_and_gradients(params, params.zeros_like(), inputs, targets)
+        params.buffer[i] = kept - h
+        below = regression.loss_and_gradients(params, params.zeros_like(), inputs, targets)
+        params.buffer[i] = kept
+        assert (above - below) / (2 * h) == pytest.approx(grads.buffer[i], abs=1e-7)
+
+
+def test_the_network_beats_the_line():
+    """Measured over three seeds: an error of 2.76 to 2.91 against 3.29 to 3.36."""
+    done = run()
+    assert done.returncode == 0, done.stderr
+    rows = re.findall(r"^(\w[\w ]*?) +([\d.]+) +(-?[\d.]+)$", done.stdout, re.MULTILINE)
+    errors = {name: (float(rmse), float(r2)) for name, rmse, r2 in rows}
+    assert list(errors) == ["mean", "least squares", "network"]
+    assert errors["network"][0] < 0.95 * errors["least squares"][0] < 0.5 * errors["mean"][0]
+    assert errors["network"][1] > 0.85
+
+
+def test_what_it_refuses():
+    done = run("--epochs", "0")
+    assert done.returncode == 2
+    assert "--epochs wants a number >= 1" in done.stderr

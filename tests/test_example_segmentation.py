@@ -1,0 +1,76 @@
+"""The segmentation example: its data, its gradients, and what it reaches."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from fastopt.examples import digits, segmentation
+
+
+def run(*arguments, warnings="error"):
+    command = [sys.executable, "-W", warnings, "-m", "fastopt.examples.segmentation", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_the_images_are_the_digits_enlarged_and_the_masks_their_strokes():
+    images, masks = segmentation.load(seed=0)
+    assert images.shape == (1797, 24, 24)
+    assert masks.shape == (1797, 24, 24, 1)
+    assert set(np.unique(masks)) == {0, 1}
+    small = digits.load()[0].reshape(-1, 8, 8)
+    centres = masks[:, 1::3, 1::3, 0]  # where a pixel of the enlarged image is one of the small
+    sure = small != 0.5  # elsewhere a rounding decides
+    assert np.array_equal(centres[sure], small[sure] > 0.5)
+    noise = images[:, 1::3, 1::3] - small
+    assert abs(noise.mean()) < 0.01
+    assert abs(noise.std() - segmentation.NOISE) < 0.01
+
+
+def test_a_window_is_what_lies_around_a_pixel():
+    images = np.arange(2 * 24 * 24, dtype=np.float32).reshape(2, 24, 24)
+    around = segmentation.windows(images)
+    half = segmentation.WINDOW // 2
+    assert np.array_equal(around[1, 10, 12].reshape(9, 9), images[1, 10 - half : 11 + half, 12 - half : 13 + half])
+    assert around[0, 0, 0].reshape(9, 9)[half, half] == images[0, 0, 0]
+    assert (around[1, 0, 5].reshape(9, 9)[:half] == 0).all()
+
+
+def test_the_gradients_are_those_of_the_loss():
+    images, masks = segmentation.load(seed=0)
+    batch = images[:2].astype(np.float64), masks[:2].astype(np.float64)
+    params = segmentation.initial_params(0, np.float64)
+    grads = params.zeros_like()
+    segmentation.loss_and_gradients(params, grads, *batch)
+    rng = np.random.default_rng(0)
+    for i in rng.choice(params.buffer.size, 50, replace=False):
+        kept, h = params.buffer[i], 1e-6
+        params.buffer[i] = kept + h
+        above = segmentation.loss_and_gradients(params, params.zeros_like(), *batch)
+        params.buffer[i] = kept - h
+        below = segmentation.loss_and_gradients(params, params.zeros_like(), *batch)
+        params.buffer[i] = kept
+        assert (above - below) / (2 * h) == pytest.approx(grads.buffer[i], abs=1e-7)
+
+
+def test_it_finds_the_strokes_and_draws_a_sheet(tmp_path):
+    pytest.importorskip("matplotlib")
+    file = tmp_path / "sheet.png"
+    done = run("--sheet", str(file), warnings="default")
+    assert done.returncode == 0, done.stderr
+    assert float(re.search(r"held-out Dice ([\d.]+)", done.stdout)[1]) >= 0.85
+    assert file.read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [(["--epochs", "0"], "want numbers >= 1"), (["--sheet", "x.doc"], "--sheet is x.doc; wants a file name")],
+)
+def test_what_it_refuses(arguments, says):
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert says in done.stderr
