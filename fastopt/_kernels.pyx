@@ -22,7 +22,7 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 import numpy as np
 
 cdef extern from "fastopt.h" nogil:
-    int FASTOPT_CHUNK, FASTOPT_F32, FASTOPT_F64, FASTOPT_KERNELS, FASTOPT_TASKS
+    int FASTOPT_CHUNK, FASTOPT_F32, FASTOPT_F64, FASTOPT_KERNELS, FASTOPT_TASKS, FASTOPT_TASK_count_labels
     const char *FASTOPT_COMPILER
     ctypedef void fastopt_kernel(void *const *, const void *, int64_t, int64_t) noexcept
     ctypedef double fastopt_reduction(const void *, int64_t, int64_t) noexcept
