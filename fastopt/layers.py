@@ -110,9 +110,8 @@ def batch_norm(
     if training:
         for name, array in running.items():
             apart(name, array, {"x": x, **{other: thing for other, thing in columnwise.items() if other != name}})
-    if out is not None:
-        apart("out", out, {"x": x})
     y = output(out, x, "x", columnwise)
+    apart("out", y, {"x": x})
     if training:
         saved = _normalized(x, rows, columns, momentum, eps, columnwise)
     else:
@@ -151,13 +150,13 @@ def batch_norm_backward(
     x, dtype = saved.x, saved.x.dtype
     columns, rows = x.shape[-1], math.prod(x.shape[:-1])
     like("grad", grad, x, "x")
+    of_x = output(out, grad, "grad", {"x": x})
     for name, result in {"grad_weight": grad_weight, "grad_bias": grad_bias}.items():
         if result is not None:
             _column(name, result, columns, dtype, written=True)
-            apart(name, result, {"x": x, "grad": grad, "out": out})
+            apart(name, result, {"x": x, "grad": grad, "out": of_x})
     if grad_weight is not None:
         apart("grad_weight", grad_weight, {"grad_bias": grad_bias})
-    of_x = output(out, grad, "grad", {"x": x})
     of_weight, of_bias, of_grad, of_product = np.empty((4, columns), dtype)
     of_weight, of_bias = (
         own if given is None else given for own, given in ((of_weight, grad_weight), (of_bias, grad_bias))
@@ -190,10 +189,11 @@ def l2_penalty(params: Any, lam: float, grads: Any = None) -> float:
     dtypes = [checked(f"params{own}", array) for own, array in zip(structure.suffixes, structure.arrays, strict=True)]
     others = [None] * len(dtypes) if grads is None else structure.take(grads, "grads")
     named = {f"params{own}": array for own, array in zip(structure.suffixes, structure.arrays, strict=True)}
-    for (name, array), grad, own in zip(named.items(), others, structure.suffixes, strict=True):
+    for (name, array), grad, own in zip(list(named.items()), others, structure.suffixes, strict=True):
         if grads is not None:
             like(f"grads{own}", grad, array, name, written=True)
             apart(f"grads{own}", grad, named)
+            named[f"grads{own}"] = grad
     total = 0.0
     for array, grad in zip(structure.arrays, others, strict=True):
         arrays = {"x": array, "grad": grad}
