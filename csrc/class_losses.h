@@ -214,9 +214,11 @@ TASK_OF(dice_sums) {
     return 0;
 }
 
-/* What the gradient is made of, of some classes of at most sixteen rows: p, and the slope with respect to it. */
+/* What the gradient is made of, of some classes of at most sixteen rows: p, and the slope with respect to it. Aligned, for
+ * vectors across two cache lines take half as long again. */
 struct NAME(slopes) {
-    real p[NARROW][LANES], slope[NARROW][LANES];
+    _Alignas(64) real p[NARROW][LANES];
+    _Alignas(64) real slope[NARROW][LANES];
 };
 INLINE void NAME(load_slopes)(struct NAME(slopes) *s, void *const *a, int64_t row, int rows, int64_t columns,
                               int64_t first, int count, int64_t of_image, bool squared) {

@@ -35,12 +35,8 @@ TASK_OF(l2_penalty) {
 
 /* Batch norm -------------------------------------------------------------------------------------------------------
  *
- * Of each column of a matrix. A part of the rows, which stays in a cache, gives two rows of numbers in double; columns are
- * taken sixteen at a time. Sixteen rows are added up in the type itself, and what they give in double. */
-
-#ifndef RUN
-#define RUN 16
-#endif
+ * Of each column of a matrix. A part of the rows, which stays in a cache, gives two rows of numbers in double; columns
+ * are taken sixteen at a time. A run of rows is added up in the type itself, and what it gives in double. */
 
 /* Of some columns of some rows the mean, and the sum of the squares of the differences from it. What the mean of the
  * first pass is off, for it is rounded, the second finds out (Chan, Golub and LeVeque 1983). */

@@ -1,10 +1,12 @@
 /* exp(x - most) of rows, most the largest of the row, and the sums of that: what softmax is made of.
  *
- * A sum is in double and of a fixed shape: the i-th of a row goes to lane i % 16, and the lanes are folded by halves.
+ * A sum has a fixed shape: the i-th of a row goes to lane i % 16, where sixteen are added up in the type itself and what
+ * they give in double; the lanes are folded by halves.
  * Wide rows are done one by one, a vector along the row; narrow ones sixteen at a time, a vector across the rows. */
 
-#ifndef NARROW
-#define NARROW 64 /* columns: what fits into the first-level cache sixteen times */
+#ifndef RUN
+#define RUN 16    /* numbers of a lane that are added up in the type itself: conversion costs as much as half an exp */
+#define NARROW 64 /* columns: what fits into the first-level cache sixteen times, and into a run */
 #endif
 
 /* Sixteen at a time: what is left of a row is filled up, so that it takes one vector and not fifteen numbers. */
@@ -32,29 +34,40 @@ INLINE real NAME(largest)(const real *x, int64_t count) {
     return most;
 }
 
-/* y = exp(x - most); adds it to the sums. */
-INLINE void NAME(add_exponentials)(double sums[LANES], const real *x, const real most[LANES], real *y) {
+/* y = exp(x - most); adds it to a run. */
+INLINE void NAME(add_exponentials)(real run[LANES], const real *x, const real most[LANES], real *y) {
     SIMD
     for (int lane = 0; lane < LANES; lane++) {
         const real e = NAME(exponential)(x[lane] - most[lane]);
         y[lane] = e;
-        sums[lane] += (double)e;
+        run[lane] += e;
     }
 }
 
+INLINE void NAME(add_run)(double sums[LANES], const real run[LANES]) {
+    SIMD
+    for (int lane = 0; lane < LANES; lane++)
+        sums[lane] += (double)run[lane];
+}
+
 INLINE double NAME(wide_exponentials)(const real *x, real most, real *y, int64_t columns) {
-    double lanes[LANES] = {0};
-    real rest[LANES], mosts[LANES];
-    int64_t i = 0;
+    double sums[LANES] = {0};
+    real mosts[LANES], rest[LANES];
     NAME(fill_up)(mosts, x, 0, most);
-    for (; i + LANES <= columns; i += LANES)
-        NAME(add_exponentials)(lanes, x + i, mosts, y + i);
-    if (i < columns) {
-        NAME(fill_up)(rest, x + i, columns - i, -PICK(__builtin_inff(), __builtin_inf())); /* exp: 0 */
-        NAME(add_exponentials)(lanes, rest, mosts, rest);
-        memcpy(y + i, rest, (size_t)(columns - i) * sizeof(real));
+    for (int64_t i = 0; i < columns;) {
+        const int64_t stop = columns - i < RUN * LANES ? columns : i + RUN * LANES;
+        real run[LANES] = {0};
+        for (; i + LANES <= stop; i += LANES)
+            NAME(add_exponentials)(run, x + i, mosts, y + i);
+        if (i < stop) {
+            NAME(fill_up)(rest, x + i, stop - i, -PICK(__builtin_inff(), __builtin_inf())); /* exp: 0 */
+            NAME(add_exponentials)(run, rest, mosts, rest);
+            memcpy(y + i, rest, (size_t)(stop - i) * sizeof(real));
+            i = stop;
+        }
+        NAME(add_run)(sums, run);
     }
-    return fold(lanes);
+    return fold(sums);
 }
 
 INLINE void NAME(copy_to_tile)(const real *x, int rows, int64_t stride, int columns, real tile[NARROW][LANES]) {
@@ -88,14 +101,18 @@ INLINE void NAME(store_tile)(real tile[NARROW][LANES], real *y, int rows, int64_
 
 /* tile = exp(tile - most); lanes that no column has are zero and left out. */
 INLINE void NAME(narrow_exponentials)(real tile[NARROW][LANES], int columns, real most[LANES], double sums[LANES]) {
+    real runs[LANES][LANES];
     double lanes[LANES][LANES];
     const int used = columns < LANES ? columns : LANES;
+    memset(runs, 0, (size_t)used * sizeof runs[0]);
     memset(lanes, 0, (size_t)used * sizeof lanes[0]);
     memcpy(most, tile[0], sizeof tile[0]);
     for (int k = 1; k < columns; k++)
         NAME(take_larger)(most, tile[k]);
     for (int k = 0; k < columns; k++)
-        NAME(add_exponentials)(lanes[k % LANES], tile[k], most, tile[k]);
+        NAME(add_exponentials)(runs[k % LANES], tile[k], most, tile[k]);
+    for (int i = 0; i < used; i++)
+        NAME(add_run)(lanes[i], runs[i]);
     for (int half = LANES / 2; half > 0; half /= 2)
         for (int i = 0; i < half && i + half < used; i++) {
             SIMD

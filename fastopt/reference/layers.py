@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from fastopt.reference.numerics import Array, sum_in_lanes
+from fastopt.reference.numerics import RUN, Array, sum_in_lanes
 from fastopt.reference.randomness import words
 
 DROPOUT = 1  # the stream of its random numbers
 GRAIN, PART = 4096, 16384  # elements that are summed together: of the penalty, of batch norm
-RUN = 16  # rows of a part that are added up in the type itself
 
 
 def dropout(x: Array, p: float = 0.5, *, seed: int, step: int) -> Array:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastopt.reference.numerics import (
+    RUN,
     Array,
     exponential,
     exponential_minus_one,
@@ -143,7 +144,7 @@ def cross_entropy(
     divisor = float(len(x)) if soft else float(w.astype(np.float64)[label[counts]].sum())
     factor = real((1 / divisor if divisor else math.nan) if reduction == "mean" else 1)
     e = exponential(centered)
-    sums = sum_in_lanes(e)
+    sums = sum_in_lanes(e, RUN)
     gradient = ((total / sums).astype(real) * factor)[:, None] * e
     if soft or smoothing:
         gradient = gradient - factor * share
@@ -182,7 +183,7 @@ def dice(
     )
     if from_logits == "softmax":
         e = exponential(images - images.max(axis=-1, keepdims=True))
-        p = e * (1 / sum_in_lanes(e)).astype(x.dtype)[..., None]
+        p = e * (1 / sum_in_lanes(e, RUN)).astype(x.dtype)[..., None]
     else:
         p = _sigmoid(images) if from_logits == "sigmoid" else images
     u, v = p.astype(np.float64), q.astype(np.float64)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 Array: TypeAlias = npt.NDArray[Any]
 
 LANES = 16
+RUN = 16  # numbers that are added up in their own type, and what they give in double
 # By the bytes of a real: log(2) in two parts, the first with so few bits that its multiples are exact, and what the
 # last series begins with.
 EXP_PARTS = {4: ("0x1.63p-1", "-0x1.bd0106p-13"), 8: ("0x1.62e42feep-1", "0x1.a39ef35793c76p-33")}
@@ -91,19 +92,24 @@ def logarithm_of_one_plus(x: Array) -> Array:
     return result
 
 
-def sum_in_lanes(x: Array) -> Array:
-    """Sum along the last axis in float64: element i goes to lane i % 16, and the lanes are folded by halves.
+def sum_in_lanes(x: Array, run: int = 1) -> Array:
+    """Sum along the last axis: element i goes to lane i % 16, and the lanes are folded by halves.
+
+    ``run`` numbers of a lane are added up in their own type, what they give in float64.
 
     >>> sum_in_lanes(np.ones((2, 100), np.float32))
     array([100., 100.])
     """
-    rows = -(-x.shape[-1] // LANES)
-    padded = np.zeros((*x.shape[:-1], rows * LANES))
+    of_run, runs = LANES * run, -(-x.shape[-1] // (LANES * run))
+    padded = np.zeros((*x.shape[:-1], runs * of_run), x.dtype)
     padded[..., : x.shape[-1]] = x
-    padded = padded.reshape(*x.shape[:-1], rows, LANES)
+    padded = padded.reshape(*x.shape[:-1], runs, run, LANES)
     lanes: Array = np.zeros((*x.shape[:-1], LANES))
-    for row in range(padded.shape[-2]):
-        lanes = lanes + padded[..., row, :]
+    for i in range(runs):
+        total = np.zeros_like(padded[..., 0, 0, :])
+        for j in range(run):
+            total += padded[..., i, j, :]
+        lanes = lanes + total
     while lanes.shape[-1] > 1:
         half = lanes.shape[-1] // 2
         lanes = lanes[..., :half] + lanes[..., half:]
