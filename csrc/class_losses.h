@@ -148,10 +148,8 @@ INLINE void NAME(probabilities)(const real *x, real *p, int64_t rows, int64_t co
         }
     else if (form == SIGMOID) {
         SIMD
-        for (int64_t i = 0; i < rows * columns; i++) {
-            const real e = NAME(exponential)(-NAME(magnitude)(x[i])), larger = 1 / (1 + e), smaller = e / (1 + e);
-            p[i] = x[i] >= 0 ? larger : x[i] < 0 ? smaller : x[i];
-        }
+        for (int64_t i = 0; i < rows * columns; i++)
+            p[i] = NAME(sigmoid)(x[i]).of_one;
     } else if (p != x)
         memcpy(p, x, (size_t)(rows * columns) * sizeof(real));
 }

@@ -25,7 +25,7 @@ struct NAME(point) {
 };
 typedef struct NAME(point) NAME(loss)(real x, real target, real first, real second);
 
-INLINE real NAME(sign)(real x) { return x > 0 ? 1 : x < 0 ? -1 : x; }
+INLINE real NAME(sign)(real x) { return x > 0 ? 1 : x < 0 ? -1 : x + 0; } /* of -0 it is 0 */
 
 LOSS_OF(squared) {
     const real d = x - target;
@@ -54,14 +54,25 @@ LOSS_OF(log_of_cosh) {
     return (struct NAME(point)){size < 1 ? near : far, (0 - twice) / (2 + twice) * NAME(sign)(d)};
 }
 
-/* From logits: (1 - t) log(1 + e^x) + w t log(1 + e^-x), w the first option. A term whose factor is zero is left out: x may be infinite. */
+/* The probability that a logit stands for, and that of the other class, without a difference from 1. */
+struct NAME(chances) {
+    real of_one, of_zero;
+};
+INLINE struct NAME(chances) NAME(sigmoid)(real x) {
+    const real e = NAME(exponential)(-NAME(magnitude)(x)), larger = 1 / (1 + e), smaller = e / (1 + e);
+    return (struct NAME(chances)){x >= 0 ? larger : smaller, x >= 0 ? smaller : larger};
+}
+
+/* From logits: (1 - t) log(1 + e^x) + w t log(1 + e^-x), w the first option. A term whose factor is zero is left out: x
+ * may be infinite. */
 LOSS_OF(logistic) {
-    const real e = NAME(exponential)(-NAME(magnitude)(x)), rest = NAME(logarithm_of_one_plus)(e);
-    const real larger = 1 / (1 + e), smaller = e / (1 + e), negative = 1 - target, positive = first * target;
+    const real rest = NAME(logarithm_of_one_plus)(NAME(exponential)(-NAME(magnitude)(x)));
+    const real negative = 1 - target, positive = first * target;
     const real of_negative = negative * ((x > 0 ? x : 0) + rest), of_positive = positive * ((x < 0 ? -x : 0) + rest);
+    const struct NAME(chances) p = NAME(sigmoid)(x);
     return (struct NAME(point)){
         (negative != 0 ? of_negative : 0) + (positive != 0 ? of_positive : 0),
-        negative * (x >= 0 ? larger : smaller) - positive * (x >= 0 ? smaller : larger),
+        negative * p.of_one - positive * p.of_zero,
     };
 }
 
@@ -69,12 +80,11 @@ LOSS_OF(logistic) {
  * 1 - alpha for negative targets, or 1 where alpha is below zero. From logits; first is gamma, second alpha. */
 LOSS_OF(focal) {
     const struct NAME(point) entropy = NAME(logistic)(x, target, 1, 0);
-    const real e = NAME(exponential)(-NAME(magnitude)(x));
-    const real larger = 1 / (1 + e), smaller = e / (1 + e), negative = 1 - target;
-    const real p = x >= 0 ? larger : smaller, rest = x >= 0 ? smaller : larger, wrong = p * negative + rest * target;
+    const struct NAME(chances) p = NAME(sigmoid)(x);
+    const real negative = 1 - target, wrong = p.of_one * negative + p.of_zero * target, spread = p.of_one * p.of_zero;
     const real power = first != 0 ? NAME(exponential)(first * NAME(logarithm)(wrong)) : 1;
     const real balance = second >= 0 ? second * target + (1 - second) * negative : 1;
-    const real turn = wrong > 0 ? first * entropy.value * (p * rest * (negative - target) / wrong) : 0;
+    const real turn = spread > 0 ? first * entropy.value * (spread * (negative - target) / wrong) : 0;
     return (struct NAME(point)){
         power != 0 ? balance * power * entropy.value : 0,
         power != 0 ? balance * power * (entropy.slope + turn) : 0,

@@ -91,6 +91,18 @@ def look_at(param, str name, str suffix, bint written=True):
         PyBuffer_Release(&view)
 
 
+def refuse_shared(list arrays, list names):
+    """Raise for arrays, with a buffer of numbers each, of which two share memory."""
+    cdef Py_buffer view
+    spans = []
+    for array, name in zip(arrays, names, strict=True):
+        take(array, &view, name, "", False, NULL)
+        if view.len:
+            spans.append((<uintptr_t>view.buf, <uintptr_t>view.buf + view.len, name))
+        PyBuffer_Release(&view)
+    refuse_overlap(spans)
+
+
 cdef void refuse_overlap(list spans) except *:
     """Sort (begin, end, label) and refuse neighbours that share memory."""
     spans.sort()

@@ -211,6 +211,14 @@ cdef class Plan:
             self.release()
             self.busy = False
 
+    def check(self, list grads):
+        """Raise what ``step`` would raise for gradients that it can't use."""
+        self.refuse_if_busy()
+        try:
+            self.bind(grads)
+        finally:
+            self.release()
+
     cdef void refuse_if_busy(self) except *:
         if self.busy:
             raise RuntimeError("this optimizer is in a step already")

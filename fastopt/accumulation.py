@@ -20,16 +20,11 @@ class Accumulation:
         self._sums: list[Array] = []
         self.parts = 0
 
-    def add(self, grads: Any, zeroes: bool) -> None:
-        """Add the gradients of a part, and leave them zero if wanted; nothing is written if one can't be used."""
-        params = self._structure
-        arrays = params.take(grads, "grads")
-        for own, array, param in zip(params.suffixes, arrays, params.arrays, strict=True):
-            shape, dtype = _kernels.look_at(array, "grads", own, zeroes)
-            wanted_shape, wanted = _kernels.look_at(param, "params", own)
-            if (shape, dtype) != (wanted_shape, wanted):
-                raise ValueError(f"grads{own} is {dtype} of shape {shape}; wants {wanted} of {wanted_shape}")
-        arrays = [np.asarray(array) for array in arrays]
+    def add(self, grads: Any, plan: _kernels.Plan, zeroes: bool) -> None:
+        """Add the gradients of a part, and leave them zero if wanted; nothing is written if ``plan`` can't use one."""
+        things = self._structure.take(grads, "grads")
+        plan.check(things)
+        arrays = [np.asarray(thing) for thing in things]
         if not self._sums:
             self._sums = [aligned_zeros(array.shape, array.dtype) for array in arrays]
         for total, array in zip(self._sums, arrays, strict=True):

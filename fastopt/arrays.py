@@ -10,6 +10,8 @@ from fastopt import _kernels
 from fastopt.buffers import Array
 
 GRAIN = 4096  # elements that a thread does at a time
+MOST = {char: float(np.finfo(char).max) for char in "fd"}
+LEAST = {char: float(np.finfo(char).smallest_subnormal) for char in "fd"}
 
 
 def checked(name: str, array: Any, written: bool = False) -> np.dtype[Any]:
@@ -28,6 +30,26 @@ def like(name: str, array: Any, other: Array, other_name: str, written: bool = F
     if array.shape != other.shape:
         raise ValueError(f"{name} has shape {array.shape}; wants {other.shape}, as {other_name}")
     return array  # type: ignore[no-any-return]
+
+
+def numbers(name: str, value: Any, kinds: str, wanted: str) -> Array:
+    """Give an array of what the user may have as a list, of certain kinds of dtypes, or raise what is wrong with it."""
+    if type(value) is not np.ndarray:
+        _kernels.refuse_mask(value, name)
+    try:
+        array = np.asarray(value)
+    except ValueError:  # lists of different lengths
+        raise ValueError(f"{name} is {value!r}, which has no shape; wants {wanted}") from None
+    if array.dtype.kind not in kinds:
+        raise TypeError(f"{name} is a {type(value).__name__!r} of dtype {array.dtype}; wants {wanted}")
+    return array
+
+
+def held(name: str, value: float, dtype: np.dtype[Any]) -> float:
+    """Give a number that an array's type can hold, neither as an infinity nor as the zero that it isn't, or raise."""
+    if (0.0 < abs(value) < LEAST[dtype.char]) or abs(value) > MOST[dtype.char]:
+        raise ValueError(f"{name} is {value!r}; wants a number within the range of {dtype}")
+    return value
 
 
 def output(out: Array | None, x: Array, name: str, others: dict[str, Any]) -> Array:

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastopt import _kernels, randomness
-from fastopt.arrays import checked
+from fastopt.arrays import apart, checked, held, numbers
 from fastopt.buffers import Array
 from fastopt.hyperparameters import choice, finite, finite_positive, fraction, non_negative, number, positive_count
 
@@ -38,6 +38,7 @@ Shape: TypeAlias = "tuple[int, int]"
 GRAIN = 16384  # elements that a thread does at a time
 MOST_CHANNELS = 1024
 MOST_ELEMENTS = 2**31 - 1  # of an image
+MOST_SIDE = {"B": 2**24, "f": 2**24, "d": MOST_ELEMENTS}  # whole numbers that the type of coordinates has
 MOST_IMAGES = 2**32
 BORDERS = ("constant", "edge", "reflect")  # in the order of csrc/images.h
 DRAWS = 10  # numbers of an image, of the 64 of its block
@@ -70,15 +71,14 @@ def affine(
             [1., 3.]]])
     """
     _check_images("images", images)
-    matrices = np.asarray(matrices)
-    if matrices.dtype.kind not in "fiu":
-        raise TypeError(f"matrices has dtype {matrices.dtype}; wants numbers")
+    matrices = numbers("matrices", matrices, "fiu", f"numbers of the shape {(len(images), 2, 3)}")
     if matrices.shape != (len(images), 2, 3):
         raise ValueError(f"matrices has shape {matrices.shape}; wants {(len(images), 2, 3)}, a matrix for each image")
-    if not np.isfinite(matrices).all():
-        raise ValueError("matrices has numbers that are not finite; wants finite ones")
     transforms = np.empty((len(images), 8))
-    transforms[:, :6] = matrices.reshape(-1, 6)
+    with np.errstate(over="ignore"):  # of longer floats, which are looked at below
+        transforms[:, :6] = matrices.reshape(-1, 6)
+    if not np.isfinite(transforms[:, :6]).all():
+        raise ValueError("matrices has numbers that are not finite in float64; wants finite ones")
     transforms[:, 6:] = 1, 0
     return _resampled(images, transforms, _shape("shape", shape, images), border, fill, out)
 
@@ -137,9 +137,10 @@ def augment(
     rotate, translate = _half_turn("rotate", rotate), non_negative("translate", translate)
     flip, flip_vertical = fraction("flip", flip), fraction("flip_vertical", flip_vertical)
     contrast, brightness = non_negative("contrast", contrast), non_negative("brightness", brightness)
-    noise, numbers = non_negative("noise", noise), _index(index, len(images))
+    noise, places = non_negative("noise", noise), _index(index, len(images))
+    noise = white * held("noise", noise, _type_of(images))
 
-    words = randomness.words_of_blocks(seed, step, randomness.AUGMENTATION, numbers)[:, :DRAWS].T
+    words = randomness.words_of_blocks(seed, step, randomness.AUGMENTATION, places)[:, :DRAWS].T
     uniform = (words + 0.5) * 2.0**-32
     either_way = 2 * uniform - 1
     sine, cosine = _sine_and_cosine(rotate * either_way[0])
@@ -158,8 +159,8 @@ def augment(
         transforms[:, 3 * k], transforms[:, 3 * k + 1] = by_row, by_column
         transforms[:, 3 * k + 2] = centre - by_row * (row + down - top) - by_column * (column + across - left)
     transforms[:, 6], transforms[:, 7] = gain, white / 2 * (1 - gain) + white * brightness * either_way[9]
-    drawn = {**randomness.key(seed, step), "noise": noise * white}
-    return _resampled(images, transforms, shape, border, fill, out, numbers, **drawn)
+    drawn = {**randomness.key(seed, step), "noise": noise}
+    return _resampled(images, transforms, shape, border, fill, out, places, **drawn)
 
 
 # What they share
@@ -175,7 +176,8 @@ def _resampled(
     index: Array | None = None,
     **drawn: float,
 ) -> Array:
-    place, fill, of_bytes = BORDERS.index(_border("border", border)), finite("fill", fill), images.dtype == np.uint8
+    place, of_bytes = BORDERS.index(_border("border", border)), images.dtype == np.uint8
+    fill = held("fill", finite("fill", fill), _type_of(images))
     if of_bytes and not 0 <= fill <= 255:
         raise ValueError(f"fill is {fill!r}; wants a number from 0 to 255, as images of uint8 have")
     wanted = (len(images), *shape, *images.shape[3:])
@@ -187,15 +189,14 @@ def _resampled(
             raise TypeError(f"out has dtype {out.dtype}; wants {images.dtype}, as images")
         if out.shape != wanted:
             raise ValueError(f"out has shape {out.shape}; wants {wanted}")
-        if np.may_share_memory(out, images):
-            raise ValueError("out and images overlap in memory; each wants memory of its own")
+        apart("out", out, {"images": images, "index": index})
     channels = images.shape[3] if images.ndim == 4 else 1
-    numbers = {"seed_low": 0, "seed_high": 0, "step": 0, "noise": 0, **drawn, "border": place, "fill": fill}
-    numbers |= {"height": images.shape[1], "width": images.shape[2], "channels": channels}
-    numbers |= {"out_height": shape[0], "out_width": shape[1]}
+    options = {"seed_low": 0, "seed_high": 0, "step": 0, "noise": 0, **drawn, "border": place, "fill": fill}
+    options |= {"height": images.shape[1], "width": images.shape[2], "channels": channels}
+    options |= {"out_height": shape[0], "out_width": shape[1]}
     arrays = {"x": images, "y": out, "transforms": transforms, "index": index}
     grain = max(1, GRAIN // (shape[1] * channels))
-    _kernels.run("affine_bytes" if of_bytes else "affine", arrays, numbers, len(images) * shape[0], grain, out.size)
+    _kernels.run("affine_bytes" if of_bytes else "affine", arrays, options, len(images) * shape[0], grain, out.size)
     return out
 
 
@@ -217,8 +218,7 @@ def _check_images(name: str, images: Any, written: bool = False) -> None:
         raise ValueError(
             f"{name} has shape {images.shape}; wants (N, H, W) or (N, H, W, C), each at least 1 and C up to 1024"
         )
-    if math.prod(images.shape[1:]) > MOST_ELEMENTS:
-        raise ValueError(f"{name} has shape {images.shape}; wants less than 2^31 elements in an image")
+    _check_size(name, images.shape, images.shape[1:], images)
 
 
 def _shape(name: str, value: Any, images: Array) -> Shape:
@@ -228,9 +228,22 @@ def _shape(name: str, value: Any, images: Array) -> Shape:
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         raise TypeError(f"{name} is {value!r}; wants two ints, height and width")
     height, width = (positive_count(f"{name}[{i}]", size) for i, size in enumerate(value))
-    if height * width * math.prod(images.shape[3:]) > MOST_ELEMENTS:
-        raise ValueError(f"{name} is {value!r}; wants less than 2^31 elements in an image")
+    _check_size(name, value, (height, width, *images.shape[3:]), images)
     return height, width
+
+
+def _check_size(name: str, value: Any, of_image: tuple[int, ...], images: Array) -> None:
+    most = MOST_SIDE[images.dtype.char]
+    if max(of_image[:2]) > most or math.prod(of_image) > MOST_ELEMENTS:
+        raise ValueError(
+            f"{name} is {value}; wants less than 2^31 elements in an image, and of {images.dtype} at most {most} rows "
+            "and columns"
+        )
+
+
+def _type_of(images: Array) -> np.dtype[Any]:
+    """Give the type that values are computed in."""
+    return np.dtype(np.float32) if images.dtype == np.uint8 else images.dtype
 
 
 def _two(name: str, value: Any) -> tuple[float, float]:
@@ -245,14 +258,12 @@ def _two(name: str, value: Any) -> tuple[float, float]:
 def _index(index: npt.ArrayLike | None, count: int) -> Array:
     if index is None:
         return np.arange(count)
-    numbers = np.asarray(index)
-    if numbers.dtype.kind not in "iu":
-        raise TypeError(f"index has dtype {numbers.dtype}; wants integers, the number of each image")
-    if numbers.shape != (count,):
-        raise ValueError(f"index has shape {numbers.shape}; wants {(count,)}, the number of each image")
-    if count and not 0 <= numbers.min() <= numbers.max() < MOST_IMAGES:
-        raise ValueError(f"index has numbers from {numbers.min()} to {numbers.max()}; wants some in [0, 2^32)")
-    return np.ascontiguousarray(numbers, np.int64)
+    places = numbers("index", index, "iu" if count else "iuf", "integers, the number of each image")
+    if places.shape != (count,):
+        raise ValueError(f"index has shape {places.shape}; wants {(count,)}, the number of each image")
+    if count and not 0 <= places.min() <= places.max() < MOST_IMAGES:
+        raise ValueError(f"index has numbers from {places.min()} to {places.max()}; wants some in [0, 2^32)")
+    return np.ascontiguousarray(places, np.int64)
 
 
 def _sine_and_cosine(degrees: Array) -> tuple[Array, Array]:

@@ -233,7 +233,8 @@ class Optimizer:
         After the parts, which should be of one size, ``step()`` takes their mean: the division by their number is part
         of the step's scale and costs nothing. What is added up is kept in memory like the parameters. With
         ``zero_grads`` these gradients are left zero. Raises as ``step`` does. There is no ``state_dict`` between
-        ``accumulate`` and ``step``; ``load_state_dict`` and a skipped step forget what was accumulated.
+        ``accumulate`` and ``step``. What was accumulated is forgotten by ``load_state_dict``, and by a step that is
+        skipped or raises because of what the sums are.
 
         >>> import fastopt, numpy as np
         >>> params = np.zeros(2)
@@ -244,7 +245,7 @@ class Optimizer:
         >>> params
         array([-2., -4.])
         """
-        self._accumulation.add(grads, self._options["zero_grads"])
+        self._accumulation.add(grads, self._plan, self._options["zero_grads"])
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(

@@ -58,6 +58,8 @@ def or_none(check: Checker) -> Checker:
     return lambda name, value: None if value is None else check(name, value)
 
 
+any_number = number("a number", lambda x: True)
+not_nan = number("a number, not NaN", lambda x: not math.isnan(x))
 finite = number("a finite number", math.isfinite)
 non_negative = number("a finite number >= 0", lambda x: 0 <= x < math.inf)
 positive = number("a number > 0", lambda x: x > 0)
@@ -78,20 +80,18 @@ def _both(name: str, value: Any, check: Checker) -> tuple[Any, ...]:
     return tuple(check(f"{name}[{i}]", beta) for i, beta in enumerate(value))
 
 
-def count(name: str, value: Any) -> int:
+def count(name: str, value: Any, least: int = 0) -> int:
     """Check a number of steps."""
     if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"{name} is {value!r}; wants an int >= 0")
-    if not 0 <= int(value) < MOST_STEPS:
-        raise ValueError(f"{name} is {value!r}; wants an int >= 0, below 2^62")
+        raise TypeError(f"{name} is {value!r}; wants an int >= {least}")
+    if not least <= int(value) < MOST_STEPS:
+        raise ValueError(f"{name} is {value!r}; wants an int >= {least}, below 2^62")
     return int(value)
 
 
 def positive_count(name: str, value: Any) -> int:
     """Check a number of steps of which there is at least one."""
-    if count(name, value) == 0:
-        raise ValueError(f"{name} is {value!r}; wants an int >= 1")
-    return int(value)
+    return count(name, value, 1)
 
 
 def step_number(name: str, value: Any) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastopt import _kernels, randomness
-from fastopt.arrays import GRAIN, apart, checked, like, output
+from fastopt.arrays import GRAIN, apart, checked, held, like, output
 from fastopt.buffers import Array
 from fastopt.hyperparameters import decay, finite_positive, flag, fraction, non_negative
 from fastopt.structures import structure_of
@@ -44,7 +44,8 @@ def dropout(x: Array, p: float = 0.5, *, seed: int, step: int, out: Array | None
     checked("x", x)
     p, key = decay("p", p), randomness.key(seed, step)
     y = output(out, x, "x", {})
-    numbers = {**key, "dropped": float(min(round(p * 2**32), 2**32 - 1)), "scale": 1 / (1 - p)}
+    dropped = min(round(p * 2**32), 2**32 - 1)  # of 2^32 numbers
+    numbers = {**key, "dropped": dropped, "scale": 2**32 / (2**32 - dropped)}
     _kernels.run("dropout", {"x": x, "y": y}, numbers, x.size, GRAIN, x.size)
     return y
 
@@ -147,14 +148,17 @@ def batch_norm_backward(
     """
     if not isinstance(saved, Normalized):
         raise TypeError(f"saved is a {type(saved).__name__!r}; wants what batch_norm gave beside y")
-    x, dtype = saved.x, saved.x.dtype
+    x, dtype = saved.x, checked("saved.x", saved.x)
     columns, rows = x.shape[-1], math.prod(x.shape[:-1])
+    columnwise = {"saved.mean": saved.mean, "saved.scale": saved.scale, "saved.inverse_std": saved.inverse_std}
+    for (name, array), wanted in zip(columnwise.items(), (dtype, dtype, np.dtype(np.float64)), strict=True):
+        _column(name, array, columns, wanted, written=False)
     like("grad", grad, x, "x")
-    of_x = output(out, grad, "grad", {"x": x})
+    of_x = output(out, grad, "grad", {"x": x, **columnwise})
     for name, result in {"grad_weight": grad_weight, "grad_bias": grad_bias}.items():
         if result is not None:
             _column(name, result, columns, dtype, written=True)
-            apart(name, result, {"x": x, "grad": grad, "out": of_x})
+            apart(name, result, {"x": x, "grad": grad, "out": of_x, **columnwise})
     if grad_weight is not None:
         apart("grad_weight", grad_weight, {"grad_bias": grad_bias})
     of_weight, of_bias, of_grad, of_product = np.empty((4, columns), dtype)
@@ -186,9 +190,10 @@ def l2_penalty(params: Any, lam: float, grads: Any = None) -> float:
     """
     structure = structure_of(params)
     lam = non_negative("lam", lam)
-    dtypes = [checked(f"params{own}", array) for own, array in zip(structure.suffixes, structure.arrays, strict=True)]
-    others = [None] * len(dtypes) if grads is None else structure.take(grads, "grads")
     named = {f"params{own}": array for own, array in zip(structure.suffixes, structure.arrays, strict=True)}
+    for name, array in named.items():
+        held("2 lam", 2 * lam, checked(name, array))
+    others = [None] * len(named) if grads is None else structure.take(grads, "grads")
     for (name, array), grad, own in zip(list(named.items()), others, structure.suffixes, strict=True):
         if grads is not None:
             like(f"grads{own}", grad, array, name, written=True)
@@ -224,7 +229,7 @@ def _grain(columns: int) -> int:
 
 def _column(name: str, array: Any, columns: int, dtype: np.dtype[Any], written: bool) -> None:
     if checked(name, array, written) != dtype:
-        raise TypeError(f"{name} has dtype {array.dtype}; wants {dtype}, as x")
+        raise TypeError(f"{name} has dtype {array.dtype}; wants {dtype}")
     if array.shape != (columns,):
         raise ValueError(f"{name} has shape {array.shape}; wants ({columns},), one for each channel of x")
 

@@ -25,7 +25,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from fastopt import _kernels
-from fastopt.arrays import GRAIN, checked, like, output
+from fastopt.arrays import GRAIN, MOST, checked, held, like, numbers, output
 from fastopt.buffers import Array, aligned_zeros
 from fastopt.hyperparameters import choice, finite_positive, flag, fraction, non_negative
 
@@ -35,6 +35,8 @@ Reduction: TypeAlias = Literal["mean", "sum", "none"]
 Loss: TypeAlias = tuple[Any, Array]  # the value, a float or with reduction "none" an array; the gradient
 
 FORMS = {None: 0, "softmax": 1, "sigmoid": 2}  # what probabilities are of x; numbered as in csrc/class_losses.h
+MOST_LABEL = 2**53  # that a float64 tells from its neighbours
+MOST_INT64, UNSIGNED_64 = np.uint64(2**63 - 1), "LQ"
 _reduction = choice("mean", "sum", "none")
 _form = choice(*FORMS)
 
@@ -72,7 +74,8 @@ def huber(
     >>> huber(np.array([0.5, -4.0]), np.zeros(2), reduction="none")
     (array([0.125, 3.5  ]), array([ 0.5, -1. ]))
     """
-    return _of_elements("huber", x, target, reduction, out, delta=finite_positive("delta", delta))
+    delta = held("delta", finite_positive("delta", delta), checked("x", x))
+    return _of_elements("huber", x, target, reduction, out, delta=delta)
 
 
 def log_cosh(x: Array, target: Array, *, reduction: Reduction = "mean", out: Array | None = None) -> Loss:
@@ -134,7 +137,8 @@ def focal(
     >>> focal(np.zeros(2), np.array([1.0, 0.0]), alpha=None, reduction="none")[0].round(6)
     array([0.173287, 0.173287])
     """
-    gamma, balance = non_negative("gamma", gamma), -1.0 if alpha is None else fraction("alpha", alpha)
+    gamma = held("gamma", non_negative("gamma", gamma), checked("logits", logits))
+    balance = -1.0 if alpha is None else fraction("alpha", alpha)
     return _of_elements("focal", logits, target, reduction, out, name="logits", gamma=gamma, alpha=balance)
 
 
@@ -165,8 +169,7 @@ def cross_entropy(
     if logits.ndim == 0 or logits.shape[-1] == 0:
         raise ValueError(f"logits has shape {logits.shape}; wants (..., C) with at least one class")
     columns, rows = logits.shape[-1], logits.shape[:-1]
-    if type(ignore_index) is not int and (isinstance(ignore_index, bool) or not isinstance(ignore_index, Integral)):
-        raise TypeError(f"ignore_index is {ignore_index!r}; wants an int")
+    ignored = _label_of_none("ignore_index", ignore_index)
     smoothing, mode = fraction("label_smoothing", label_smoothing), _reduction("reduction", reduction)
     weights = None if weight is None else _per_class("weight", weight, columns, dtype)
     labels = probabilities = None
@@ -174,10 +177,11 @@ def cross_entropy(
         probabilities = like("target", target, logits, "logits")
         divisor = float(math.prod(rows))
     else:
-        labels, counted = _labels(target, rows, columns, ignore_index)
+        labels, counted = _labels(target, rows, columns, ignored, "logits")
         divisor = float(counted)
         if weights is not None:
-            divisor = float(weights.astype(np.float64)[labels[labels != ignore_index]].sum())
+            divisor = float(weights.astype(np.float64)[labels[labels != ignored]].sum())
+            held("1 / the sum of the weights of all labels", _over(divisor), dtype)
     grad = output(out, logits, "logits", {"target": probabilities if labels is None else labels, "weight": weights})
     values = aligned_zeros(rows, dtype) if mode == "none" else None
     arrays = {"x": logits, "target": probabilities, "grad": grad, "values": values, "label": labels, "weight": weights}
@@ -185,7 +189,7 @@ def cross_entropy(
         "factor": _over(divisor) if mode == "mean" else 1.0,
         "columns": columns,
         "label_smoothing": smoothing,
-        "ignore_index": ignore_index,
+        "ignore_index": ignored,
     }
     count = math.prod(rows)
     total = _kernels.run("cross_entropy", arrays, numbers, count, max(1, GRAIN // columns), logits.size)
@@ -224,47 +228,29 @@ def dice(
     if x.ndim < 2 or x.shape[-1] == 0:
         raise ValueError(f"x has shape {x.shape}; wants (N, ..., C) with at least one class")
     images, classes, pixels = len(x), x.shape[-1], math.prod(x.shape[1:-1])
-    form, s, mode = (
-        FORMS[_form("from_logits", from_logits)],
-        non_negative("smooth", smooth),
-        _reduction("reduction", reduction),
-    )
-    flag("squared", squared), flag("per_image", per_image)
+    form, mode = FORMS[_form("from_logits", from_logits)], _reduction("reduction", reduction)
+    smooth, squared, per_image = non_negative("smooth", smooth), flag("squared", squared), flag("per_image", per_image)
     labels = probabilities = None
     if getattr(getattr(target, "dtype", None), "kind", "") == "f":
         probabilities = like("target", target, x, "x")
     else:
-        labels, _ = _labels(target, x.shape[:-1], classes, 0)  # of which all are labels
+        labels, _ = _labels(target, x.shape[:-1], classes, 0, "x")  # of which all are labels
     grad = output(out, x, "x", {"target": probabilities if labels is None else labels})
     piece = max(1, GRAIN // classes)
     pieces = -(-pixels // piece)  # of an image
     sums = np.zeros((images, pieces, 3, classes))
     shape = {"columns": classes, "pixels": pixels, "form": form, "squared": squared}
     of_target = {"target": probabilities, "label": labels}
-    _kernels.run(
-        "dice_sums",
-        {"x": x, "p": grad, "sums": sums, **of_target},
-        {**shape, "piece": piece},
-        images * pieces,
-        1,
-        x.size,
-    )
-    value, of_truth, rest = _dice_of_sums(
-        _added_up(sums if per_image else sums.reshape(1, images * pieces, 3, classes)), s
-    )
+    arrays = {"x": x, "p": grad, "sums": sums, **of_target}
+    _kernels.run("dice_sums", arrays, {**shape, "piece": piece}, images * pieces, 1, x.size)
+    parts = sums if per_image else sums.reshape(1, images * pieces, 3, classes)
+    value, of_truth, rest = _dice_of_sums(_added_up(parts), smooth)
     share = _over(value.size) if mode == "mean" else 1.0
-    slopes = {
-        "of_truth": (share * of_truth).astype(dtype),
-        "rest": (share * (2 * rest if squared else rest)).astype(dtype),
-    }
-    _kernels.run(
-        "dice_gradient",
-        {"x": grad, **slopes, **of_target},
-        {**shape, "per_image": per_image},
-        images * pixels,
-        piece,
-        x.size,
-    )
+    # A slope beyond the type's range stands for a class of which p is next to nothing: a zero times it stays one.
+    most = MOST[dtype.char]
+    slopes = np.clip(share * np.stack([of_truth, 2 * rest if squared else rest]), -most, most).astype(dtype)
+    arrays = {"x": grad, "of_truth": slopes[0], "rest": slopes[1], **of_target}
+    _kernels.run("dice_gradient", arrays, {**shape, "per_image": per_image}, images * pixels, piece, x.size)
     if mode == "none":
         return (value if per_image else value[0]).astype(dtype), grad
     return math.fsum(value.ravel()) * share, grad
@@ -299,7 +285,9 @@ def _dice_of_sums(sums: Array, smooth: float) -> tuple[Array, Array, Array]:
     above, below = 2 * both + smooth, predicted + wanted + smooth
     nothing = below == 0
     below = np.where(nothing, 1.0, below)
-    return np.where(nothing, 0.0, 1 - above / below), np.where(nothing, 0.0, -2 / below), above / below / below
+    with np.errstate(over="ignore"):
+        of_truth, rest = -2 / below, above / below / below
+    return np.where(nothing, 0.0, 1 - above / below), np.where(nothing, 0.0, of_truth), np.where(nothing, 0.0, rest)
 
 
 def _added_up(parts: Array) -> Array:
@@ -317,30 +305,33 @@ def _over(divisor: float) -> float:
 
 def _per_class(name: str, value: Any, classes: int, dtype: np.dtype[Any]) -> Array:
     """Give weights of classes in the type of the logits: a copy, for they are few."""
-    weights = np.asarray(value)
-    if weights.dtype.kind not in "fiu":
-        raise TypeError(f"{name} is {value!r}; wants numbers >= 0")
+    weights = numbers(name, value, "fiu", "numbers >= 0")
     if weights.shape not in {(), (classes,)}:
         raise ValueError(f"{name} has shape {weights.shape}; wants ({classes},)")
-    if not ((weights >= 0) & np.isfinite(weights)).all():
-        raise ValueError(f"{name} is {value!r}; wants finite numbers >= 0")
+    if not ((weights >= 0) & (weights <= MOST[dtype.char])).all():
+        raise ValueError(f"{name} is {value!r}; wants numbers >= 0 within the range of {dtype}")
     return np.ascontiguousarray(np.broadcast_to(weights, (classes,)), dtype)
 
 
-def _labels(target: Any, rows: tuple[int, ...], classes: int, ignore_index: int) -> tuple[Array, int]:
+def _label_of_none(name: str, value: Any) -> int:
+    """Check the label of rows that don't count; as all numbers of a task it travels as a float64."""
+    if type(value) is not int and (isinstance(value, bool) or not isinstance(value, Integral)):
+        raise TypeError(f"{name} is {value!r}; wants an int")
+    if abs(int(value)) > MOST_LABEL:
+        raise ValueError(f"{name} is {value!r}; wants an int from -2^53 to 2^53")
+    return int(value)
+
+
+def _labels(target: Any, rows: tuple[int, ...], classes: int, ignore_index: int, name: str) -> tuple[Array, int]:
     """Give labels as contiguous int64, and how many count, or raise for the first that is none."""
-    labels = np.asarray(target)
-    if labels.dtype.kind not in "iu":
-        raise TypeError(
-            f"target is {type(target).__name__!r} of dtype {labels.dtype}; wants integer labels, or probabilities of "
-            "the dtype of the logits"
-        )
-    if labels.shape != rows:
-        raise ValueError(f"target has shape {labels.shape}; wants {rows}, a label for each row of the logits")
-    labels = np.ascontiguousarray(labels, np.int64)
+    given = numbers("target", target, "iu", f"integer labels, or probabilities of the shape and the dtype of {name}")
+    if given.shape != rows:
+        raise ValueError(f"target has shape {given.shape}; wants {rows}, a label for each row of {name}")
+    # No label is beyond int64, nor ignored there.
+    labels = np.ascontiguousarray(np.minimum(given, MOST_INT64) if given.dtype.char in UNSIGNED_64 else given, np.int64)
     counted = _kernels.count_labels(labels if labels.ndim == 1 else labels.reshape(-1), classes, ignore_index)
     if counted < 0:
         where = tuple(int(i) for i in np.unravel_index(-1 - counted, labels.shape))
         row = where[0] if len(where) == 1 else where
-        raise IndexError(f"target has {labels[where]} in row {row}; wants labels in [0, {classes})")
+        raise IndexError(f"target has {given[where]} in row {row}; wants labels in [0, {classes})")
     return labels, counted

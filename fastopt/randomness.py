@@ -10,8 +10,8 @@ import numpy as np
 from fastopt import _kernels
 from fastopt.buffers import Array
 
-# What the numbers are for: the same seed and step give other numbers to each.
-DROPOUT, ORDER, AUGMENTATION, NOISE = 1, 2, 3, 4
+# What the numbers are for: the same seed and step give other numbers to each. Those of csrc/random.h are 1 and 4.
+ORDER, AUGMENTATION = 2, 3
 
 BLOCK = 64  # numbers that are drawn together
 GRAIN = 4096  # elements that a thread does at a time; whole blocks of csrc/random.h

@@ -11,7 +11,7 @@ import numpy as np
 
 from fastopt.base import Optimizer
 from fastopt.buffers import Array
-from fastopt.hyperparameters import finite_positive, number, positive_count
+from fastopt.hyperparameters import any_number, count, finite_positive
 from fastopt.structures import checked_arrays
 
 if TYPE_CHECKING:
@@ -96,10 +96,9 @@ def find_lr(
         raise TypeError(f"step is {step!r}; wants a function of the step's number that returns the loss")
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"optimizer is a {type(optimizer).__name__!r}; wants one of fastopt's")
-    if finite_positive("start", start) >= finite_positive("end", end):
+    start, end, steps = finite_positive("start", start), finite_positive("end", end), count("steps", steps, 2)
+    if start >= end:
         raise ValueError(f"start is {start!r} and end {end!r}; wants start below end")
-    if positive_count("steps", steps) < 2:
-        raise ValueError(f"steps is {steps!r}; wants an int >= 2")
     others = checked_arrays("restore", restore)
     rates, reach = np.geomspace(start, end, steps), REACH * steps
     with optimizer._trial(others):
@@ -115,7 +114,7 @@ def _train(step: Callable[[int], float], optimizer: Optimizer, rates: list[float
     for i, rate in enumerate(rates):
         for group in optimizer.param_groups:
             group["lr"] = rate
-        losses.append(_loss("the result of step", step(i)))
+        losses.append(any_number("the result of step, the loss,", step(i)))
         if not math.isfinite(losses[-1]):
             break
         smoothed = _smoothed(np.array(losses), i, reach)
@@ -125,13 +124,10 @@ def _train(step: Callable[[int], float], optimizer: Optimizer, rates: list[float
     return losses
 
 
-_loss = number("a number, the loss", lambda x: True)
-
-
 def _smoothed(losses: Array, i: int, reach: float) -> float:
     """Average the losses around one of them; around the last, it is the exponential average of those before."""
     weights = np.exp(-np.abs(np.arange(len(losses)) - i) / reach)
-    return float(weights @ losses / weights.sum())
+    return float((weights / weights.sum()) @ losses)
 
 
 def _descent(losses: Array) -> Array:

@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
 from collections.abc import Sequence as SequenceOf
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
@@ -28,6 +28,7 @@ import numpy.typing as npt
 
 from fastopt.hyperparameters import (
     FunctionOfStep,
+    any_number,
     choice,
     count,
     decay,
@@ -35,6 +36,7 @@ from fastopt.hyperparameters import (
     finite_positive,
     fraction,
     non_negative,
+    not_nan,
     positive_count,
     same_names,
 )
@@ -178,11 +180,14 @@ class MultiStep(Schedule):
         self, init_value: float, boundaries_and_scales: Mapping[int, float] | SequenceOf[tuple[int, float]]
     ) -> None:
         name = "boundaries_and_scales"
+        given = boundaries_and_scales.items() if isinstance(boundaries_and_scales, Mapping) else boundaries_and_scales
         try:
-            pairs = [(boundary, scale) for boundary, scale in dict(boundaries_and_scales).items()]
+            pairs = [(boundary, scale) for boundary, scale in given]
         except (TypeError, ValueError):
             raise TypeError(f"{name} is {boundaries_and_scales!r}; wants a mapping of steps to factors") from None
         checked = sorted((count(f"a step in {name}", b), finite(f"{name}[{b!r}]", s)) for b, s in pairs)
+        if len({boundary for boundary, _ in checked}) != len(checked):
+            raise ValueError(f"{name} is {boundaries_and_scales!r}; wants each step once")
         object.__setattr__(self, "init_value", finite("init_value", init_value))
         object.__setattr__(self, name, tuple(checked))
 
@@ -433,8 +438,8 @@ class Warmup(Schedule):
     def at(self, step: int) -> float:
         """Give the value of one step."""
         if step >= self.warmup_steps:
-            return float(self.schedule(step - self.warmup_steps))
-        return _line(self.start, float(self.schedule(0)), step / self.warmup_steps)
+            return _value(self.schedule, step - self.warmup_steps)
+        return _line(self.start, _value(self.schedule, 0), step / self.warmup_steps)
 
 
 @dataclass(frozen=True)
@@ -451,6 +456,9 @@ class Sequence(Schedule):
     boundaries: tuple[int, ...]
 
     def __init__(self, schedules: SequenceOf[FunctionOfStep], boundaries: SequenceOf[int]) -> None:
+        for name, things in {"schedules": schedules, "boundaries": boundaries}.items():
+            if not isinstance(things, Sized):
+                raise TypeError(f"{name} is a {type(things).__name__!r}; wants a list or tuple")
         if len(schedules) != len(boundaries) + 1:
             raise ValueError(
                 f"boundaries has {len(boundaries)} steps; wants one less than the {len(schedules)} schedules"
@@ -466,7 +474,7 @@ class Sequence(Schedule):
         """Give the value of one step."""
         which = bisect_right(self.boundaries, step)
         begun = self.boundaries[which - 1] if which else 0
-        return float(self.schedules[which](step - begun))
+        return _value(self.schedules[which], step - begun)
 
 
 @dataclass
@@ -519,7 +527,7 @@ class Plateau(Schedule):
 
     def update(self, metric: float) -> None:
         """Take note of an epoch; a NaN is a bad one."""
-        metric = _number("metric", metric)
+        metric = any_number("metric", metric)
         if self._is_better(metric):
             self.best, self.bad_epochs = metric, 0
         else:
@@ -528,7 +536,7 @@ class Plateau(Schedule):
             self.cooling -= 1
             self.bad_epochs = 0
         if self.bad_epochs > self.patience:
-            self.value = max(self.value * self.factor, self.min_value)
+            self.value = min(self.value, max(self.value * self.factor, self.min_value))
             self.cooling, self.bad_epochs = self.cooldown, 0
 
     def _is_better(self, metric: float) -> bool:
@@ -559,7 +567,7 @@ def memories(schedule: Any) -> list[Plateau]:
     if isinstance(schedule, tuple):
         return [found for part in schedule for found in memories(part)]
     if isinstance(schedule, Schedule):
-        return [found for part in fields(schedule) for found in memories(getattr(schedule, part.name))]  # type: ignore[arg-type]
+        return [found for part in vars(schedule).values() for found in memories(part)]
     return []
 
 
@@ -571,6 +579,7 @@ def plot_schedule(schedule: FunctionOfStep, steps: int) -> Figure:
     """
     from matplotlib.figure import Figure  # noqa: PLC0415  an extra
 
+    _callable("schedule", schedule)
     positive_count("steps", steps)
     figure = Figure(figsize=(6.4, 3.2), layout="constrained")
     axes = figure.subplots()
@@ -588,15 +597,22 @@ def _line(start: float, end: float, part: float) -> float:
 
 def _cosine(start: float, end: float, part: float) -> float:
     """Go along half a cosine from start to end, both exact."""
-    return end if part >= 1.0 else end + 0.5 * (start - end) * (1.0 + math.cos(math.pi * part))
+    if not 0.0 < part < 1.0:
+        return start if part <= 0.0 else end
+    return end + 0.5 * (start - end) * (1.0 + math.cos(math.pi * part))
 
 
 def _power(start: float, base: float, exponent: float) -> float:
-    """Give start * base^exponent, infinite where that is beyond a float."""
+    """Give start * base^exponent, infinite where the power is beyond a float and start isn't zero."""
     try:
         return start * math.pow(base, exponent)
     except OverflowError:
-        return math.copysign(math.inf, start)
+        return math.copysign(math.inf, start) if start else start
+
+
+def _value(schedule: FunctionOfStep, step: int) -> float:
+    value = schedule(step)
+    return value if type(value) is float else any_number(f"what {schedule!r} gives for step {step}", value)
 
 
 def _callable(name: str, value: Any) -> FunctionOfStep:
@@ -605,17 +621,9 @@ def _callable(name: str, value: Any) -> FunctionOfStep:
     return value  # type: ignore[no-any-return]
 
 
-def _number(name: str, value: Any) -> float:
-    """Check a metric, which may be an infinity or a NaN."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} is {value!r}; wants a number") from None
-
-
 _MEMORY: dict[str, Callable[[str, Any], Any]] = {
     "value": finite,
-    "best": _number,
+    "best": not_nan,
     "bad_epochs": count,
     "cooling": count,
 }

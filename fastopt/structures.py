@@ -184,6 +184,7 @@ def checked_arrays(name: str, thing: Any, written: bool = True) -> Arrays:
     structure = structure_of(thing)
     for array, suffix in zip(structure.arrays, structure.suffixes, strict=True):
         _kernels.look_at(array, name, suffix, written)
+    _kernels.refuse_shared(structure.arrays, [name + suffix for suffix in structure.suffixes])
     return structure.arrays
 
 

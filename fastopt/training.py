@@ -25,7 +25,17 @@ import numpy as np
 
 from fastopt import _kernels, randomness
 from fastopt.buffers import Array
-from fastopt.hyperparameters import choice, count, flag, non_negative, number, or_none, positive_count, same_names
+from fastopt.hyperparameters import (
+    any_number,
+    choice,
+    count,
+    flag,
+    non_negative,
+    not_nan,
+    or_none,
+    positive_count,
+    same_names,
+)
 from fastopt.structures import checked_arrays, pairs, plain
 
 __all__ = ["EarlyStopping", "batches"]
@@ -196,7 +206,7 @@ class EarlyStopping:
         Nothing changes if it raises: ``TypeError`` or ``ValueError`` for a metric that is no number, for parameters
         that an optimizer would not take, and for others than before.
         """
-        metric = _metric("metric", metric)
+        metric = any_number("metric", metric)
         copies = self._paired(params, written=False)
         if self.epochs >= self.warmup:
             if self._is_better(metric):
@@ -255,6 +265,8 @@ class EarlyStopping:
                 f"state_dict['params'] is a {type(params).__name__!r} with best_epoch {memory['best_epoch']}; "
                 "wants None where that is None, and nowhere else"
             )
+        if params is not None and memory["best_epoch"] + 1 + memory["bad_epochs"] > memory["epochs"]:
+            raise ValueError(f"state_dict has {memory}; wants the best epoch before the bad ones, among the epochs")
         if params is not None:
             checked_arrays("state_dict['params']", params, written=False)
             params = plain(params)
@@ -263,9 +275,8 @@ class EarlyStopping:
         self._params = params
 
 
-_metric = number("a number", lambda x: True)
 _MEMORY: dict[str, Callable[[str, Any], Any]] = {
-    "best": number("a number, not NaN", lambda x: not math.isnan(x)),
+    "best": not_nan,
     "best_epoch": or_none(count),
     "epochs": count,
     "bad_epochs": count,

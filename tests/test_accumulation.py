@@ -89,23 +89,42 @@ def test_a_part_that_is_not_finite():
     assert params.tolist() == [0] * 3
 
 
+@pytest.mark.parametrize("options", [{}, {"zero_grads": True}], ids=str)
+def test_what_a_step_would_not_take_is_not_added_up_either(options):
+    """Nor set to zero: parameters, states, averages, and with ``zero_grads`` gradients that share memory."""
+    params = [np.ones(3), np.ones(3)]
+    optimizer = fastopt.Momentum(params, lr=1.0, ema_decay=0.9, **options)
+    optimizer.step([np.ones(3), np.ones(3)])
+    buffers, shared = optimizer.param_groups[0].state, np.ones(5)
+    wrong = [params, optimizer.ema, *([buffers[name] for name in buffers])]
+    wrong += [[shared[:3], shared[2:]], [shared[:3], shared[:3]]] if options else []
+    before = [np.array(array) for thing in wrong for array in thing]
+    for thing in wrong:
+        with pytest.raises(ValueError, match="overlap in memory"):
+            optimizer.accumulate(thing)
+    assert all(same_bits(a, b) for a, b in zip(before, [a for thing in wrong for a in thing], strict=True))
+    with pytest.raises(TypeError, match="nothing was accumulated"):
+        optimizer.step()
+
+
 def test_refusals():
     params = model(np.float32)
     optimizer = fastopt.SGD(params)
     with pytest.raises(TypeError, match="nothing was accumulated"):
         optimizer.step()
-    with pytest.raises(ValueError, match=r"grads\['b'\] is float64 of shape \(33,\); wants float32"):
+    with pytest.raises(TypeError, match=r"grads\['b'\] has dtype float64; wants float32, as its parameter"):
         optimizer.accumulate({"w": params["w"], "b": np.zeros(33)})
     with pytest.raises(TypeError, match="nothing was accumulated"):
         optimizer.step()  # the refused part left nothing
-    optimizer.accumulate(params)
+    grads = model(np.float32)
+    optimizer.accumulate(grads)
     with pytest.raises(ValueError, match="grads are given, but 1 parts were accumulated"):
-        optimizer.step(params)
+        optimizer.step(grads)
     with pytest.raises(RuntimeError, match="1 parts were accumulated"):
         optimizer.state_dict()
     optimizer.step()
     state = optimizer.state_dict()
-    optimizer.accumulate(params)
+    optimizer.accumulate(grads)
     optimizer.load_state_dict(state)
     with pytest.raises(TypeError, match="nothing was accumulated"):
         optimizer.step()

@@ -97,6 +97,15 @@ def test_no_matrix_leads_out_of_the_image(giant, border, dtype):
     equal_everywhere(affine, "affine", some((20, 9, 9, 3), dtype), matrices, border=border)
 
 
+@pytest.mark.parametrize("border", ["constant", "edge", "reflect"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_the_longest_row_has_a_last_pixel(border, dtype):
+    images = np.zeros((1, 1, 2**24), dtype)
+    images[0, 0, -9:] = np.arange(1, 10)
+    shifted = affine(images, [[[1.0, 0, 0], [0, 1, 2.0**24 - 9]]], shape=(1, 9), border=border)
+    assert shifted[0, 0].tolist() == [*range(1, 10)]
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("border", BORDERS)
 def test_whole_pixels_are_copied(border, dtype):
@@ -272,6 +281,9 @@ def drawn(images=np.zeros((2, 4, 4), np.uint8), **options):  # noqa: B008
 
 X, M = np.zeros((2, 4, 4), np.float32), np.zeros((2, 2, 3))
 BYTES = np.zeros((2, 4, 4), np.uint8)
+WIDE = np.zeros((1, 1, 2**24 + 1), np.uint8)
+ONE = [[[1.0, 0, 0], [0, 1, 0]]]
+NUMBERS = np.arange(4)
 REFUSED = [
     (lambda: affine([[[1.0]]], M), TypeError, "images is a 'list'; wants an array of uint8, float32 or float64"),
     (lambda: affine(X.astype(int), M), TypeError, "images has dtype int64; wants uint8"),
@@ -285,7 +297,13 @@ REFUSED = [
     (lambda: affine(X, M[:1]), ValueError, r"matrices has shape \(1, 2, 3\); wants \(2, 2, 3\)"),
     (lambda: affine(X, M * np.nan), ValueError, "matrices has numbers that are not finite"),
     (lambda: affine(X, M + np.inf), ValueError, "matrices has numbers that are not finite"),
-    (lambda: affine(X, M.astype(str)), TypeError, "matrices has dtype <U"),
+    (lambda: affine(X, M.astype(str)), TypeError, "matrices is a 'ndarray' of dtype <U"),
+    (lambda: affine(X, np.ma.array(M)), TypeError, "matrices is a masked array"),
+    (lambda: affine(X, [[1.0], [1.0, 2.0]]), ValueError, "matrices is .*, which has no shape; wants numbers of the"),
+    (lambda: affine(X, M + np.longdouble("1e400")), ValueError, "not finite in float64"),
+    (lambda: affine(WIDE, ONE), ValueError, r"images is \(1, 1, 16777217\); .* of uint8 at most 16777216 rows and"),
+    (lambda: affine(BYTES[:1], ONE, shape=(2**24 + 1, 1)), ValueError, r"shape is \(16777217, 1\); wants"),
+    (lambda: affine(X, M, fill=1e39), ValueError, "fill is 1e\\+39; wants a number within the range of float32"),
     (lambda: affine(X, M, shape=4), TypeError, "shape is 4; wants two ints"),
     (lambda: affine(X, M, shape=(4, 0)), ValueError, r"shape\[1\] is 0"),
     (lambda: affine(X, M, shape=(2**16, 2**16)), ValueError, r"wants less than 2\^31 elements"),
@@ -310,7 +328,14 @@ REFUSED = [
     (lambda: drawn(contrast=-1), ValueError, "contrast is -1"),
     (lambda: drawn(brightness=np.inf), ValueError, "brightness is inf"),
     (lambda: drawn(noise=-1), ValueError, "noise is -1"),
-    (lambda: drawn(index=[0.0, 1.0]), TypeError, "index has dtype float64; wants integers"),
+    (lambda: drawn(noise=1e39), ValueError, "noise is 1e\\+39; wants a number within the range of float32"),
+    (lambda: drawn(index=np.ma.array([0, 1])), TypeError, "index is a masked array"),
+    (
+        lambda: drawn(index=NUMBERS[:2], out=NUMBERS.view("B")[:8].reshape(2, 2, 2), crop=(2, 2)),
+        ValueError,
+        "and index",
+    ),
+    (lambda: drawn(index=[0.0, 1.0]), TypeError, "index is a 'list' of dtype float64; wants integers"),
     (lambda: drawn(index=[0]), ValueError, r"index has shape \(1,\); wants \(2,\)"),
     (lambda: drawn(index=[0, 2**32]), ValueError, r"index has numbers from 0 to 4294967296"),
 ]

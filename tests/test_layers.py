@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ def test_the_backward_pass_is_the_same_call():
     y, back = layers.dropout(x, 0.3, seed=1, step=5), layers.dropout(g, 0.3, seed=1, step=5)
     assert np.array_equal(y == 0, back == 0)
     kept = y != 0
-    assert np.array_equal(back[kept], g[kept] * (1 / 0.7))
+    assert np.array_equal(back[kept], g[kept] * (2**32 / (2**32 - round(0.3 * 2**32))))
     h = 1e-6
     up, down = (layers.dropout(x + sign * h * g, 0.3, seed=1, step=5) for sign in (1, -1))
     np.testing.assert_allclose((up - down) / (2 * h), back, atol=1e-7)
@@ -212,6 +213,7 @@ X, C, G = np.ones((4, 3), np.float32), np.ones(3, np.float32), np.ones((4, 3), n
 MEAN, VAR = np.zeros(3, np.float32), np.ones(3, np.float32)
 BUFFER = np.ones(9, np.float32)
 _, SAVED = layers.batch_norm(X, C, C)
+TURNED = replace(SAVED, x=X.reshape(3, 4))
 REFUSED = [
     (lambda: layers.dropout([1.0], 0.5, seed=0, step=0), TypeError, "x is a 'list'"),
     (lambda: layers.dropout(X, 1.0, seed=0, step=0), ValueError, r"p is 1.0; wants a number in \[0, 1\)"),
@@ -221,7 +223,7 @@ REFUSED = [
     (lambda: layers.batch_norm(X[0], C, C), ValueError, r"x has shape \(3,\)"),
     (lambda: layers.batch_norm(X[:1], C, C), ValueError, "wants at least two rows"),
     (lambda: layers.batch_norm(X, C[:2], C), ValueError, r"weight has shape \(2,\); wants \(3,\)"),
-    (lambda: layers.batch_norm(X, C, C.astype(float)), TypeError, "bias has dtype float64; wants float32, as x"),
+    (lambda: layers.batch_norm(X, C, C.astype(float)), TypeError, "bias has dtype float64; wants float32"),
     (lambda: layers.batch_norm(X, C, C, MEAN), TypeError, "running_var is None; wants both running averages, or none"),
     (lambda: layers.batch_norm(X, C, C, training=False), TypeError, "running_mean is None; wants both"),
     (lambda: layers.batch_norm(X, C, C, MEAN, MEAN), ValueError, "running_mean and running_var overlap"),
@@ -241,6 +243,12 @@ REFUSED = [
     (lambda: layers.batch_norm_backward(G, SAVED, out=X), ValueError, "out and x overlap"),
     (lambda: layers.batch_norm_backward(G, SAVED, grad_weight=G[0]), ValueError, "grad_weight and grad overlap"),
     (lambda: layers.batch_norm_backward(G, SAVED, grad_weight=MEAN, grad_bias=MEAN), ValueError, "overlap"),
+    (lambda: layers.batch_norm_backward(G, SAVED, grad_weight=SAVED.scale), ValueError, "grad_weight and saved.scale"),
+    (lambda: layers.batch_norm_backward(G, SAVED, grad_bias=SAVED.mean), ValueError, "grad_bias and saved.mean"),
+    (lambda: layers.batch_norm_backward(G.reshape(3, 4), TURNED), ValueError, r"saved.mean has shape \(3,\); wants"),
+    (lambda: layers.batch_norm_backward(G, replace(SAVED, inverse_std=C)), TypeError, "saved.inverse_std has dtype"),
+    (lambda: layers.batch_norm_backward(G, replace(SAVED, x=None)), TypeError, "saved.x is a 'NoneType'"),
+    (lambda: layers.l2_penalty(X, 1e39), ValueError, "2 lam is 2e\\+39; wants a number within the range of float32"),
     (lambda: layers.l2_penalty(X, -1.0), ValueError, "lam is -1.0"),
     (lambda: layers.l2_penalty([X, G], 1.0, [G]), ValueError, "grads has 1 arrays; wants 2"),
     (lambda: layers.l2_penalty([X, C], 1.0, [G, C]), ValueError, r"grads\[1\] and params\[1\] overlap"),

@@ -304,11 +304,47 @@ def test_dice_of_what_is_right_wrong_or_not_there():
     assert gradient.round(6).tolist() == [[[-0.444444, 0], [-0.444444, 0]]]
 
 
+@pytest.mark.parametrize(
+    ("real", "far", "options"),
+    [
+        (np.float32, -50.0, {"smooth": 0.0, "squared": True}),
+        (np.float32, -90.0, {"smooth": 0.0}),
+        (np.float32, -1e4, {"smooth": 1e-40}),
+        (np.float64, -712.0, {"smooth": 0.0}),
+    ],
+)
+def test_dice_of_a_class_that_is_next_to_nothing(real, far, options):
+    """Its slope with respect to p is beyond the type's range; with respect to x it is all but zero."""
+    x = np.zeros((1, 4, 2), real)
+    x[..., 1] = far
+    target = np.zeros((1, 4), int)
+    value, gradient = losses.dice(x, target, **options)
+    wanted_value, wanted = reference.losses.dice(x, target, **options)
+    assert value == wanted_value
+    assert same_bits(gradient, wanted)
+    assert np.abs(gradient).max() < 1e-6
+
+
+def test_a_denominator_of_zero_has_no_gradient():
+    x, q = np.full((1, 1, 2), -1.0), np.zeros((1, 1, 2))  # -1 + 0 + 1
+    for module in (losses, reference.losses):
+        value, gradient = module.dice(x, q, from_logits=None, reduction="sum")
+        assert (value, gradient.tolist()) == (0.0, [[[0.0, 0.0]]])
+
+
+@pytest.mark.parametrize("name", ["mae", "log_cosh"])
+def test_a_difference_of_minus_zero_has_the_slope_zero(name):
+    x, target = np.array([-0.0, 0.0]), np.array([0.0, -0.0])
+    _, gradient = getattr(losses, name)(x, target)
+    assert not np.signbit(gradient).any()
+    assert same_bits(gradient, getattr(reference.losses, name)(x, target)[1])
+
+
 def test_focal_at_extreme_logits():
-    x = np.array([1e4, -1e4, 1e4, -1e4, np.inf, -np.inf])
-    value, gradient = losses.focal(x, np.array([1.0, 1, 0, 0, 1, 0]), alpha=None, reduction="none")
-    assert value.tolist() == [0, 1e4, 1e4, 0, 0, 0]
-    assert gradient.tolist() == [0, -1, 1, 0, 0, 0]
+    x = np.array([1e4, -1e4, 1e4, -1e4, np.inf, -np.inf, np.inf, -np.inf])
+    value, gradient = losses.focal(x, np.array([1.0, 1, 0, 0, 1, 0, 0, 1]), alpha=None, reduction="none")
+    assert value.tolist() == [0, 1e4, 1e4, 0, 0, 0, math.inf, math.inf]
+    assert gradient.tolist() == [0, -1, 1, 0, 0, 0, 1, -1]
 
 
 # function, (prediction, target), options
@@ -434,6 +470,7 @@ def read_only(array):
 
 X, Y, LABELS = np.zeros((4, 3), np.float32), np.ones((4, 3), np.float32), np.zeros(4, int)
 BUFFER = np.zeros(24, np.float32)
+HUGE = np.array([2**64 - 100, 0, 0, 0], np.uint64)
 REFUSED = [
     (lambda: losses.mse([1.0], Y), TypeError, "x is a 'list'"),
     (lambda: losses.mse(X.astype(int), Y), TypeError, "x has dtype int64"),
@@ -448,7 +485,7 @@ REFUSED = [
     (lambda: losses.huber(X, Y, 0.0), ValueError, "delta is 0.0"),
     (lambda: losses.binary_cross_entropy(X, Y, pos_weight=-1), ValueError, "pos_weight is -1"),
     (lambda: losses.binary_cross_entropy(X, Y, pos_weight=np.ones(4)), ValueError, r"pos_weight has shape \(4,\)"),
-    (lambda: losses.binary_cross_entropy(X, Y, pos_weight="x"), TypeError, "pos_weight is 'x'"),
+    (lambda: losses.binary_cross_entropy(X, Y, pos_weight="x"), TypeError, "pos_weight is a 'str' of dtype <U1"),
     (lambda: losses.focal(X, Y, gamma=-1.0), ValueError, "gamma is -1.0"),
     (lambda: losses.focal(X, Y, alpha=1.5), ValueError, "alpha is 1.5"),
     (lambda: losses.dice(X[0], LABELS[0]), ValueError, r"x has shape \(3,\); wants \(N, ..., C\)"),
@@ -464,12 +501,24 @@ REFUSED = [
     (lambda: losses.cross_entropy(X, LABELS[:3]), ValueError, r"target has shape \(3,\); wants \(4,\)"),
     (lambda: losses.cross_entropy(X, np.array([0, 2, 3, -1])), IndexError, r"target has 3 in row 2; wants .*\[0, 3\)"),
     (lambda: losses.cross_entropy(X[None], np.array([[0, 2, -1, 1]])), IndexError, r"-1 in row \(0, 2\)"),
-    (lambda: losses.cross_entropy(X, ["a"] * 4), TypeError, "target is 'list'"),
+    (lambda: losses.cross_entropy(X, ["a"] * 4), TypeError, "target is a 'list' of dtype <U1; wants integer labels"),
     (lambda: losses.cross_entropy(X, Y.astype(float)), TypeError, "target has dtype float64"),
     (lambda: losses.cross_entropy(X, Y[:, :2].copy()), ValueError, "target has shape"),
     (lambda: losses.cross_entropy(X, LABELS, weight=np.ones(2)), ValueError, "weight has shape"),
     (lambda: losses.cross_entropy(X, LABELS, weight=[1, 2, np.nan]), ValueError, "weight is"),
     (lambda: losses.cross_entropy(X, LABELS, label_smoothing=1.1), ValueError, "label_smoothing is 1.1"),
+    (lambda: losses.cross_entropy(X, [0, [1], 2, 0]), ValueError, "target is .*, which has no shape; wants integer"),
+    (lambda: losses.cross_entropy(X, np.ma.array(LABELS)), TypeError, "target is a masked array"),
+    (lambda: losses.cross_entropy(X, LABELS, weight=np.ma.ones(3)), TypeError, "weight is a masked array"),
+    (lambda: losses.cross_entropy(X, LABELS, weight=[1, [2], 3]), ValueError, "weight is .*, which has no shape"),
+    (lambda: losses.cross_entropy(X, LABELS, weight=[1e39, 1, 1]), ValueError, "weight is .* the range of float32"),
+    (lambda: losses.cross_entropy(X, LABELS, weight=[1e-40] * 3), ValueError, "1 / the sum of the weights"),
+    (lambda: losses.cross_entropy(X, HUGE), IndexError, "target has 18446744073709551516 in row 0"),
+    (lambda: losses.cross_entropy(X, LABELS, ignore_index=2**53 + 1), ValueError, "ignore_index is 9007199254740993"),
+    (lambda: losses.cross_entropy(X, LABELS, ignore_index=2**2000), ValueError, "ignore_index is"),
+    (lambda: losses.binary_cross_entropy(X, Y, pos_weight=1e39), ValueError, "pos_weight is 1e\\+39"),
+    (lambda: losses.focal(X, Y, gamma=1e39), ValueError, "gamma is 1e\\+39; wants .* range of float32"),
+    (lambda: losses.huber(X, Y, 1e-50), ValueError, "delta is 1e-50; wants a number within the range of float32"),
     (lambda: losses.cross_entropy(X, LABELS, ignore_index=0.5), TypeError, "ignore_index is 0.5"),
 ]
 

@@ -113,6 +113,38 @@ def test_a_plateau_is_pytorchs(options):
     np.testing.assert_allclose(rates, wanted, rtol=1e-12)
 
 
+def test_a_plateau_never_raises_its_value():
+    plateau = s.Plateau(0.1, patience=0, min_value=0.5)
+    for _ in range(3):
+        plateau.update(1.0)
+    assert plateau(0) == 0.1
+
+
+def test_both_ends_are_exact():
+    rng = np.random.default_rng(0)
+    for start, end in rng.normal(0, 1, (100, 2)).tolist():
+        for schedule in (s.Cosine(start, 10, end), s.Linear(start, end, 10)):
+            assert (schedule(0), schedule(10)) == (start, end)
+    assert s.Exponential(0.0, 2.0)(2000) == 0.0
+
+
+def test_a_schedule_of_ones_own_is_saved_with_the_optimizer():
+    class Mine(s.Schedule):
+        def __init__(self, inner):
+            self.inner = inner
+
+        def at(self, step):
+            return 2 * self.inner(step)
+
+    optimizer = fastopt.SGD(np.zeros(2), lr=Mine(s.Plateau(0.5, patience=0)))
+    optimizer.step(np.ones(2))
+    state = optimizer.state_dict()
+    optimizer.param_groups[0]["lr"].inner.update(math.inf)
+    assert optimizer.lr == 0.1
+    optimizer.load_state_dict(state)
+    assert optimizer.lr == 1.0
+
+
 OPTAX = {
     "constant_schedule": (s.Constant(0.1), lambda o: o.constant_schedule(0.1)),
     "exponential_decay": (s.Exponential(0.1, 0.5, 100), lambda o: o.exponential_decay(0.1, 100, 0.5)),
@@ -186,6 +218,14 @@ def test_a_step_that_is_none_is_refused(schedule):
         (lambda: s.MultiStep(0.1, 5), "boundaries_and_scales is 5"),
         (lambda: s.MultiStep(0.1, {-1: 0.5}), "a step in boundaries_and_scales is -1"),
         (lambda: s.MultiStep(0.1, {3: "x"}), r"boundaries_and_scales\[3\] is 'x'"),
+        (lambda: s.MultiStep(0.1, [(10, 0.1), (10, 0.5)]), r"boundaries_and_scales is \[\(10"),
+        (lambda: s.Sequence((s.Constant(t) for t in (0.0, 1.0)), [1]), "schedules is a 'generator'"),
+        (lambda: s.Sequence([s.Constant(1.0)], None), "boundaries is a 'NoneType'"),
+        (lambda: s.Warmup(lambda step: "0.5", 2)(1), "what <function .* gives for step 0 is '0.5'"),
+        (lambda: s.Sequence([lambda step: None], [])(1), "what <function .* gives for step 1 is None"),
+        (lambda: s.plot_schedule(5, 10), "schedule is 5"),
+        (lambda: s.Plateau(0.1).update("0.5"), "metric is '0.5'"),
+        (lambda: s.Plateau(0.1).update(True), "metric is True"),
         (lambda: s.InverseTime(0.1, -0.1), "decay_rate is -0.1"),
         (lambda: s.Polynomial(0.1, 0.0, 0, 10), "power is 0"),
         (lambda: s.Linear(0.1, math.inf, 10), "end_value is inf"),

@@ -370,6 +370,8 @@ def test_what_update_and_restore_refuse():
     for params in (3.0, {"w": 1}, [W, "b"], W.astype(int)):
         with pytest.raises(TypeError, match="params"):
             stopper.update(1.0, params)
+    with pytest.raises(ValueError, match=r"params\[[01]\] and params\[[01]\] overlap in memory"):
+        stopper.update(1.0, [W, W])
     assert stopper.state_dict() == EarlyStopping().state_dict()
     stopper.update(1.0, fixed)  # to be read, it need not be writable
     fixed["w"] *= 5
@@ -469,6 +471,8 @@ BROKEN = [
     ({"params": {"w": [1.0]}}, TypeError, r"state_dict\['params'\]\['w'\] is 'list'"),
     ({"params": {"w": np.ma.array(W)}}, TypeError, r"state_dict\['params'\]\['w'\] is a masked array"),
     ({"params": 1.0}, TypeError, r"state_dict\['params'\] is 'float'"),
+    ({"best_epoch": 7}, ValueError, "state_dict has .*; wants the best epoch before the bad ones"),
+    ({"bad_epochs": 1}, ValueError, "state_dict has .*; wants the best epoch before the bad ones"),
     ({"patience": 3}, ValueError, r"state_dict has \[.*'patience'\]; wants \['bad_epochs', 'best', 'best_epoch'"),
 ]
 

@@ -19,8 +19,9 @@ def dropout(x: Array, p: float = 0.5, *, seed: int, step: int) -> Array:
     >>> dropout(np.ones(4), 0.25, seed=0, step=0).round(3)
     array([0.   , 1.333, 0.   , 1.333])
     """
-    keep = words(seed, step, DROPOUT, x.size).reshape(x.shape) >= min(round(p * 2**32), 2**32 - 1)
-    result: Array = np.where(keep, x * x.dtype.type(1 / (1 - p)), x.dtype.type(0))
+    dropped = min(round(p * 2**32), 2**32 - 1)
+    keep = words(seed, step, DROPOUT, x.size).reshape(x.shape) >= dropped
+    result: Array = np.where(keep, x * x.dtype.type(2**32 / (2**32 - dropped)), x.dtype.type(0))
     return result
 
 

@@ -77,13 +77,12 @@ def binary_cross_entropy(
     array([-0.5, -1. ])
     """
     real, x = logits.dtype.type, logits
-    e = exponential(-np.abs(x))
-    rest, larger, smaller = logarithm_of_one_plus(e), 1 / (1 + e), e / (1 + e)
+    rest = logarithm_of_one_plus(exponential(-np.abs(x)))
     negative, positive = 1 - target, np.asarray(1 if pos_weight is None else pos_weight, real) * target
     with np.errstate(invalid="ignore"):
         of_negative = np.where(negative != 0, negative * (np.where(x > 0, x, real(0)) + rest), real(0))
         of_positive = np.where(positive != 0, positive * (np.where(x < 0, -x, real(0)) + rest), real(0))
-    slope = negative * np.where(x >= 0, larger, smaller) - positive * np.where(x >= 0, smaller, larger)
+    slope = negative * _sigmoid(x) - positive * _sigmoid(-x)
     return _reduced(of_negative + of_positive, slope, reduction)
 
 
@@ -103,7 +102,8 @@ def focal(
     power = exponential(real(gamma) * logarithm(wrong)) if real(gamma) else np.ones_like(x)
     balance = np.ones_like(x) if alpha is None else real(alpha) * target + (1 - real(alpha)) * negative
     with np.errstate(divide="ignore", invalid="ignore"):
-        turn = np.where(wrong > 0, real(gamma) * entropy * (p * rest * (negative - target) / wrong), real(0))
+        spread = p * rest
+        turn = np.where(spread > 0, real(gamma) * entropy * (spread * (negative - target) / wrong), real(0))
         value = np.where(power != 0, balance * power * entropy, real(0))
         slope = np.where(power != 0, balance * power * (slope + turn), real(0))
     return _reduced(value, slope, reduction)
@@ -192,11 +192,14 @@ def dice(
         for sums in (u * v, u * u if squared else u, v * v if squared else v)
     )
     above, below = 2 * both + smooth, predicted + wanted + smooth
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         value = np.where(below == 0, 0.0, 1 - above / below)
         of_truth, rest = np.where(below == 0, 0.0, -2 / below), np.where(below == 0, 0.0, above / below / below)
-    share = (1 / value.size if value.size else math.nan) if reduction == "mean" else 1.0
-    of_truth, rest = ((share * a).astype(x.dtype)[:, None] for a in (of_truth, rest * (2 if squared else 1)))
+    share, most = (1 / value.size if value.size else math.nan) if reduction == "mean" else 1.0, np.finfo(x.dtype).max
+    of_truth, rest = (
+        np.clip(share * slope, -most, most).astype(x.dtype)[:, None]
+        for slope in (of_truth, rest * (2 if squared else 1))
+    )
     slope = of_truth * q + rest * (p if squared else real(1))
     if from_logits == "softmax":
         product = np.zeros_like(p[..., 0])
@@ -212,8 +215,7 @@ def dice(
 
 def _sigmoid(x: Array) -> Array:
     e = exponential(-np.abs(x))
-    result: Array = np.where(x >= 0, 1 / (1 + e), np.where(x < 0, e / (1 + e), x))
-    return result
+    return np.where(x >= 0, 1 / (1 + e), e / (1 + e))
 
 
 def _of_pieces(values: Array, piece: int, per_image: bool) -> Array:
