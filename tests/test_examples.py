@@ -88,6 +88,12 @@ def test_a_run_can_be_repeated():
     assert "RMSprop, lr 0.002, batches of 100, seed 7" in first.stdout
 
 
+@pytest.mark.parametrize("arguments", [("--batch-size", "647"), ("--lr", "1e10")], ids=str)
+def test_a_batch_of_one_image_is_left_out_and_a_run_may_diverge(arguments):
+    done = run("--epochs", "1", *arguments, warnings="default")
+    assert done.returncode == 0, done.stderr
+
+
 def test_comparing_and_plotting(tmp_path):
     pytest.importorskip("matplotlib")
     file = tmp_path / "curves.png"
@@ -101,12 +107,15 @@ def test_comparing_and_plotting(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--epochs", "0"], "want numbers >= 1"),
+        (["--epochs", "0"], "--epochs wants a number >= 1, --batch-size one >= 2"),
+        (["--batch-size", "1"], "--epochs wants a number >= 1, --batch-size one >= 2"),
         (["--optimizer", "Lion"], "invalid choice"),
-        (["--compare", "--lr", "1"], "--compare chooses optimizers and rates itself"),
+        (["--compare", "--lr", "1"], "--compare chooses optimizers, rates and what surrounds"),
         (["--recipes", "--plain"], "--recipes goes with neither"),
-        (["--compare", "--optimizer", "AdamW"], "--compare chooses optimizers and rates itself"),
-        (["--seed", "-1"], "--seed wants a number >= 0"),
+        (["--compare", "--optimizer", "AdamW"], "--compare chooses optimizers, rates and what surrounds"),
+        (["--compare", "--plain"], "--compare chooses optimizers, rates and what surrounds"),
+        (["--seed", "-1"], "--seed wants a number from 0 to 2**32 - 1"),
+        (["--seed", str(2**64)], "--seed wants a number from 0 to 2**32 - 1"),
         (["--plot", "/no/such/folder/x.png"], "but there is no such folder"),
         (["--plot", "curves"], "wants a file name that ends in one of"),
         (["--lr", "-1"], "--lr wants a finite number >= 0"),

@@ -175,13 +175,14 @@ def train(
         tenth = len(images) // 10
         judged, images, labels = (images[:tenth], labels[:tenth]), images[tenth:], labels[tenth:]
     network, rate = Network(recipe, seed), RATES[name][1] if lr is None else lr
-    steps = epochs * -(-len(images) // batch_size)
+    alone = len(images) % batch_size == 1  # the last image of an epoch: it has no variance for batch norm
+    steps = epochs * (len(images) // batch_size if alone else -(-len(images) // batch_size))
     schedule = fastopt.Warmup(fastopt.Cosine(rate, max(1, steps - steps // 20)), steps // 20)
     optimizer = getattr(fastopt, name)(network.params, lr=schedule if recipe.schedule else rate)
     stopper, history = fastopt.EarlyStopping(patience=30), History()
     for epoch in range(epochs):
         losses, stepping, start = [], 0.0, time.perf_counter()
-        for x, y in fastopt.batches(images, labels, batch_size=batch_size, seed=seed, epoch=epoch):
+        for x, y in fastopt.batches(images, labels, batch_size=batch_size, seed=seed, epoch=epoch, drop_last=alone):
             shown = augmented(x, seed, optimizer.steps) if recipe.augmentation else x
             losses.append(network.loss_and_gradients(shown, y, optimizer.steps))
             before = time.perf_counter()
@@ -194,7 +195,8 @@ def train(
         if recipe.early_stopping:
             loss, _ = fastopt.cross_entropy(network.logits(judged[0]), judged[1])
             if stopper.update(loss, network.everything()) or epoch == epochs - 1:
-                stopper.restore(network.everything())
+                if stopper.best_epoch is not None:  # a run may diverge at once
+                    stopper.restore(network.everything())
                 history.final = network.accuracy(*test)
                 yield history
                 return
@@ -272,16 +274,16 @@ def main(arguments: list[str] | None = None) -> None:
     """Read the command line and train."""
     line = parser()
     options = line.parse_args(arguments)
-    if options.epochs < 1 or (options.batch_size is not None and options.batch_size < 1):
-        line.error("--epochs and --batch-size want numbers >= 1")
-    if options.seed < 0:
-        line.error("--seed wants a number >= 0")
+    if options.epochs < 1 or (options.batch_size is not None and options.batch_size < 2):
+        line.error("--epochs wants a number >= 1, --batch-size one >= 2")
+    if not 0 <= options.seed < 2**32:
+        line.error("--seed wants a number from 0 to 2**32 - 1")
     if options.plot:
         curves.check_plot("--plot", options.plot, line)
     if options.lr is not None and not 0 <= options.lr < np.inf:
         line.error("--lr wants a finite number >= 0")
-    if options.compare and (options.lr is not None or options.optimizer is not None):
-        line.error("--compare chooses optimizers and rates itself")
+    if options.compare and (options.lr is not None or options.optimizer is not None or options.plain):
+        line.error("--compare chooses optimizers, rates and what surrounds a step itself")
     if options.recipes and (options.compare or options.plot or options.plain):
         line.error("--recipes goes with neither --compare, --plain nor --plot")
 

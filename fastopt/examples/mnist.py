@@ -13,6 +13,7 @@ import struct
 import time
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -22,6 +23,8 @@ from fastopt.buffers import Array
 HIDDEN = 512
 DROPOUT = 0.2
 PIXELS = 28 * 28
+RANKS = (1, 2, 3)  # of arrays in the files
+BLOCK = 2**20  # bytes that are read at a time
 FILES = {
     "images": "train-images-idx3-ubyte",
     "labels": "train-labels-idx1-ubyte",
@@ -40,20 +43,30 @@ def read_idx(path: Path) -> Array:
     The format: two zero bytes, the type (8: unsigned bytes), the number of dimensions, each dimension as a big-endian
     32-bit number, and the elements.
     """
-    packed = path.read_bytes()
-    try:
-        content = gzip.decompress(packed) if path.suffix == ".gz" else packed
-    except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path} is not what gzip packs: {error}") from None
-    if len(content) < 4 or content[:3] != b"\0\0\x08":
-        raise ValueError(f"{path} begins with {content[:4]!r}; wants an idx file of unsigned bytes, b'\\x00\\x00\\x08'")
-    start = 4 + 4 * content[3]
-    if len(content) < start:
-        raise ValueError(f"{path} ends after {len(content)} bytes, within its header of {start}")
-    shape = struct.unpack(f">{content[3]}I", content[4:start])
-    if len(content) - start != math.prod(shape):
-        raise ValueError(f"{path} has {len(content) - start} bytes behind its header; wants {shape}")
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        try:
+            head = file.read(4)
+            if len(head) < 4 or head[:3] != b"\0\0\x08" or head[3] not in RANKS:
+                raise ValueError(f"{path} begins with {head!r}; wants b'\\x00\\x00\\x08' and 1 to 3 dimensions, as idx")
+            sizes = file.read(4 * head[3])
+            if len(sizes) < 4 * head[3]:
+                raise ValueError(f"{path} ends within its header")
+            shape = struct.unpack(f">{head[3]}I", sizes)
+            content = _at_most(file, math.prod(shape))
+            if not content or len(content) != math.prod(shape) or file.read(1):
+                raise ValueError(f"{path} has not as many bytes behind its header as it says: {shape}")
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise ValueError(f"{path} is not what gzip packs: {error}") from None
+    return np.frombuffer(content, np.uint8).reshape(shape)
+
+
+def _at_most(file: BinaryIO | gzip.GzipFile, size: int) -> bytes:
+    """Read so many bytes, or what there is of them; a header that lies costs no memory."""
+    parts: list[bytes] = []
+    while size and (part := file.read(min(size, BLOCK))):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
 
 
 def find(folder: Path, name: str) -> Path:
@@ -70,7 +83,7 @@ def load(folder: Path) -> tuple[Array, Array, Array, Array]:
     files = {what: find(folder, name) for what, name in FILES.items()}
     arrays = {what: read_idx(path) for what, path in files.items()}
     for images, labels in (("images", "labels"), ("test images", "test labels")):
-        if arrays[images].ndim != 3 or arrays[images].shape[1:] != (28, 28):
+        if arrays[images].ndim != 3 or arrays[images].shape[1:] != (28, 28) or not len(arrays[images]):
             raise ValueError(f"{files[images]} has the shape {arrays[images].shape}; wants images of 28 x 28")
         if arrays[labels].shape != arrays[images].shape[:1] or arrays[labels].max(initial=0) > 9:
             raise ValueError(f"{files[labels]} wants a label from 0 to 9 for each of the {len(arrays[images])} images")
@@ -147,8 +160,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--lr", type=float, default=0.002, help="learning rate; default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="of weights, order and dropout; default: %(default)s")
     options = parser.parse_args(arguments)
-    if options.epochs < 1 or options.batch_size < 1 or options.seed < 0 or not 0 <= options.lr < math.inf:
-        parser.error("--epochs and --batch-size want numbers >= 1, --seed and --lr numbers >= 0")
+    if options.epochs < 1 or options.batch_size < 1 or not 0 <= options.seed < 2**32 or not 0 <= options.lr < math.inf:
+        parser.error("--epochs and --batch-size want numbers >= 1, --lr one >= 0, --seed one from 0 to 2**32 - 1")
     try:
         data = load(options.folder)
     except (OSError, ValueError) as error:

@@ -144,8 +144,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=200, help="at most so many; default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="of splits, weights and order; default: %(default)s")
     options = parser.parse_args(arguments)
-    if options.epochs < 1 or options.seed < 0:
-        parser.error("--epochs wants a number >= 1, --seed one >= 0")
+    if options.epochs < 1 or not 0 <= options.seed < 2**32:
+        parser.error("--epochs wants a number >= 1, --seed one from 0 to 2**32 - 1")
     splits = [predict(options.epochs, options.seed * SPLITS + i) for i in range(SPLITS)]
     print(f"miles per gallon, mean over {SPLITS} splits with {len(splits[0][0])} cars held out in each")
     print("method          RMSE     R^2")

@@ -125,8 +125,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of noise, weights and order; default: %(default)s")
     parser.add_argument("--sheet", metavar="FILE", help="draw images, masks and what was found (needs matplotlib)")
     options = parser.parse_args(arguments)
-    if options.epochs < 1 or options.batch_size < 1 or options.seed < 0 or not 0 <= options.lr < np.inf:
-        parser.error("--epochs and --batch-size want numbers >= 1, --seed and --lr numbers >= 0")
+    if options.epochs < 1 or options.batch_size < 1 or not 0 <= options.seed < 2**32 or not 0 <= options.lr < np.inf:
+        parser.error("--epochs and --batch-size want numbers >= 1, --lr one >= 0, --seed one from 0 to 2**32 - 1")
     if options.sheet:
         curves.check_plot("--sheet", options.sheet, parser)
     params, images, masks = train(options.epochs, options.batch_size, options.lr, options.seed)
