@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+from jobs import Call
 
 TOLERANCE = {"float32": 2e-5, "uint8": 0.505}  # coordinates are float32's; bytes are rounded
 DEGREES, SCALE, SHIFT = 15, (0.9, 1.1), 0.1  # up to
 
 
-class Resampling:
+class Resampling(Call):
     """Images resampled, bilinear, each by a matrix of its own; zeros outside. Drawing the matrices is not timed."""
 
     def __init__(self, name, dtype, shape):
@@ -17,7 +18,7 @@ class Resampling:
         self.out = np.empty_like(self.images)
         self.matrices = np.array([self.draw(rng, np.array(shape[1:3])) for _ in self.images])
         self.tolerance = TOLERANCE[dtype]
-        self.resample = getattr(self, name)()
+        self.call = getattr(self, name)()
 
     def draw(self, rng, size):
         """A matrix that takes a row and a column of the output to those of the input."""
@@ -120,15 +121,9 @@ class Resampling:
         planes = planes.numpy()
         return planes[:, 0] if self.images.ndim == 3 else planes.transpose(0, 2, 3, 1)
 
-    def prepare(self):
-        """Nothing: the images stay."""
-
-    def iterate(self):
-        self.resample()
-
     def check(self):
         """Whether some images are as the formula has them in float64: neighbours outside count as zeros."""
-        got = np.asarray(self.resample())
+        got = np.asarray(self.call())
         worst = 0.0
         for i in range(0, len(self.images), len(self.images) // 8):
             image = self.images[i].astype(np.float64)
@@ -144,6 +139,3 @@ class Resampling:
             lower = (1 - h) * image[top + 1, left] + h * image[top + 1, left + 1]
             worst = max(worst, float(np.abs(got[i] - ((1 - v) * upper + v * lower)).max()))
         return worst <= self.tolerance
-
-    def info(self):
-        return {}

@@ -36,6 +36,19 @@ def sample(arrays):
     return [a.reshape(-1)[:: max(1, a.size // SAMPLES)].copy() for a in arrays]
 
 
+class Call:
+    """A function of a candidate, ``call``, again and again on what stays as it is; a job says whether it is right."""
+
+    def prepare(self):
+        """Nothing: what goes in stays."""
+
+    def iterate(self):
+        self.call()
+
+    def info(self):
+        return {}
+
+
 class Steps:
     """Steps of Adam over tensors of some shapes, always with the same gradients."""
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from jobs import numbers
+from jobs import Call, numbers
 
 
-class Dropout:
+class Dropout(Call):
     """Dropout with p = 0.5, forward and backward."""
 
     def __init__(self, name, size):
         self.x, self.gradient = numbers((size,), 0, 1.0), numbers((size,), 1, 1.0)
-        self.both = getattr(self, name)()
+        self.call = getattr(self, name)()
 
     def fastopt(self):
         from fastopt import layers
@@ -49,25 +49,16 @@ class Dropout:
 
         return both
 
-    def prepare(self):
-        """Nothing: what goes in stays."""
-
-    def iterate(self):
-        self.both()
-
     def check(self):
         """Whether the same half is dropped twice, and the rest doubled."""
-        y, back = self.both()
+        y, back = self.call()
         kept = y != 0
         share = kept.mean()
         right = np.array_equal(y[kept], 2 * self.x[kept]) and np.array_equal(back, np.where(kept, 2 * self.gradient, 0))
         return bool(right and abs(share - 0.5) < 5 * 0.5 / self.x.size**0.5)
 
-    def info(self):
-        return {}
 
-
-class BatchNorm:
+class BatchNorm(Call):
     """Batch norm in training, forward and backward; images channels last."""
 
     TOLERANCE = 1e-4  # of numbers near 1: a mean of 10^5 float32 numbers
@@ -77,7 +68,7 @@ class BatchNorm:
         self.x, self.gradient = numbers(shape, 0, 2.0) + np.float32(1), numbers(shape, 1, 1.0)
         self.weight, self.bias = numbers((columns,), 2, 1.0), numbers((columns,), 3, 1.0)
         self.mean, self.var = np.zeros(columns, np.float32), np.ones(columns, np.float32)
-        self.both = getattr(self, name.replace(" ", "_"))()
+        self.call = getattr(self, name.replace(" ", "_"))()
 
     def fastopt(self):
         from fastopt import layers
@@ -125,15 +116,9 @@ class BatchNorm:
 
         return both
 
-    def prepare(self):
-        """Nothing: what goes in stays."""
-
-    def iterate(self):
-        self.both()
-
     def check(self):
         """Whether the result and the gradient of x are those of the formula in float64."""
-        y, of_x, _, _ = self.both()
+        y, of_x, _, _ = self.call()
         if not isinstance(y, np.ndarray):
             y, of_x = (a.detach().movedim(1, -1).numpy() if a.ndim > 2 else a.detach().numpy() for a in (y, of_x))
         x, g = self.x.reshape(-1, self.shape[-1])[:, :2].astype(float), self.gradient.reshape(-1, self.shape[-1])[:, :2]
@@ -143,6 +128,3 @@ class BatchNorm:
         back = scale * (g - g.mean(0) - normal * (g * normal).mean(0))
         off = [np.abs(a.reshape(-1, self.shape[-1])[:, :2] - b).max() for a, b in ((y, wanted), (of_x, back))]
         return bool(max(off) < self.TOLERANCE)
-
-    def info(self):
-        return {}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from jobs import numbers
+from jobs import Call, numbers
 
 
-class CrossEntropy:
+class CrossEntropy(Call):
     """Cross entropy of logits with integer labels, the mean over the rows."""
 
     TOLERANCE = 2e-5  # of a gradient near 1, and of the value: sums of 50,257 numbers in float32
@@ -14,7 +14,7 @@ class CrossEntropy:
     def __init__(self, name, rows, classes):
         self.logits = numbers((rows, classes), 0, 3.0)
         self.labels = np.random.default_rng(1).integers(0, classes, rows)
-        self.loss = getattr(self, name)()
+        self.call = getattr(self, name)()
 
     def fastopt(self):
         from fastopt import losses
@@ -58,15 +58,9 @@ class CrossEntropy:
 
         return loss
 
-    def prepare(self):
-        """Nothing: the logits stay."""
-
-    def iterate(self):
-        self.loss()
-
     def check(self):
         """Whether value and gradient are those of the formula in float64."""
-        value, gradient = self.loss()
+        value, gradient = self.call()
         x = self.logits.astype(np.float64)
         x -= x.max(axis=1, keepdims=True)
         rows, sums = np.arange(len(x)), np.exp(x).sum(axis=1)
@@ -76,11 +70,8 @@ class CrossEntropy:
         off = np.abs(np.asarray(gradient) * len(x) - wanted).max()
         return bool(off < self.TOLERANCE and abs(float(value) / right - 1) < self.TOLERANCE)
 
-    def info(self):
-        return {}
 
-
-class Dice:
+class Dice(Call):
     """Soft Dice loss of logits channels last with integer labels, per image, the mean over images and classes."""
 
     TOLERANCE = 1e-4  # of the gradient's largest, and of the value: sums of 16,384 numbers in float32
@@ -88,7 +79,7 @@ class Dice:
     def __init__(self, name, *shape):
         self.logits = numbers(shape, 0, 2.0)
         self.labels = np.random.default_rng(1).integers(0, shape[-1], shape[:-1])
-        self.loss = getattr(self, name.replace(" ", "_"))()
+        self.call = getattr(self, name.replace(" ", "_"))()
 
     def fastopt(self):
         from fastopt import losses
@@ -140,20 +131,11 @@ class Dice:
 
         return loss
 
-    def prepare(self):
-        """Nothing: the logits stay."""
-
-    def iterate(self):
-        self.loss()
-
     def check(self):
         """Whether value and gradient are those of the formula in float64."""
-        value, gradient = self.loss()
+        value, gradient = self.call()
         mine, self.logits = self.logits, self.logits.astype(np.float64)
         right, wanted = self.numpy()()
         self.logits = mine
         off = np.abs(np.asarray(gradient) - wanted).max() / np.abs(wanted).max()
         return bool(off < self.TOLERANCE and abs(float(value) / right - 1) < self.TOLERANCE)
-
-    def info(self):
-        return {}

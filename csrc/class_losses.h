@@ -1,4 +1,5 @@
-/* Losses of rows that have a number for each class: value and gradient. Each mirrors a function in fastopt/losses.py. */
+/* Losses of rows that have a number for each class: value and gradient. Each mirrors a function in
+ * fastopt/losses.py. */
 
 /* How many labels count, or minus infinity if one of them is none. */
 TASK_OF(count_labels) {
@@ -171,8 +172,8 @@ INLINE void NAME(load_truth)(const int64_t *labels, const real *target, int64_t 
     }
 }
 
-/* A piece has so many pixels of an image, or what is left of it; sums are three rows of classes for each piece. The i-th
- * pixel of a piece goes to lane i % 16. */
+/* A piece has so many pixels of an image, or what is left of it; sums are three rows of classes for each piece. The
+ * i-th pixel of a piece goes to lane i % 16. */
 TASK_OF(dice_sums) {
     const real *x = a[0], *target = a[1];
     real *p = a[2];
@@ -212,8 +213,8 @@ TASK_OF(dice_sums) {
     return 0;
 }
 
-/* What the gradient is made of, of some classes of at most sixteen rows: p, and the slope with respect to it. Aligned, for
- * vectors across two cache lines take half as long again. */
+/* What the gradient is made of, of some classes of at most sixteen rows: p, and the slope with respect to it. Aligned,
+ * for vectors across two cache lines take half as long again. */
 struct NAME(slopes) {
     _Alignas(64) real p[NARROW][LANES];
     _Alignas(64) real slope[NARROW][LANES];

@@ -92,7 +92,8 @@ TASK_OF(batch_norm_moments) {
 }
 
 /* The parts together, in the first of them (Chan, Golub and LeVeque 1979). */
-INLINE void NAME(join_moments)(double *parts, int64_t columns, int64_t rows, int64_t grain, int64_t begin, int64_t end) {
+INLINE void NAME(join_moments)(double *parts, int64_t columns, int64_t rows, int64_t grain, int64_t begin,
+                               int64_t end) {
     double *mean = parts, *square = parts + columns;
     for (int64_t so_far = grain; so_far < rows; so_far += grain) {
         const double count = (double)(rows - so_far < grain ? rows - so_far : grain), before = (double)so_far;

@@ -1,7 +1,7 @@
 /* exp(x - most) of rows, most the largest of the row, and the sums of that: what softmax is made of.
  *
- * A sum has a fixed shape: the i-th of a row goes to lane i % 16, where sixteen are added up in the type itself and what
- * they give in double; the lanes are folded by halves.
+ * A sum has a fixed shape: the i-th of a row goes to lane i % 16, where sixteen are added up in the type itself and
+ * what they give in double; the lanes are folded by halves.
  * Wide rows are done one by one, a vector along the row; narrow ones sixteen at a time, a vector across the rows. */
 
 #ifndef RUN

@@ -1,0 +1,325 @@
+"""Early stopping: its conventions, its copy, its state."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+
+import numpy as np
+import pytest
+from cases import layouts, same_bits, start_values
+
+import fastopt
+from fastopt.structures import plain
+from fastopt.training import EarlyStopping, batches
+
+NAN = math.nan
+OPTIONS = [
+    {},
+    {"patience": 1},
+    {"patience": 2},
+    {"patience": 2, "min_delta": 0.5},
+    {"patience": 2, "mode": "max"},
+    {"patience": 3, "mode": "max", "min_delta": 0.25},
+    {"patience": 2, "warmup": 1},
+    {"patience": 2, "warmup": 4},
+    {"patience": 2, "warmup": 100},
+]
+METRICS = [
+    [3, 2, 1, 0, -1, -2],
+    [3, 2, 2, 2, 2, 1],
+    [1, 2, 3, 4, 5, 6],
+    [1, 0.75, 0.5, 0.25, 0.0, -0.5, -1],
+    [NAN, NAN, 1, NAN, 0.5, NAN, NAN, NAN],
+    [NAN, NAN, NAN],
+    [math.inf, -math.inf, math.inf, -math.inf, 0],
+    [0.1, 5, 4, 3, 3, 3, 2, 9, 9, 9],
+    [1, 1, 1, 0, 1, 1, 1],
+]
+
+
+def told(metrics, patience=10, min_delta=0.0, mode="min", warmup=0):
+    """The rule, written down for whole sequences: what each update tells, and which epochs were the best so far."""
+    stops, bests = [], []
+    for end in range(1, len(metrics) + 1):
+        best, waited = None, 0
+        for epoch in range(warmup, end):
+            gain = 0 if best is None else metrics[best] - metrics[epoch]
+            if mode == "max":
+                gain = -gain
+            worst = math.inf if mode == "min" else -math.inf
+            first = best is None and not math.isnan(metrics[epoch]) and metrics[epoch] != worst
+            if first or gain > min_delta:
+                best, waited = epoch, 0
+            else:
+                waited += 1
+        stops.append(waited >= patience)
+        bests.append(best)
+    return stops, bests
+
+
+@pytest.mark.parametrize("metrics", METRICS, ids=str)
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_it_stops_and_keeps_by_the_rule(options, metrics):
+    stops, bests = told(metrics, **options)
+    stopper, params = EarlyStopping(**options), np.zeros(3)
+    for epoch, metric in enumerate(metrics):
+        params[:] = epoch
+        assert stopper.update(metric, params) is stopper.stopped is stops[epoch]
+        assert (stopper.epochs, stopper.best_epoch) == (epoch + 1, bests[epoch])
+        restored = np.full(3, -1.0)
+        if bests[epoch] is None:
+            with pytest.raises(RuntimeError, match=rf"no best parameters after {epoch + 1} epochs; wants a good"):
+                stopper.restore(restored)
+            assert restored.tolist() == [-1] * 3
+        else:
+            assert stopper.best == metrics[bests[epoch]]
+            stopper.restore(restored)
+            assert restored.tolist() == [bests[epoch]] * 3
+
+
+def test_epochs_at_which_it_stops_counted_by_hand():
+    def epochs(metrics, **options):
+        stopper = EarlyStopping(**options)
+        return next((i for i, m in enumerate(metrics) if stopper.update(m, np.zeros(1))), None)
+
+    assert epochs([3, 2, 2, 2, 2], patience=2) == 3
+    assert epochs([3, 2, 2, 2, 2], patience=3) == 4
+    assert epochs([3, 2, 2, 2, 2], patience=4) is None
+    assert epochs([1, 0.75, 0.5, 0.25], patience=1, min_delta=0.25) == 1  # less by 0.25 is not less by more
+    assert epochs([0, 9, 9, 9, 8, 8, 8], patience=2, warmup=1) == 3  # the first 0 doesn't count
+    assert epochs([1, 2, 1, 1], patience=2, mode="max") == 3
+    assert epochs([NAN, NAN, 1], patience=2) == 1
+
+
+@pytest.mark.parametrize("metric", [1, 1.0, np.float32(1), np.float64(1), np.int64(1), np.array(1.0)], ids=repr)
+def test_metrics_are_real_numbers(metric):
+    stopper = EarlyStopping()
+    stopper.update(metric, np.zeros(1))
+    assert type(stopper.best) is float
+
+
+@pytest.mark.parametrize("real", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", layouts(40))
+def test_the_best_comes_back_to_the_bit_in_place(kind, real):
+    make, read = layouts(40)[kind]
+    values = start_values(40, real)
+    values[:4] = [np.nan, -0.0, np.inf, np.finfo(real).tiny / 8]
+    params = make(values)
+    arrays = params.buffer if kind == "Flat" else params
+    stopper = EarlyStopping()
+    stopper.update(2.0, params)
+    first = [id(array) for array in of(stopper._params)]
+    read_in_place(params)[0][...] = 7
+    stopper.update(3.0, params)
+    stopper.restore(params)
+    assert same_bits(read(params), values)
+    assert (params.buffer if kind == "Flat" else params) is arrays
+    read_in_place(params)[0][...] = 8
+    better = read(params).copy()
+    stopper.update(1.0, params)
+    read_in_place(params)[0][...] = 9
+    stopper.restore(params)
+    assert same_bits(read(params), better)
+    assert [id(array) for array in of(stopper._params)] == first  # one copy, written again
+    assert not any(np.shares_memory(own, array) for own in of(stopper._params) for array in read_in_place(params))
+
+
+def of(plain):
+    """The arrays of a copy."""
+    return list(plain.values()) if isinstance(plain, dict) else plain if isinstance(plain, list) else [plain]
+
+
+def read_in_place(params):
+    """The arrays of parameters."""
+    return list(params.values()) if hasattr(params, "values") else list(params) if len(params) == 2 else [params]
+
+
+def read_only(array):
+    array.flags.writeable = False
+    return array
+
+
+W, B = np.ones((2, 3), np.float32), np.ones(3, np.float32)
+# kept before; then given to update or restore, which refuse it
+OTHERS = {
+    "shape": (
+        {"w": W, "b": B},
+        {"w": W, "b": B[:2]},
+        ValueError,
+        r"params\['b'\] is float32 of shape \(2,\); wants .*3",
+    ),
+    "dtype": (
+        {"w": W, "b": B},
+        {"w": W, "b": B.astype(float)},
+        ValueError,
+        r"params\['b'\] is float64 .* wants float32",
+    ),
+    "names": ({"w": W, "b": B}, {"w": W}, ValueError, r"params lacks \['b'\]"),
+    "kind": ({"w": W, "b": B}, [W, B], TypeError, "params is a 'list'; wants a mapping"),
+    "number": ([W, B], [W], ValueError, "params has 1 arrays; wants 2"),
+    "list": ([W, B], W, TypeError, "params is a 'ndarray'; wants a list or tuple"),
+    "one, of as many": (W[:1], [W[0]], TypeError, "params is a 'list'; wants an array"),
+    "one": (W, [W], TypeError, "params is a 'list'; wants an array"),
+    "masked": ({"w": W, "b": B}, {"w": W, "b": np.ma.array(B)}, TypeError, r"params\['b'\] is a masked array"),
+    "integers": ({"w": W, "b": B}, {"w": W, "b": B.astype(int)}, TypeError, r"params\['b'\] has dtype int64"),
+    "layout": ({"w": W, "b": B}, {"w": np.asfortranarray(W), "b": B}, ValueError, r"\['w'\] is not C-contiguous"),
+    "no array": ({"w": W, "b": B}, {"w": W, "b": [1.0] * 3}, TypeError, r"params\['b'\] is 'list'; wants an array"),
+    "Flat": (fastopt.Flat({"w": 2}), fastopt.Flat({"v": 2}), ValueError, r"params lacks \['w'\] and has \['v'\]"),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_other_parameters_change_nothing(case):
+    kept, others, error, says = OTHERS[case]
+    stopper = EarlyStopping()
+    stopper.update(2.0, kept)
+    before, values = stopper.state_dict(), plain(others)
+    for call in (
+        lambda: stopper.update(1.0, others),
+        lambda: stopper.update(3.0, others),
+        lambda: stopper.restore(others),
+    ):
+        with pytest.raises(error, match=says):
+            call()
+        np.testing.assert_equal(stopper.state_dict(), before)
+        np.testing.assert_equal(plain(others), values)
+
+
+def test_what_update_and_restore_refuse():
+    stopper, fixed = EarlyStopping(), {"w": W.copy(), "b": read_only(2 * B)}
+    for metric in ("1", None, True, [1.0], 1j):
+        with pytest.raises(TypeError, match=r"metric is .*; wants a number"):
+            stopper.update(metric, W)
+    for params in (3.0, {"w": 1}, [W, "b"], W.astype(int)):
+        with pytest.raises(TypeError, match="params"):
+            stopper.update(1.0, params)
+    with pytest.raises(ValueError, match=r"params\[[01]\] and params\[[01]\] overlap in memory"):
+        stopper.update(1.0, [W, W])
+    assert stopper.state_dict() == EarlyStopping().state_dict()
+    stopper.update(1.0, fixed)  # to be read, it need not be writable
+    fixed["w"] *= 5
+    with pytest.raises(ValueError, match=r"params\['b'\] is read-only"):
+        stopper.restore(fixed)
+    assert (fixed["w"] == 5).all()
+
+
+# Its state
+
+
+def train(stopper, optimizer, params, epochs):
+    """Epochs on a problem that gets worse in the end."""
+    rng, x = np.random.default_rng(7), np.linspace(-1, 1, 32, dtype=np.float32)
+    noise = rng.normal(0, 0.3, (2, 32)).astype(np.float32)
+    for epoch in epochs:
+        for rows in batches(np.arange(32), batch_size=8, seed=2, epoch=epoch):
+            powers = x[rows, None] ** np.arange(9, dtype=np.float32)
+            error = powers @ params["w"] + params["b"] - (x + noise[0])[rows]
+            optimizer.step(type(params)({"w": powers.T @ error / 8, "b": error.mean(keepdims=True)}))
+        fit = x[:, None] ** np.arange(9, dtype=np.float32) @ params["w"] + params["b"]
+        if stopper.update(float(((fit - x - noise[1]) ** 2).mean()), params):
+            return epoch
+    return None
+
+
+@pytest.mark.parametrize("interrupted", [1, 3, 4, 10, 14])
+@pytest.mark.parametrize("kind", ["Flat", "mapping"])
+def test_a_resumed_run_is_the_same_to_the_bit(interrupted, kind):
+    def start():
+        params = fastopt.Flat({"w": 9, "b": 1})
+        if kind == "mapping":
+            params = {name: view.copy() for name, view in params.items()}
+        return params, fastopt.Adam(params, lr=0.05), EarlyStopping(patience=5, min_delta=1e-5, warmup=3)
+
+    params, optimizer, stopper = start()
+    end = train(stopper, optimizer, params, range(200))
+    assert end is not None
+    assert end > 14
+    again, *others = start()
+    train(others[1], others[0], again, range(interrupted))
+    saved = copy.deepcopy([dict(again), others[0].state_dict(), others[1].state_dict()])
+    resumed, *others = start()
+    for name, array in saved[0].items():
+        resumed[name][:] = array
+    others[0].load_state_dict(saved[1])
+    others[1].load_state_dict(saved[2])
+    assert train(others[1], others[0], resumed, range(others[1].epochs, 200)) == end
+    np.testing.assert_equal(others[1].state_dict(), stopper.state_dict())
+    for each, own in ((stopper, params), (others[1], resumed)):
+        each.restore(own)
+    assert all(same_bits(resumed[name], params[name]) for name in ("w", "b"))
+
+
+@pytest.mark.parametrize("kind", layouts(40))
+def test_the_state_is_plain_and_a_copy(kind, tmp_path):
+    make, read = layouts(40)[kind]
+    params, stopper = make(start_values(40, np.float32)), EarlyStopping(3)
+    wanted = read(params).copy()
+    assert stopper.state_dict() == {"best": math.inf, "best_epoch": None, "epochs": 0, "bad_epochs": 0, "params": None}
+    stopper.update(1.5, params)
+    stopper.update(2.5, params)
+    state = stopper.state_dict()
+    kept = state.pop("params")
+    assert type(kept) in (dict, list, np.ndarray)
+    assert {type(array) for array in of(kept)} == {np.ndarray}
+    assert json.loads(json.dumps(state)) == {"best": 1.5, "best_epoch": 0, "epochs": 2, "bad_epochs": 1}
+    other = EarlyStopping(3)
+    other.load_state_dict({**json.loads(json.dumps(state)), "params": kept})
+    for array in of(kept):
+        array[...] = -5  # neither stopper minds
+    for each in (stopper, other):
+        read_in_place(params)[0][...] = 7
+        each.restore(params)
+        assert same_bits(read(params), wanted)
+
+
+def test_a_new_state_takes_the_place_of_another():
+    one, other = EarlyStopping(), EarlyStopping()
+    one.update(1.0, W)
+    other.update(3.0, {"b": B})
+    other.load_state_dict(one.state_dict())
+    np.testing.assert_equal(other.state_dict(), one.state_dict())
+    other.load_state_dict(EarlyStopping().state_dict())
+    assert other.state_dict() == EarlyStopping().state_dict()
+    assert other.update(2.0, {"b": B}) is False
+
+
+BROKEN = [
+    ({"best": None}, TypeError, r"state_dict\['best'\] is None"),
+    ({"best": NAN}, ValueError, r"state_dict\['best'\] is nan; wants a number, not NaN"),
+    ({"best_epoch": -1}, ValueError, r"state_dict\['best_epoch'\] is -1"),
+    ({"best_epoch": None}, ValueError, r"state_dict\['params'\] is a 'dict' with best_epoch None; wants None"),
+    ({"epochs": 1.5}, TypeError, r"state_dict\['epochs'\] is 1.5"),
+    ({"bad_epochs": True}, TypeError, r"state_dict\['bad_epochs'\] is True"),
+    ({"params": None}, ValueError, r"state_dict\['params'\] is a 'NoneType' with best_epoch 0"),
+    ({"params": {"w": [1.0]}}, TypeError, r"state_dict\['params'\]\['w'\] is 'list'"),
+    ({"params": {"w": np.ma.array(W)}}, TypeError, r"state_dict\['params'\]\['w'\] is a masked array"),
+    ({"params": 1.0}, TypeError, r"state_dict\['params'\] is 'float'"),
+    ({"best_epoch": 7}, ValueError, "state_dict has .*; wants the best epoch before the bad ones"),
+    ({"bad_epochs": 1}, ValueError, "state_dict has .*; wants the best epoch before the bad ones"),
+    ({"patience": 3}, ValueError, r"state_dict has \[.*'patience'\]; wants \['bad_epochs', 'best', 'best_epoch'"),
+]
+
+
+@pytest.mark.parametrize(("change", "error", "says"), BROKEN, ids=str)
+def test_a_broken_state_changes_nothing(change, error, says):
+    stopper, other = EarlyStopping(), EarlyStopping()
+    stopper.update(1.0, {"w": W, "b": B})
+    other.update(5.0, {"w": 2 * W, "b": 2 * B})
+    before = stopper.state_dict()
+    for state in ([], {**other.state_dict(), **change}):
+        with pytest.raises(error if state else TypeError, match=says if state else "state_dict is a 'list'"):
+            stopper.load_state_dict(state)
+        np.testing.assert_equal(stopper.state_dict(), before)
+
+
+def test_it_can_be_copied_and_printed():
+    stopper = EarlyStopping(3, mode="max")
+    stopper.update(1.0, W)
+    twin = copy.deepcopy(stopper)
+    stopper.update(2.0, 3 * W)
+    assert (twin.best, twin.best_epoch) == (1.0, 0)
+    assert repr(twin).startswith(
+        "EarlyStopping(patience=3, min_delta=0.0, mode='max', warmup=0, best=1.0, best_epoch=0"
+    )
