@@ -7,6 +7,7 @@ from contextlib import suppress
 from fastopt import kernels, layers, losses, optimizers, reference, schedules
 from fastopt.augment import affine, augment
 from fastopt.buffers import Flat
+from fastopt.checkpoint import Checkpoint, load, save
 from fastopt.layers import *  # noqa: F403  what is new in these modules is named there and nowhere else
 from fastopt.losses import *  # noqa: F403
 from fastopt.optimizers import *  # noqa: F403
@@ -19,6 +20,7 @@ with suppress(ImportError):
     from fastopt import _threadpoolctl  # noqa: F401  it registers itself
 
 __all__ = [
+    "Checkpoint",
     "EarlyStopping",
     "Flat",
     "RangeTest",
@@ -29,9 +31,11 @@ __all__ = [
     "isa",
     "kernels",
     "layers",
+    "load",
     "losses",
     "num_threads",
     "reference",
+    "save",
     "schedules",
     "set_isa",
     "set_num_threads",

@@ -6,7 +6,7 @@ A subclass adds its formula: which kernel its hyperparameters need, and the coef
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypedDict
@@ -15,7 +15,7 @@ import numpy as np
 
 from fastopt import _kernels
 from fastopt.accumulation import Accumulation
-from fastopt.buffers import aligned_zeros
+from fastopt.buffers import Array, aligned_zeros
 from fastopt.hyperparameters import CHECKS, Group, count, refuse_unknown, same_names, value_at, varies
 from fastopt.schedules import Plateau, memories
 from fastopt.structures import Grouped, Structure, pairs, plain, structure_of
@@ -359,6 +359,9 @@ class Optimizer:
         A hyperparameter that is a function is left out but for the memory of a `Plateau`, and so are the options of
         the whole step (but ``grad_scale``): make the new optimizer with the same ones.
         """
+        return self._state_dict(np.array)
+
+    def _state_dict(self, array: Callable[[Any], Array]) -> dict[str, Any]:
         if self._accumulation.parts:
             raise RuntimeError(
                 f"{self._accumulation.parts} parts were accumulated, which a state_dict has no place for; wants step()"
@@ -371,7 +374,7 @@ class Optimizer:
                 {
                     **{name: value for name, value in group.items() if not varies(value)},
                     **{name: [memory.state_dict() for memory in found] for name, found in _memories(group).items()},
-                    "state": {name: plain(thing) for name, thing in group.state.items()},
+                    "state": {name: plain(thing, array) for name, thing in group.state.items()},
                 }
                 for group in self.param_groups
             ],
@@ -382,39 +385,47 @@ class Optimizer:
 
         Raises ``ValueError`` or ``TypeError`` for what is missing, unknown, out of range, or of another shape or dtype.
         """
-        same_names("state_dict", state_dict, ["steps", "skipped", "grad_scale", "param_groups"])
-        grad_scale = CHECKS["grad_scale"]("state_dict['grad_scale']", state_dict["grad_scale"])
-        counts = {name: count(f"state_dict[{name!r}]", state_dict[name]) for name in ("steps", "skipped")}
+        self._checked_state("state_dict", state_dict)()
+
+    def _checked_state(self, where: str, state_dict: Any) -> Callable[[], None]:
+        """Check what ``state_dict`` gave, which stands ``where``, and give what takes it over, which can't fail."""
+        same_names(where, state_dict, ["steps", "skipped", "grad_scale", "param_groups"])
+        grad_scale = CHECKS["grad_scale"](f"{where}['grad_scale']", state_dict["grad_scale"])
+        counts = {own: count(f"{where}[{own!r}]", state_dict[own]) for own in ("steps", "skipped")}
         saved = state_dict["param_groups"]
         if not isinstance(saved, (list, tuple)):
-            raise TypeError(f"state_dict['param_groups'] is a {type(saved).__name__!r}; wants a list")
+            raise TypeError(f"{where}['param_groups'] is a {type(saved).__name__!r}; wants a list")
         if len(saved) != len(self.param_groups):
-            raise ValueError(f"state_dict['param_groups'] has {len(saved)} groups; wants {len(self.param_groups)}")
+            raise ValueError(f"{where}['param_groups'] has {len(saved)} groups; wants {len(self.param_groups)}")
         changed, copies, memories_of = [], [], []
         for i, (group, own) in enumerate(zip(self.param_groups, saved, strict=True)):
-            where = f"state_dict['param_groups'][{i}]"
+            place = f"{where}['param_groups'][{i}]"
             remembered = _memories(group)
             fixed = [name for name, value in group.items() if not varies(value)]
-            same_names(where, own, [*fixed, *remembered, "state"])
-            changed.append(group.changed({name: own[name] for name in fixed}, where))
+            same_names(place, own, [*fixed, *remembered, "state"])
+            changed.append(group.changed({name: own[name] for name in fixed}, place))
             for name, found in remembered.items():
-                memories_of += _pair_memories(found, own[name], f"{where}[{name!r}]")
-            same_names(f"{where}['state']", own["state"], list(group.state))
+                memories_of += _pair_memories(found, own[name], f"{place}[{name!r}]")
+            same_names(f"{place}['state']", own["state"], list(group.state))
             for name, state in group.state.items():
-                copies += pairs(state, own["state"][name], f"{where}['state'][{name!r}]")
+                copies += pairs(state, own["state"][name], f"{place}['state'][{name!r}]")
         targets = [target for target, _ in copies]
         # What is part of this optimizer's own states is read before any of them is written.
         sources = [np.array(s) if any(np.may_share_memory(s, t) for t in targets) else s for _, s in copies]
-        for target, source in zip(targets, sources, strict=True):
-            np.copyto(target, source)
-        for group, checked in zip(self.param_groups, changed, strict=True):
-            group.put(checked)
-        for memory, state in memories_of:
-            memory.load_state_dict(state)
-        self._steps, self._skipped = int(counts["steps"]), int(counts["skipped"])
-        self._options["grad_scale"] = grad_scale
-        self._accumulation.parts = 0
-        self._news.append("state_dict")
+
+        def take_over() -> None:
+            for target, source in zip(targets, sources, strict=True):
+                np.copyto(target, source)
+            for group, checked in zip(self.param_groups, changed, strict=True):
+                group.put(checked)
+            for memory, state in memories_of:
+                memory.load_state_dict(state)
+            self._steps, self._skipped = int(counts["steps"]), int(counts["skipped"])
+            self._options["grad_scale"] = grad_scale
+            self._accumulation.parts = 0
+            self._news.append("state_dict")
+
+        return take_over
 
     @contextmanager
     def _trial(self, others: Iterable[Any] = ()) -> Iterator[None]:

@@ -8,7 +8,7 @@ of another thing of that kind in the same order, or says how it differs; ``give`
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -188,13 +188,13 @@ def checked_arrays(name: str, thing: Any, written: bool = True) -> Arrays:
     return structure.arrays
 
 
-def plain(thing: Any) -> Any:
-    """Copy a thing of arrays to plain ones, in a dictionary, a list, or one alone."""
+def plain(thing: Any, array: Callable[[Any], Array] = np.array) -> Any:
+    """Copy a thing of arrays to plain ones, in a dictionary, a list, or one alone; ``np.asarray`` makes no copies."""
     if isinstance(thing, Mapping):
-        return {name: np.array(array) for name, array in thing.items()}
+        return {name: array(own) for name, own in thing.items()}
     if isinstance(thing, (list, tuple)):
-        return [np.array(array) for array in thing]
-    return np.array(thing)
+        return [array(own) for own in thing]
+    return array(thing)
 
 
 def pairs(state: Any, saved: Any, where: str) -> list[tuple[Array, Array]]:

@@ -249,7 +249,10 @@ class EarlyStopping:
 
         The arguments are left out: make the new one with the same.
         """
-        params = None if self._params is None else plain(self._params)
+        return self._state_dict(np.array)
+
+    def _state_dict(self, array: Callable[[Any], Array]) -> dict[str, Any]:
+        params = None if self._params is None else plain(self._params, array)
         return {**{name: getattr(self, name) for name in _MEMORY}, "params": params}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -257,22 +260,30 @@ class EarlyStopping:
 
         Raises ``ValueError`` or ``TypeError`` for what is missing, unknown or out of range.
         """
-        same_names("state_dict", state_dict, [*_MEMORY, "params"])
-        memory = {name: check(f"state_dict[{name!r}]", state_dict[name]) for name, check in _MEMORY.items()}
+        self._checked_state("state_dict", state_dict)()
+
+    def _checked_state(self, where: str, state_dict: Any) -> Callable[[], None]:
+        """Check what ``state_dict`` gave, which stands ``where``, and give what takes it over, which can't fail."""
+        same_names(where, state_dict, [*_MEMORY, "params"])
+        memory = {name: check(f"{where}[{name!r}]", state_dict[name]) for name, check in _MEMORY.items()}
         params = state_dict["params"]
         if (params is None) != (memory["best_epoch"] is None):
             raise ValueError(
-                f"state_dict['params'] is a {type(params).__name__!r} with best_epoch {memory['best_epoch']}; "
+                f"{where}['params'] is a {type(params).__name__!r} with best_epoch {memory['best_epoch']}; "
                 "wants None where that is None, and nowhere else"
             )
         if params is not None and memory["best_epoch"] + 1 + memory["bad_epochs"] > memory["epochs"]:
-            raise ValueError(f"state_dict has {memory}; wants the best epoch before the bad ones, among the epochs")
+            raise ValueError(f"{where} has {memory}; wants the best epoch before the bad ones, among the epochs")
         if params is not None:
-            checked_arrays("state_dict['params']", params, written=False)
+            checked_arrays(f"{where}['params']", params, written=False)
             params = plain(params)
-        for name, value in memory.items():
-            setattr(self, name, value)
-        self._params = params
+
+        def take_over() -> None:
+            for name, value in memory.items():
+                setattr(self, name, value)
+            self._params = params
+
+        return take_over
 
 
 _MEMORY: dict[str, Callable[[str, Any], Any]] = {

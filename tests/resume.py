@@ -1,0 +1,107 @@
+"""Runs that are interrupted: ``python resume.py FOLDER SUFFIX BEGIN END`` does the steps [BEGIN, END) of all of them.
+
+Begun at 0 they start anew, else from the checkpoints in FOLDER; at the end they are saved there. It prints a digest of
+everything that steps change: a test compares those of processes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+
+import numpy as np
+from cases import CASES, REALS, Case, hard_numbers, start_values
+
+import fastopt
+
+MORE = [
+    Case(fastopt.Adam, {"lr": fastopt.Warmup(fastopt.Cosine(0.1, 20), 5), "betas": (fastopt.Linear(0.5, 0.9, 9), 0.9)}),
+    Case(fastopt.Momentum, {"lr": 0.1, "weight_decay": fastopt.Exponential(0.1, 0.9)}, {"max_grad_norm": 1.0}),
+]
+
+
+def digest(*things) -> str:
+    """Digest arrays and numbers, in dictionaries and lists."""
+    found = hashlib.sha256()
+    for thing in things:
+        if isinstance(thing, dict):
+            found.update(digest(*[part for item in thing.items() for part in item]).encode())
+        elif isinstance(thing, (list, tuple)):
+            found.update(digest(*thing).encode())
+        else:
+            found.update(thing.tobytes() if isinstance(thing, np.ndarray) else repr(thing).encode())
+    return found.hexdigest()
+
+
+def steps_of_optimizer(case, real, file, begin, end):
+    """Steps with gradients that depend on the step; some are not finite, where those are skipped."""
+    params = fastopt.Flat({"w": (40, 30), "b": 7}, real)
+    params.buffer[:] = start_values(params.buffer.size, real)
+    optimizer = case.make(params)
+    if begin:
+        fastopt.load(file, params=params, optimizer=optimizer)
+    grads = params.zeros_like()
+    for step in range(begin, end):
+        grads.buffer[:] = hard_numbers(params.buffer.size, real, seed=step)
+        if case.common.get("nonfinite") == "skip" and step % 4 == 1:
+            grads["b"][3] = np.nan
+        optimizer.step(grads)
+    fastopt.save(file, params=params, optimizer=optimizer)
+    return digest(params.buffer, optimizer.state_dict())
+
+
+def whole_run(real, file, begin, end):
+    """A training run with everything that depends on where it is: order, dropout, averages, a plateau, a stopper."""
+    rng = np.random.default_rng(0)
+    images, labels = rng.normal(0, 1, (60, 8)).astype(real), rng.integers(0, 3, 60)
+    params = {"w": rng.normal(0, 1, (8, 3)).astype(real), "b": np.zeros(3, real)}
+    scale, shift = np.ones(8, real), np.zeros(8, real)
+    averages = fastopt.Flat({"mean": np.zeros(8), "var": np.ones(8)}, real)
+    plateau, alone = (fastopt.Plateau(0.1, patience=0, factor=0.7) for _ in range(2))
+    optimizer = fastopt.AdamW(params, lr=fastopt.Warmup(plateau, 3), ema_decay=0.9, max_grad_norm=1.0)
+    stopper, metric = fastopt.EarlyStopping(patience=100), 0.0
+    if begin:
+        saved = fastopt.load(file, params=params, optimizer=optimizer, stopper=stopper, schedule=alone)
+        averages.buffer[:], metric = saved.arrays["averages"], saved.values["metric"]
+    per_epoch = 60 // 8 + 1
+    while optimizer.steps < end:
+        epoch, start = divmod(optimizer.steps, per_epoch)
+        for x, y in fastopt.batches(images, labels, batch_size=8, seed=3, epoch=epoch, start=start):
+            step = optimizer.steps
+            normal, _ = fastopt.batch_norm(x, scale, shift, averages["mean"], averages["var"])
+            hidden = fastopt.dropout(normal, 0.3, seed=1, step=step)
+            metric, slope = fastopt.cross_entropy(hidden @ params["w"] + params["b"], y)
+            optimizer.step({"w": hidden.T @ slope, "b": slope.sum(0)})
+            if optimizer.steps == end:
+                break
+        if optimizer.steps % per_epoch == 0:
+            for memory in (plateau, alone):
+                memory.update(metric)
+            stopper.update(metric, params)
+    fastopt.save(
+        file,
+        params=params,
+        optimizer=optimizer,
+        stopper=stopper,
+        schedule=alone,
+        arrays={"averages": averages.buffer},
+        values={"metric": metric},
+    )
+    states = optimizer.state_dict(), stopper.state_dict(), alone.state_dict()
+    return digest(params, averages.buffer, *states, metric)
+
+
+def main(folder: str, suffix: str, begin: int, end: int) -> None:
+    """Do the steps of all runs, and print a line for each."""
+    for real in REALS:
+        for i, case in enumerate([*CASES, *MORE]):
+            file = Path(folder) / f"{i}-{np.dtype(real)}{suffix}"
+            print(case, np.dtype(real), steps_of_optimizer(case, real, file, begin, end))
+        print(
+            "whole run", np.dtype(real), whole_run(real, Path(folder) / f"whole-{np.dtype(real)}{suffix}", begin, end)
+        )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:3], *map(int, sys.argv[3:]))

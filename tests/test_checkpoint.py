@@ -1,0 +1,372 @@
+"""Checkpoints: what comes back, what is refused, and what happens to the old file."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cases import layouts, same_bits
+from resume import digest
+
+import fastopt
+from fastopt import checkpoint, files
+
+HERE = Path(__file__).parent
+SUFFIXES = [".npz", ".safetensors"]
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(params=SUFFIXES)
+def file(request, tmp_path):
+    if request.param == ".safetensors":
+        pytest.importorskip("safetensors")
+    return tmp_path / f"run{request.param}"
+
+
+def script(name, *arguments):
+    command = [sys.executable, "-W", "error", str(HERE / name), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_run_that_another_process_goes_on_with_is_the_same_to_the_bit(suffix, tmp_path):
+    """Every optimizer and option, both dtypes, and whole training runs: 22 steps, or 11, a new process, and 11."""
+    if suffix == ".safetensors":
+        pytest.importorskip("safetensors")
+    for folder in ("whole", "parts"):
+        (tmp_path / folder).mkdir()
+    wanted = script("resume.py", tmp_path / "whole", suffix, 0, 22)
+    halfway = script("resume.py", tmp_path / "parts", suffix, 0, 11)
+    assert script("resume.py", tmp_path / "parts", suffix, 11, 22) == wanted
+    lines = list(zip(wanted.splitlines(), halfway.splitlines(), strict=True))
+    assert len(lines) > 60
+    assert all(a != b for a, b in lines)
+
+
+@pytest.mark.parametrize("kind", layouts(40))
+def test_every_kind_of_parameters_comes_back(kind, file):
+    make, read = layouts(40)[kind]
+    start = RNG.normal(0, 1, 40).astype(np.float32)
+    params, again = make(start), make(np.zeros(40, np.float32))
+    fastopt.save(file, params=params)
+    fastopt.load(file, params=again)
+    assert same_bits(read(again), start)
+
+
+DTYPES = [">f4", "f2", "f4", "f8", "?", "i1", "u1", ">i2", "u2", "i4", "u4", "i8", "u8"]
+
+
+def test_extra_arrays_and_values_come_back(file):
+    arrays = {dtype: np.arange(6).reshape(2, 3).astype(dtype) for dtype in DTYPES}
+    arrays |= {"nothing": np.zeros((0, 3)), "one": np.array(2.5), "turned": np.arange(6.0).reshape(2, 3).T}
+    arrays |= {
+        "a/b": np.ones(1),
+        "a": np.ones(2),
+        "../../etc": np.ones(3),
+        "\ud800ü": np.ones(4),
+        "x" * 3000: np.ones(5),
+    }
+    values = {"epoch": 3, "name": "ü", "list": [1, 2.5, None, True, {"__array__": 0}], "inf": math.inf}
+    fastopt.save(file, arrays=arrays, values=values)
+    found = fastopt.load(file)
+    assert found.values == values
+    assert list(found.arrays) == list(arrays)
+    for name, array in arrays.items():
+        native = array.astype(array.dtype.newbyteorder("="))
+        assert found.arrays[name].tobytes() == native.tobytes()
+        assert (found.arrays[name].dtype, found.arrays[name].shape) == (native.dtype, array.shape)
+
+
+def test_numpy_reads_it_too_and_equal_runs_give_equal_files(tmp_path):
+    params = {"w": np.arange(6.0).reshape(2, 3), "b": np.ones(2, np.float32)}
+    fastopt.save(tmp_path / "a.npz", params=params)
+    fastopt.save(tmp_path / "b.npz", params=params)
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as found:
+        assert np.array_equal(found["params/w"], params["w"])
+        assert json.loads(bytes(found["fastopt"]).decode().split(" ", 1)[1])["format"] == 1
+
+
+def test_what_is_not_given_stays_in_the_file(file):
+    params = {"w": np.ones(3)}
+    optimizer = fastopt.Adam(params)
+    optimizer.step({"w": np.ones(3)})
+    fastopt.save(file, params=params, optimizer=optimizer)
+    only = {"w": np.zeros(3)}
+    fastopt.load(file, params=only)
+    assert same_bits(only["w"], params["w"])
+
+
+def test_a_file_of_the_first_format_still_loads():
+    """Written by version 0.1.0; it never changes."""
+    params, other = {"w": np.zeros((2, 3), np.float32), "b": np.zeros(2, np.float32)}, fastopt.Plateau(1.0)
+    optimizer = fastopt.AdamW(params, lr=fastopt.Plateau(1.0), ema_decay=0.5, amsgrad=True)
+    stopper = fastopt.EarlyStopping()
+    found = fastopt.load(
+        HERE / "data" / "format_1.npz", params=params, optimizer=optimizer, stopper=stopper, schedule=other
+    )
+    assert found.values == {"epoch": 7}
+    assert found.arrays["order"].tolist() == [2, 0, 1]
+    assert (optimizer.steps, optimizer.lr, stopper.best, other(0)) == (3, 0.05, 1.5, 0.25)
+    assert digest(params, optimizer.state_dict(), stopper.state_dict()) == (
+        "c9156718ce24383e6dc646f8be057316aff30367408da58b123f796741a20953"
+    )
+
+
+# What does not fit
+
+
+def saved_run(file):
+    """Save a run, and give other things that it could be loaded into."""
+    for seed in (0, 1):
+        params = {"w": np.full((2, 3), 1.0 + seed), "b": np.full(3, 2.0 + seed)}
+        optimizer = fastopt.Adam(params, lr=fastopt.Plateau(0.1 + seed), ema_decay=0.5)
+        stopper, schedule = fastopt.EarlyStopping(), fastopt.Plateau(0.5 + seed)
+        for _ in range(2 - seed):
+            optimizer.step({"w": np.ones((2, 3)), "b": np.ones(3)})
+            stopper.update(1.0 + seed, params)
+        things = {"params": params, "optimizer": optimizer, "stopper": stopper, "schedule": schedule}
+        if not seed:
+            fastopt.save(file, **things, arrays={"x": np.arange(3)}, values=[1])
+    return things
+
+
+def state_of(things):
+    """Digest all that a load could change."""
+    return digest(things["params"], *(things[name].state_dict() for name in ("optimizer", "stopper", "schedule")))
+
+
+W, B = np.zeros((2, 3)), np.zeros(3)
+OTHERS = {
+    "a name more": ("params", lambda: {"w": W, "b": B, "c": B.copy()}, "params lacks .*'c'"),
+    "another shape": (
+        "params",
+        lambda: {"w": W.T.copy(), "b": B},
+        r"params\['w'\] is float64 of shape \(2, 3\); wants",
+    ),
+    "another dtype": ("params", lambda: {"w": W, "b": B.astype("f")}, r"params\['b'\] is float64 .* wants float32"),
+    "another kind": ("params", lambda: [W, B], "params is a 'dict'; wants a list"),
+    "another optimizer": ("optimizer", lambda: fastopt.SGD({"w": W, "b": B}), "optimizer.* has .*; wants"),
+    "another group": ("optimizer", lambda: fastopt.Adam([{"params": W}, {"params": B}]), "has 1 groups; wants 2"),
+    "another memory": ("schedule", lambda: fastopt.Constant(1.0), "schedule has .*; wants a list of 0"),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_what_does_not_fit_changes_nothing_at_all(case, file):
+    name, make, says = OTHERS[case]
+    things = saved_run(file)
+    before = state_of(things)
+    with pytest.raises(ValueError, match=f"^{re.escape(str(file))} can't be loaded: .*{says}"):
+        fastopt.load(file, **{**things, name: make()})
+    assert state_of(things) == before
+    fastopt.load(file, **things)
+    assert state_of(things) != before
+
+
+def test_what_is_wanted_must_be_there(file):
+    params = {"w": np.ones(3)}
+    fastopt.save(file, params=params)
+    with pytest.raises(ValueError, match="can't be loaded: it has no optimizer, only params"):
+        fastopt.load(file, params=params, optimizer=fastopt.SGD(params))
+    with pytest.raises(FileNotFoundError, match="absent"):
+        fastopt.load(file.with_name(f"absent{file.suffix}"))
+
+
+P = {"w": np.ones(3)}
+PARTS = fastopt.SGD(P)
+REFUSED = [
+    (lambda f: fastopt.save(f.with_suffix(".pt")), ValueError, "path is .*; wants a name that ends in .npz or .safete"),
+    (lambda f: fastopt.save(f, params={"w": 1.0}), TypeError, r"params\['w'\] is 'float'; wants an array"),
+    (lambda f: fastopt.save(f, params={3: np.ones(3)}), TypeError, "params has the name 3; wants strings"),
+    (lambda f: fastopt.save(f, optimizer=P), TypeError, "optimizer is a 'dict'; wants a fastopt Optimizer"),
+    (lambda f: fastopt.save(f, stopper=PARTS), TypeError, "stopper is a 'SGD'; wants a fastopt EarlyStopping"),
+    (lambda f: fastopt.save(f, arrays=[P["w"]]), TypeError, "arrays is a 'list'; wants a mapping"),
+    (lambda f: fastopt.save(f, arrays={"x": [1.0]}), TypeError, r"arrays\['x'\] is a 'list'; wants an array"),
+    (lambda f: fastopt.save(f, arrays={"x": np.ma.ones(3)}), TypeError, r"arrays\['x'\] is a 'MaskedArray'"),
+    (lambda f: fastopt.save(f, arrays={"x": np.array([None])}), TypeError, "arrays/x has dtype object; wants booleans"),
+    (lambda f: fastopt.save(f, arrays={"x": np.ones(2, "c16")}), TypeError, "arrays/x has dtype complex128"),
+    (lambda f: fastopt.save(f, arrays={"x": np.ones(2, "g")}), TypeError, "arrays/x has dtype .*128; wants"),
+    (lambda f: fastopt.save(f, values={1, 2}), TypeError, "values is {1, 2}; wants what JSON has"),
+    (lambda f: fastopt.save(f, values=np.ones(3)), TypeError, "values is array.*; wants what JSON has"),
+    (lambda f: fastopt.save(f, keep=0), ValueError, "keep is 0; wants an int >= 1"),
+    (lambda f: fastopt.load(f, params={"w": read_only(np.ones(3))}), ValueError, r"params\['w'\] is read-only"),
+    (lambda f: fastopt.load(f, optimizer=P), TypeError, "optimizer is a 'dict'; wants a fastopt Optimizer"),
+    (lambda f: fastopt.load(f, stopper=P), TypeError, "stopper is a 'dict'; wants a fastopt EarlyStopping"),
+    (lambda f: fastopt.load(f.with_suffix(".txt")), ValueError, "path is .*; wants a name that ends in"),
+]
+
+
+def read_only(array):
+    array.flags.writeable = False
+    return array
+
+
+@pytest.mark.parametrize(("call", "error", "says"), REFUSED, ids=[says for *_, says in REFUSED])
+def test_refused_before_anything_is_written(call, error, says, file):
+    fastopt.save(file, params=P)
+    before = file.read_bytes()
+    with pytest.raises(error, match=says):
+        call(file)
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+    assert file.read_bytes() == before
+
+
+def test_parts_that_wait_are_not_saved_without_a_word(file):
+    optimizer = fastopt.SGD({"w": np.ones(3)})
+    optimizer.accumulate({"w": np.ones(3)})
+    with pytest.raises(RuntimeError, match="1 parts were accumulated"):
+        fastopt.save(file, optimizer=optimizer)
+    assert not file.exists()
+
+
+# The old file
+
+
+def saved_numbers(folder):
+    return {path.name: int(fastopt.load(path).values) for path in folder.iterdir()}
+
+
+def test_older_files_stay_as_many_as_wanted(file):
+    for number in range(6):
+        fastopt.save(file, values=number, keep=3)
+    names = [f"run{part}{file.suffix}" for part in ("", ".1", ".2")]
+    assert saved_numbers(file.parent) == dict(zip(names, (5, 4, 3), strict=True))
+    fastopt.save(file, values=6)
+    assert saved_numbers(file.parent) == dict(zip(names, (6, 4, 3), strict=True))
+
+
+def test_a_file_system_without_hard_links(file, monkeypatch):
+    def refuse(self, target):
+        raise PermissionError(1, "no links here")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    for number in range(3):
+        fastopt.save(file, values=number, keep=2)
+    assert saved_numbers(file.parent) == {f"run{file.suffix}": 2, f"run.1{file.suffix}": 1}
+
+
+def test_permissions_and_links_stay(file):
+    umask = os.umask(0o027)
+    try:
+        fastopt.save(file, values=0)
+        assert stat.S_IMODE(file.stat().st_mode) == 0o640
+        file.chmod(0o604)
+        link = file.with_name(f"link{file.suffix}")
+        link.symlink_to(file.name)
+        fastopt.save(link, values=1)
+    finally:
+        os.umask(umask)
+    assert link.is_symlink()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o604
+    assert fastopt.load(file).values == 1
+
+
+def test_what_a_killed_process_left_is_written_over(file):
+    left = file.with_name(f".{file.name}.tmp")
+    left.write_bytes(b"x" * 10**6)
+    fastopt.save(file, values=1)
+    assert fastopt.load(file).values == 1
+    assert not left.exists()
+
+
+def test_an_error_while_it_writes_leaves_the_old_file(file, monkeypatch):
+    fastopt.save(file, values=1, keep=2)
+    before = file.read_bytes()
+
+    def fail(file, arrays, text):
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(checkpoint.CONTAINERS, file.suffix, files.Container(fail, files.CONTAINERS[file.suffix].open))
+    with pytest.raises(KeyboardInterrupt):
+        fastopt.save(file, values=2, keep=2)
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+    assert file.read_bytes() == before
+
+
+def test_those_who_save_at_once_wait_for_each_other(file):
+    def work(first):
+        for number in range(first, first + 20):
+            fastopt.save(file, arrays={"x": np.full(3000, number)}, values=number, keep=2)
+
+    threads = [threading.Thread(target=work, args=(100 * i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        if file.exists():
+            found = fastopt.load(file)
+            assert (found.arrays["x"] == found.values).all()
+    assert fastopt.load(file).values % 100 == 19
+    assert {path.name for path in file.parent.iterdir()} == {f"run{file.suffix}", f"run.1{file.suffix}"}
+
+
+FULL = """
+import resource, sys
+import numpy as np, fastopt
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    fastopt.save(sys.argv[1], arrays={"x": np.zeros(10**5)}, values=2)
+except OSError as error:
+    print(type(error).__name__, error)
+"""
+UNWRITABLE = """
+import os, sys
+import fastopt
+if os.geteuid() == 0:
+    os.setuid(65534)
+try:
+    fastopt.save(sys.argv[1], values=2)
+except OSError as error:
+    print(type(error).__name__, error)
+"""
+
+
+def test_a_full_disk_leaves_the_old_file(file):
+    fastopt.save(file, values=1)
+    done = subprocess.run([sys.executable, "-c", FULL, file], capture_output=True, text=True, check=True)
+    assert re.search(rf"OSError .*File too large: '{re.escape(str(file))}'", done.stdout)
+    assert saved_numbers(file.parent) == {file.name: 1}
+
+
+def test_a_folder_that_can_not_be_written_to(file):
+    fastopt.save(file, values=1)
+    for folder in [file.parent, *file.parent.parents][:3]:
+        folder.chmod(0o755)  # for another user to come in
+    file.parent.chmod(0o555)
+    done = subprocess.run([sys.executable, "-c", UNWRITABLE, file], capture_output=True, text=True, check=True)
+    file.parent.chmod(0o755)
+    assert re.search(rf"PermissionError .*{re.escape(str(file.parent))}", done.stdout)
+    assert saved_numbers(file.parent) == {file.name: 1}
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        fastopt.save(file.parent / "no such folder" / file.name, values=1)
+
+
+def test_without_the_package_a_safetensors_file_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
+    for call in (lambda path: fastopt.save(path, values=1), fastopt.load):
+        with pytest.raises(ImportError, match=r'pip install "fastopt\[safetensors\]"'):
+            call(tmp_path / "run.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_run_that_is_killed_at_any_moment_goes_on(suffix, tmp_path):
+    if suffix == ".safetensors":
+        pytest.importorskip("safetensors")
+    kills, within, steps = map(int, script("killed.py", tmp_path / f"run{suffix}", 200, 0).split())
+    assert kills == 200
+    assert within > 20  # and not always between two saves
+    assert steps > 200
