@@ -9,6 +9,7 @@ from fastopt.augment import affine, augment
 from fastopt.buffers import Flat
 from fastopt.checkpoint import Checkpoint, load, save
 from fastopt.layers import *  # noqa: F403  what is new in these modules is named there and nowhere else
+from fastopt.loss_scale import DynamicLossScale
 from fastopt.losses import *  # noqa: F403
 from fastopt.optimizers import *  # noqa: F403
 from fastopt.rate_finder import RangeTest, find_lr
@@ -21,6 +22,7 @@ with suppress(ImportError):
 
 __all__ = [
     "Checkpoint",
+    "DynamicLossScale",
     "EarlyStopping",
     "Flat",
     "RangeTest",

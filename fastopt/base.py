@@ -6,16 +6,19 @@ A subclass adds its formula: which kernel its hyperparameters need, and the coef
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypedDict
+from urllib.parse import quote
 
 import numpy as np
 
 from fastopt import _kernels
 from fastopt.accumulation import Accumulation
-from fastopt.buffers import Array, aligned_zeros
+from fastopt.buffers import Array, aligned_zeros, mapped_zeros
 from fastopt.hyperparameters import CHECKS, Group, count, refuse_unknown, same_names, value_at, varies
 from fastopt.schedules import Plateau, memories
 from fastopt.structures import Grouped, Structure, pairs, plain, structure_of
@@ -23,6 +26,7 @@ from fastopt.structures import Grouped, Structure, pairs, plain, structure_of
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+FILE_NAME = "[]' "  # what names of files may have besides letters, digits and -._~
 SEARCH_BLOCK = 2**20  # elements that are looked at together for one that is not finite
 ARGUMENTS = {"param": "params", "grad": "grads"}  # what a user of the classes calls these streams
 
@@ -37,6 +41,7 @@ class Common(TypedDict, total=False):
     zero_grads: bool
     ema_decay: float | None
     nonfinite: Literal["propagate", "skip", "raise"]
+    state_dir: str | os.PathLike[str] | None
 
 
 GROUP_DEFAULTS = {"maximize": False, "decoupled_weight_decay": False}
@@ -46,6 +51,7 @@ STEP_DEFAULTS = {
     "zero_grads": False,
     "ema_decay": None,
     "nonfinite": "propagate",
+    "state_dir": None,
 }
 
 
@@ -70,7 +76,9 @@ class Optimizer:
     or the number of accumulated batches); ``max_grad_norm`` then scales them down to this global norm;
     ``nonfinite="skip"`` leaves everything as it is and counts in ``skipped`` if a gradient, as it comes, has an
     infinity or a NaN, ``"raise"`` raises ``FloatingPointError``; ``ema_decay`` keeps a moving average of the
-    parameters, which starts as a copy, in ``ema``; ``zero_grads`` leaves the gradients zero, after a skipped step too.
+    parameters, which starts as a copy, in ``ema``; ``zero_grads`` leaves the gradients zero, after a skipped step too;
+    in ``state_dir``, a folder, the states are memory-mapped .npy files, new ones (``FileExistsError`` else), so that
+    they may be larger than memory, as parameters may be that are ``np.memmap``; they stay there when all is done.
 
     Ranges: lr, weight_decay and eps >= 0 and finite; betas, alpha, momentum and ema_decay in [0, 1); dampening in
     [0, 1]; grad_scale > 0 and finite; max_grad_norm > 0 (infinity measures and scales nothing). Numbers are rounded to
@@ -96,6 +104,7 @@ class Optimizer:
     zero_grads = _option("zero_grads", "Whether a step leaves the gradients zero.")
     ema_decay = _option("ema_decay", "The decay of the moving average.")
     nonfinite = _option("nonfinite", "What happens to gradients that are not finite.")
+    state_dir = _option("state_dir", "The folder whose files have the states.")
 
     def __init__(self, params: Any, hyperparameters: dict[str, Any], **common: Unpack[Common]) -> None:
         owner = type(self).__name__
@@ -125,7 +134,13 @@ class Optimizer:
         self.param_groups = tuple(groups)
         self._structure = Grouped(structures) if self._grouped else structures[0]
         self._accumulation = Accumulation(self._structure)
-        self._build(structures)
+        self._files: list[Path] = []
+        try:
+            self._build(structures)
+        except BaseException:
+            for file in self._files:
+                file.unlink(missing_ok=True)
+            raise
 
     # The formula, which a subclass gives
 
@@ -185,7 +200,10 @@ class Optimizer:
             looks = [
                 _kernels.look_at(array, "params", own) for array, own in zip(structure.arrays, suffixes, strict=True)
             ]
-            states = {name: [aligned_zeros(shape, dtype) for shape, dtype in looks] for name in names}
+            states = {
+                name: [self._zeros(f"{name}{own}", *look) for look, own in zip(looks, suffixes, strict=True)]
+                for name in names
+            }
             for average, param in zip(states.get("ema", []), structure.arrays, strict=False):
                 np.copyto(average, param)
             group.state = MappingProxyType({name: structure.give(arrays) for name, arrays in states.items()})
@@ -195,6 +213,16 @@ class Optimizer:
             ]
             plan.append((tuple(kernels), tensors))
         self._plan = _kernels.Plan(plan, ARGUMENTS)
+
+    def _zeros(self, name: str, shape: tuple[int, ...], dtype: str) -> Array:
+        """Allocate a state, in memory or in a file."""
+        folder = self._options["state_dir"]
+        if folder is None:
+            return aligned_zeros(shape, dtype)
+        file = folder / f"{quote(name, safe=FILE_NAME)}.npy"
+        zeros = mapped_zeros(file, shape, dtype)
+        self._files.append(file)
+        return zeros
 
     # Stepping
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -27,6 +29,22 @@ def aligned_zeros(shape: Shape, dtype: npt.DTypeLike) -> Array:
     memory = np.zeros(size + ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % ALIGNMENT
     return memory[start : start + size].view(dtype).reshape(shape)
+
+
+def mapped_zeros(file: Path, shape: Shape, dtype: npt.DTypeLike) -> Array:
+    """Zeros in a new .npy file, whose room on the disk is taken now: a full disk is an error, not a crash in a step."""
+    if not math.prod(shape):
+        return aligned_zeros(shape, dtype)  # no bytes can't be mapped
+    with file.open("xb") as new:
+        head = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(new, head)  # a whole number of 64 bytes
+        new.flush()
+        try:
+            os.posix_fallocate(new.fileno(), 0, new.tell() + math.prod(shape) * np.dtype(dtype).itemsize)
+        except OSError as error:
+            file.unlink()
+            raise OSError(error.errno, error.strerror, str(file)) from error
+    return np.asarray(np.load(file, mmap_mode="r+"))
 
 
 class Flat(Mapping[str, Array]):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
@@ -101,6 +103,15 @@ def step_number(name: str, value: Any) -> int:
     return int(value)
 
 
+def folder(name: str, value: Any) -> Path:
+    """Check the name of a folder that is there."""
+    if not isinstance(value, (str, os.PathLike)):
+        raise TypeError(f"{name} is {value!r}; wants the name of a folder")
+    if not Path(value).is_dir():
+        raise ValueError(f"{name} is {str(value)!r}; wants a folder that exists")
+    return Path(value)
+
+
 CHECKS: dict[str, Checker] = {
     "lr": non_negative,
     "betas": betas,
@@ -117,6 +128,7 @@ CHECKS: dict[str, Checker] = {
     "zero_grads": flag,
     "ema_decay": or_none(decay),
     "nonfinite": choice("propagate", "skip", "raise"),
+    "state_dir": or_none(folder),
 }
 
 

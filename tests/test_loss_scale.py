@@ -1,0 +1,124 @@
+"""The dynamic loss scale: PyTorch's rule, the same bits as without it, and its state."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from cases import same_bits
+
+import fastopt
+from fastopt import DynamicLossScale
+
+RNG = np.random.default_rng(0)
+
+
+def make(params, **options):
+    return fastopt.Adam(params, lr=0.1, nonfinite="skip", **options)
+
+
+def scales(overflows, **options):
+    """The scale after each step, where some steps overflow."""
+    params = np.ones(3)
+    optimizer = make(params)
+    scale, found = DynamicLossScale(optimizer, **options), []
+    for overflow in overflows:
+        optimizer.step(np.full(3, math.inf if overflow else 1.0))
+        scale.update()
+        found.append(scale.scale)
+    return found
+
+
+OPTIONS = [
+    {},
+    {"growth_interval": 3},
+    {"growth_interval": 1, "init_scale": 8.0},
+    {"growth_interval": 5, "growth_factor": 4.0, "backoff_factor": 0.25},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_the_scale_is_pytorchs(options):
+    torch = pytest.importorskip("torch")
+    overflows = RNG.random(200) < 0.2
+    scaler = torch.amp.GradScaler("cpu", **{"growth_interval": 2000, **options})
+    weight, wanted = torch.zeros(3, requires_grad=True), []
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+    for overflow in overflows:
+        scaler.scale(weight.sum())  # or it would not begin
+        weight.grad = torch.full((3,), math.inf if overflow else 1.0)
+        scaler.step(optimizer)
+        scaler.update()
+        wanted.append(scaler.get_scale())
+    assert scales(overflows, **options) == wanted
+
+
+def test_it_grows_and_falls_within_bounds():
+    assert max(scales([False] * 300, growth_interval=1)) == 2.0**127
+    assert min(scales([True] * 300)) == 2.0**-126
+
+
+def test_a_skipped_step_changes_no_byte_and_the_others_are_those_without_a_scale():
+    params, plain = RNG.normal(0, 1, (2, 1000)).astype(np.float32)
+    plain[:] = params
+    optimizer, other = make(params, ema_decay=0.9, max_grad_norm=1.0), make(plain, ema_decay=0.9, max_grad_norm=1.0)
+    scale = DynamicLossScale(optimizer, init_scale=2.0**20, growth_interval=3)
+    for _ in range(30):
+        grads = RNG.normal(0, 1, 1000).astype(np.float16)
+        with np.errstate(over="ignore"):
+            half = (grads.astype(np.float32) * np.float32(scale.scale)).astype(np.float16)
+        before = [params.copy(), *(state.copy() for state in optimizer.state.values())]
+        optimizer.step(half.astype(np.float32))
+        scale.update()
+        if np.isfinite(half).all():
+            other.step(grads.astype(np.float32))
+        else:
+            now = [params, *optimizer.state.values()]
+            assert all(same_bits(a, b) for a, b in zip(before, now, strict=True))
+    assert same_bits(params, plain)
+    assert 5 < optimizer.skipped < 25
+    assert optimizer.steps == other.steps == 30 - optimizer.skipped
+
+
+def test_its_state_goes_through_json_and_a_resumed_run_is_the_same():
+    overflows = RNG.random(100) < 0.1
+    wanted = scales(overflows, growth_interval=4)
+    optimizer = make(np.ones(3))
+    scale, found = DynamicLossScale(optimizer, growth_interval=4), []
+    for overflow in overflows:
+        optimizer.step(np.full(3, math.nan if overflow else 1.0))
+        scale.update()
+        found.append(scale.scale)
+        saved, state = optimizer.state_dict(), json.loads(json.dumps(scale.state_dict()))
+        optimizer = make(np.ones(3))
+        scale = DynamicLossScale(optimizer, growth_interval=4)
+        optimizer.load_state_dict(saved)
+        scale.load_state_dict(state)
+    assert found == wanted
+
+
+ADAM = make(np.ones(3))
+REFUSED = [
+    (lambda: DynamicLossScale(np.ones(3)), TypeError, "optimizer is a 'ndarray'"),
+    (lambda: DynamicLossScale(fastopt.Adam(np.ones(3))), ValueError, "nonfinite='propagate'; wants 'skip'"),
+    (lambda: DynamicLossScale(ADAM, init_scale=0.0), ValueError, "init_scale is 0.0; wants a number from 2"),
+    (lambda: DynamicLossScale(ADAM, init_scale="1"), TypeError, "init_scale is '1'"),
+    (lambda: DynamicLossScale(ADAM, growth_factor=0.5), ValueError, "growth_factor is 0.5; wants a finite number >= 1"),
+    (lambda: DynamicLossScale(ADAM, backoff_factor=2.0), ValueError, "backoff_factor is 2.0"),
+    (lambda: DynamicLossScale(ADAM, backoff_factor=0.0), ValueError, "backoff_factor is 0.0"),
+    (lambda: DynamicLossScale(ADAM, growth_interval=0), ValueError, "growth_interval is 0"),
+    (lambda: GOOD.load_state_dict({"scale": 1.0}), ValueError, "state_dict has .*'scale'.*; wants"),
+    (lambda: GOOD.load_state_dict({"scale": math.nan, "good_steps": 0}), ValueError, r"state_dict\['scale'\] is nan"),
+    (lambda: GOOD.load_state_dict({"scale": 1.0, "good_steps": -1}), ValueError, r"state_dict\['good_steps'\] is -1"),
+]
+GOOD = DynamicLossScale(make(np.ones(3)))
+
+
+@pytest.mark.parametrize(("call", "error", "says"), REFUSED, ids=[says for *_, says in REFUSED])
+def test_refused(call, error, says):
+    before = ADAM.grad_scale, GOOD.state_dict()
+    with pytest.raises(error, match=says):
+        call()
+    assert (ADAM.grad_scale, GOOD.state_dict()) == before
