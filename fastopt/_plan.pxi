@@ -32,6 +32,9 @@ cdef class Plan:
     cdef dict arguments
     cdef str grad_name
     cdef public Tuner tuner
+    # Both change within a call of the core, where no other thread and no signal comes between them and the arrays.
+    cdef public int64_t steps
+    cdef public object norm                   # what the last step saw, or None
 
     def __cinit__(self, list groups, dict arguments):
         self.arguments, self.grad_name = arguments, arguments.get("grad", "grad")
@@ -174,16 +177,18 @@ cdef class Plan:
         self.grad_scale, self.measures, self.clips = grad_scale, measures, max_norm is not None
         self.max_norm = max_norm if self.clips else 0.0
 
-    def step(self, list grads, list coefficients, bint regardless=False):
-        """Set the coefficients of this step, a dictionary for each group, and run all stages.
+    def step(self, list grads, list coefficients, int64_t steps=0, bint regardless=False):
+        """Set the coefficients of the step behind so many, a dictionary for each group, and run all stages.
 
-        Gives the norm, if it was computed. If it is not finite, nothing is written, unless ``regardless``: the caller
-        decides.
+        Gives whether it ran: if the ``norm`` was computed and is not finite, nothing is written, unless ``regardless``,
+        and the caller decides.
         """
         cdef Work work = Work(table, self.chunks, self.chunk_count, self.partial)
         cdef double norm, begin = 0.0
         cdef Py_ssize_t g
         self.refuse_if_busy()
+        if steps != self.steps:                 # others stepped since the coefficients were computed
+            self.refuse()
         self.busy = True
         cdef uint64_t before = fastopt_enter()
         try:
@@ -193,19 +198,20 @@ cdef class Plan:
             if self.tunes():
                 begin = seconds()
                 self.tuner.ask(self.most_threads())
-            measured = None
+            self.norm = None
             if self.clips or self.measures:
                 self.visit(sum_chunk, &work)
                 norm = sqrt(total(&work)) / self.grad_scale
-                measured = norm
+                self.norm = norm
                 if not isfinite(norm) and not regardless:
-                    return measured
+                    return False
                 if self.clips:
                     self.clip(norm)
             self.visit(run_chunk, &work)
+            self.steps += 1
             if begin:
                 self.tuner.tell(begin, seconds())
-            return measured
+            return True
         finally:
             fastopt_leave(before)
             self.release()
@@ -221,7 +227,26 @@ cdef class Plan:
 
     cdef void refuse_if_busy(self) except *:
         if self.busy:
-            raise RuntimeError("this optimizer is in a step already")
+            self.refuse()
+
+    cdef void refuse(self) except *:
+        raise RuntimeError("this optimizer is in a step already, by another thread or by what this step has called")
+
+    def take_over(self, list targets, list sources, int64_t steps):
+        """Copy arrays into states, as they were after so many steps; no step comes between."""
+        self.refuse_if_busy()
+        self.busy = True
+        try:
+            for target, source in zip(targets, sources, strict=True):
+                np.copyto(target, source)
+            self.steps = steps
+        finally:
+            self.busy = False
+
+    def idle(self):
+        """How many steps there were; raises during one."""
+        self.refuse_if_busy()
+        return self.steps
 
     @property
     def size_class(self):

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from fastopt import _kernels
-from fastopt.arrays import GRAIN
 from fastopt.buffers import Array, aligned_zeros
 from fastopt.structures import Structure
 
@@ -27,14 +26,7 @@ class Accumulation:
         arrays = [np.asarray(thing) for thing in things]
         if not self._sums:
             self._sums = [aligned_zeros(array.shape, array.dtype) for array in arrays]
-        for total, array in zip(self._sums, arrays, strict=True):
-            if self.parts:
-                _kernels.run("add", {"x": total, "y": array}, {}, array.size, GRAIN, array.size)
-            else:
-                np.copyto(total, array)
-            if zeroes:
-                array[...] = 0
-        self.parts += 1
+        _kernels.add_part(self, self._sums, arrays, zeroes)
 
     def take(self, grads: Any) -> list[Array]:
         """Give the sums for a step, which must have come without gradients of its own."""

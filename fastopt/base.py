@@ -21,7 +21,7 @@ from fastopt.accumulation import Accumulation
 from fastopt.buffers import Array, aligned_zeros, mapped_zeros
 from fastopt.hyperparameters import CHECKS, Group, count, refuse_unknown, same_names, value_at, varies
 from fastopt.schedules import Plateau, memories
-from fastopt.structures import Grouped, Structure, pairs, plain, structure_of
+from fastopt.structures import Grouped, Structure, do_all, pairs, plain, structure_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -95,8 +95,6 @@ class Optimizer:
     rule: ClassVar[str]
     """What ``fastopt.kernels`` and ``fastopt.reference`` call it."""
 
-    grad_norm: float | None
-    """The global norm of the gradients, over ``grad_scale``, that the last step saw; None where none was computed."""
     param_groups: tuple[Group, ...]
     """The hyperparameters of each group; changes hold from the next step on."""
 
@@ -116,9 +114,8 @@ class Optimizer:
         self._grouped = isinstance(params, (list, tuple)) and any(
             isinstance(group, Mapping) and "params" in group for group in params
         )
-        self._steps = self._skipped = 0
+        self._skipped = 0
         self._parts = 1  # of a batch, whose gradients the step gets the sum of
-        self.grad_norm = None
         self._news: list[str] = ["new"]  # what has changed since the core was told last
         groups: list[Group] = []
         structures: list[Structure] = []
@@ -244,16 +241,14 @@ class Optimizer:
             self._news.append("parts")
         if self._news:
             self._fix()
-        coefficients = self.all_moving(self._checked, self._steps)
-        norm = self._plan.step(arrays, coefficients)
-        if norm is not None and not math.isfinite(norm):
-            if not self._goes_on(arrays):
-                self.grad_norm = norm
-                return
-            self._plan.step(arrays, coefficients, True)
-        self.grad_norm = norm
-        self._steps += 1
-        accumulation.parts = 0
+        plan, steps = self._plan, self._plan.steps
+        coefficients = self.all_moving(self._checked, steps)
+        try:
+            if not plan.step(arrays, coefficients, steps) and self._goes_on(arrays):
+                plan.step(arrays, coefficients, steps, True)
+        finally:
+            if plan.steps != steps:  # also where Ctrl-C comes, for it comes behind the step
+                accumulation.parts = 0
 
     def accumulate(self, grads: Any) -> None:
         """Add the gradients of a part of a batch, so that a large batch fits in a small memory.
@@ -283,14 +278,23 @@ class Optimizer:
 
     def _fix(self) -> None:
         """Give the core what holds until hyperparameters or ``grad_scale`` change, by themselves or by the user."""
+        del self._news[:]  # first, for what changes meanwhile is news again
+        try:
+            self._tell_core()
+        except BaseException:
+            self._news.append("not told")
+            raise
+        if any(group.varies for group in self.param_groups):
+            self._news.append("schedule")
+
+    def _tell_core(self) -> None:
         options = self._options
         grad_scale, decay = options["grad_scale"] * self._parts, options["ema_decay"] or 0.0
         self._plan.set_norm(grad_scale, options["max_grad_norm"], options["nonfinite"] != "propagate")
         stages = {"ema_decay": decay, "one_minus_ema_decay": 1.0 - decay, "fill_value": 0.0}
-        self._checked = [group.at(self._steps) for group in self.param_groups]
+        self._checked = [group.at(self.steps) for group in self.param_groups]
         for i, h in enumerate(self._checked):
             self._plan.set(i, {**self.all_fixed(h, 1.0 / grad_scale), **stages})
-        self._news[:] = ["schedule"] if any(group.varies for group in self.param_groups) else []
 
     def _first_nonfinite(self, arrays: list[Any]) -> str | None:
         """Name the first gradient element that is an infinity or a NaN."""
@@ -325,7 +329,12 @@ class Optimizer:
     @property
     def steps(self) -> int:
         """Completed steps."""
-        return self._steps
+        return self._plan.steps
+
+    @property
+    def grad_norm(self) -> float | None:
+        """The global norm of the gradients, over ``grad_scale``, that the last step saw; None where it saw none."""
+        return self._plan.norm
 
     @property
     def skipped(self) -> int:
@@ -394,8 +403,9 @@ class Optimizer:
             raise RuntimeError(
                 f"{self._accumulation.parts} parts were accumulated, which a state_dict has no place for; wants step()"
             )
-        return {
-            "steps": self.steps,
+        steps = self._plan.idle()
+        result = {
+            "steps": steps,
             "skipped": self.skipped,
             "grad_scale": self.grad_scale,
             "param_groups": [
@@ -407,13 +417,16 @@ class Optimizer:
                 for group in self.param_groups
             ],
         }
+        if self._plan.idle() != steps:
+            raise RuntimeError("another thread did a step while the state was copied; wants one at a time")
+        return result
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over what ``state_dict`` gave; everything is checked before the first byte changes.
 
         Raises ``ValueError`` or ``TypeError`` for what is missing, unknown, out of range, or of another shape or dtype.
         """
-        self._checked_state("state_dict", state_dict)()
+        do_all([self._checked_state("state_dict", state_dict)])
 
     def _checked_state(self, where: str, state_dict: Any) -> Callable[[], None]:
         """Check what ``state_dict`` gave, which stands ``where``, and give what takes it over, which can't fail."""
@@ -442,13 +455,12 @@ class Optimizer:
         sources = [np.array(s) if any(np.may_share_memory(s, t) for t in targets) else s for _, s in copies]
 
         def take_over() -> None:
-            for target, source in zip(targets, sources, strict=True):
-                np.copyto(target, source)
+            self._plan.take_over(targets, sources, counts["steps"])
             for group, checked in zip(self.param_groups, changed, strict=True):
                 group.put(checked)
             for memory, state in memories_of:
                 memory.load_state_dict(state)
-            self._steps, self._skipped = int(counts["steps"]), int(counts["skipped"])
+            self._skipped = counts["skipped"]
             self._options["grad_scale"] = grad_scale
             self._accumulation.parts = 0
             self._news.append("state_dict")
@@ -470,7 +482,7 @@ class Optimizer:
             for group, checked in zip(self.param_groups, groups, strict=True):
                 group.put(checked)  # the schedules come before their memories, which are loaded
             self.load_state_dict(saved)
-            self.grad_norm = grad_norm
+            self._plan.norm = grad_norm
 
 
 def _memories(group: Group) -> dict[str, list[Plateau]]:

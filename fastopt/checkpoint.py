@@ -40,7 +40,7 @@ from fastopt.buffers import Array
 from fastopt.files import CONTAINERS, Container, Contents, named, replacing
 from fastopt.hyperparameters import FunctionOfStep, positive_count
 from fastopt.schedules import memories
-from fastopt.structures import checked_arrays, pairs, plain
+from fastopt.structures import checked_arrays, do_all, pairs, plain
 from fastopt.training import EarlyStopping
 
 __all__ = ["Checkpoint", "load", "save"]
@@ -165,8 +165,7 @@ def load(
         raise ValueError(f"{source} can't be loaded: {error}") from error
     except OSError as error:
         raise named(error, source) from error
-    for change in changes:
-        change()
+    do_all(changes)
     return Checkpoint(extra, values)
 
 

@@ -212,3 +212,13 @@ def pairs(state: Any, saved: Any, where: str) -> list[tuple[Array, Array]]:
                 f"{where}{suffix} is {source.dtype} of shape {source.shape}; wants {target.dtype} of {target.shape}"
             )
     return result
+
+
+def do_all(changes: Sequence[Callable[[], None]]) -> None:
+    """Do what can't fail and may be done twice, all of it: Ctrl-C, at whatever moment, comes behind it."""
+    try:
+        for change in changes:
+            change()
+    except KeyboardInterrupt:
+        do_all(changes)
+        raise

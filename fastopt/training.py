@@ -36,7 +36,7 @@ from fastopt.hyperparameters import (
     positive_count,
     same_names,
 )
-from fastopt.structures import checked_arrays, pairs, plain
+from fastopt.structures import checked_arrays, do_all, pairs, plain
 
 __all__ = ["EarlyStopping", "batches"]
 
@@ -260,7 +260,7 @@ class EarlyStopping:
 
         Raises ``ValueError`` or ``TypeError`` for what is missing, unknown or out of range.
         """
-        self._checked_state("state_dict", state_dict)()
+        do_all([self._checked_state("state_dict", state_dict)])
 
     def _checked_state(self, where: str, state_dict: Any) -> Callable[[], None]:
         """Check what ``state_dict`` gave, which stands ``where``, and give what takes it over, which can't fail."""
