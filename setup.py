@@ -1,5 +1,6 @@
 """Build the one extension: the Cython core and the C kernels."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from setuptools import Extension, setup
 EXACT_AND_FAST = ["-std=c11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-fopenmp-simd"]
 HIDDEN = ["-fvisibility=hidden"]
 THREADS = ["-pthread"]
+SANITIZE = [f"-fsanitize={os.environ['FASTOPT_SANITIZE']}", "-g"] if os.environ.get("FASTOPT_SANITIZE") else []
 
 if sys.platform == "win32":
     raise SystemExit("fastopt builds with gcc or clang; on Windows use WSL")
@@ -22,8 +24,8 @@ CORE = Extension(
         *map(str, sorted([*Path("csrc").glob("*.h"), *Path("csrc").glob("*.def"), *Path("fastopt").glob("*.pxi")]))
     ],
     include_dirs=["csrc"],
-    extra_compile_args=[*EXACT_AND_FAST, *HIDDEN, *THREADS],
-    extra_link_args=THREADS,
+    extra_compile_args=[*EXACT_AND_FAST, *HIDDEN, *THREADS, *SANITIZE],
+    extra_link_args=[*THREADS, *SANITIZE],
 )
 
 setup(ext_modules=cythonize([CORE], build_dir="build"))

@@ -1,0 +1,137 @@
+"""Every kernel and task between pages that may not be touched: one element too far, read or written, is a fault."""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import mmap
+import os
+import signal
+
+import numpy as np
+import pytest
+from cases import CASES, REALS, same_bits, start_values
+
+import fastopt
+from fastopt import base, losses, runtime
+from fastopt.augment import affine
+
+PAGE = mmap.PAGESIZE
+SIZES = [*range(1, 70), 127, 128, 129, 1023, 1025, 4095, 4096, 4097, 8193]
+LIBC = ctypes.CDLL(None, use_errno=True)
+kept = []
+
+
+def guarded(array, at_end):
+    """Copy an array to where memory ends behind it (or begins before it), with a page on both sides that faults."""
+    pages = -(-max(array.nbytes, 1) // PAGE)
+    memory = mmap.mmap(-1, (pages + 2) * PAGE)
+    kept.append(memory)
+    whole = np.frombuffer(memory, np.uint8)
+    address = whole.ctypes.data
+    for page in (0, pages + 1):
+        assert LIBC.mprotect(ctypes.c_void_p(address + page * PAGE), ctypes.c_size_t(PAGE), 0) == 0
+    start = PAGE + (pages * PAGE - array.nbytes if at_end else 0)
+    result = whole[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    result[...] = array
+    return result
+
+
+@pytest.fixture(autouse=True)
+def free():
+    yield
+    kept.clear()
+
+
+def test_the_pages_do_fault():
+    """In a child, which dies of it."""
+    array = guarded(np.ones(5), at_end=True)
+    child = os.fork()
+    if not child:
+        faulthandler.disable()
+        ctypes.string_at(array.ctypes.data + array.nbytes, 1)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status)
+    assert os.WTERMSIG(status) in {signal.SIGSEGV, signal.SIGBUS}
+
+
+@pytest.mark.parametrize("real", REALS, ids=str)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_steps(case, real, monkeypatch):
+    """Parameters, gradients and states."""
+    for isa in runtime.available_isas():
+        fastopt.set_isa(isa)
+        for size in SIZES:
+            start = start_values(size, real)
+            for at_end in (True, False):
+                params, grads = guarded(start, at_end), guarded(start[::-1].copy(), at_end)
+                plain = start.copy()
+                other = case.make(plain)
+                with monkeypatch.context() as patch:
+                    patch.setattr(base, "aligned_zeros", lambda *a, end=at_end: guarded(np.zeros(*a), end))
+                    optimizer = case.make(params)
+                optimizer.step(grads)
+                other.step(start[::-1].copy())
+                assert same_bits(params, plain)
+        kept.clear()
+
+
+def calls(x, target, labels, more):
+    """All that works on rows, by name: what it is called with may have guards or none."""
+    weight, bias, mean, var, grad = more
+    return {
+        **{
+            name: lambda name=name: getattr(losses, name)(x, target, reduction="none")
+            for name in ("mse", "mae", "huber", "log_cosh", "binary_cross_entropy", "focal")
+        },
+        "cross_entropy": lambda: losses.cross_entropy(x, labels, label_smoothing=0.1, weight=weight, reduction="none"),
+        "cross_entropy, soft": lambda: losses.cross_entropy(x, target, reduction="none"),
+        "dice": lambda: losses.dice(x, labels),
+        "dice, sigmoid": lambda: losses.dice(x, target, from_logits="sigmoid"),
+        "dropout": lambda: [fastopt.dropout(x, 0.3, seed=0, step=1)],
+        "batch_norm": lambda: [
+            *(saved := fastopt.batch_norm(x, weight, bias, mean, var))[:1],
+            *fastopt.batch_norm_backward(grad, saved[1]),
+            mean,
+            var,
+        ],
+        "l2_penalty": lambda: [np.array(fastopt.l2_penalty(x, 0.1, grad)), grad],
+    }
+
+
+SHAPES = [(2, 1), (3, 5), (16, 15), (17, 16), (33, 17), (5, 63), (19, 64), (18, 65), (3, 1025), (4097, 2), (70, 70)]
+
+
+@pytest.mark.parametrize("real", REALS, ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_losses_and_layers(shape, real):
+    rng = np.random.default_rng(0)
+    x, target, grad = (rng.uniform(0, 1, shape).astype(real) for _ in range(3))
+    columns = [rng.uniform(0.5, 1, shape[1]).astype(real) for _ in range(4)]
+    labels = rng.integers(0, shape[1], shape[0])
+    for isa in runtime.available_isas():
+        fastopt.set_isa(isa)
+        for at_end in (True, False):
+            plain = calls(x.copy(), target, labels, [*(c.copy() for c in columns), grad.copy()])
+            fenced = [guarded(a, at_end) for a in (x, target, labels, *columns, grad)]
+            for name, call in calls(*fenced[:3], fenced[3:]).items():
+                for got, wanted in zip(call(), plain[name](), strict=True):
+                    assert np.array_equal(got, wanted), name
+            kept.clear()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+@pytest.mark.parametrize("border", ["constant", "edge", "reflect"])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (7, 1), (5, 6), (17, 33), (5, 6, 3), (9, 8, 4), (3, 3, 5)], ids=str)
+def test_images(shape, border, dtype):
+    rng = np.random.default_rng(0)
+    images = rng.uniform(0, 255, (6, *shape)).astype(dtype)
+    matrices = rng.normal(0, 3, (6, 2, 3)) * 10.0 ** rng.integers(-1, 4, (6, 1, 1))
+    for isa in runtime.available_isas():
+        fastopt.set_isa(isa)
+        wanted = affine(images, matrices, border=border)
+        for at_end in (True, False):
+            out = guarded(np.zeros_like(images), at_end)
+            affine(guarded(images, at_end), matrices, border=border, out=out)
+            assert np.array_equal(out, wanted)
