@@ -402,3 +402,12 @@ assert len(stepped_on) > 1, stepped_on
 def test_workers_run_elsewhere_than_their_caller():
     done = subprocess.run([sys.executable, "-c", AWAY], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_short_soak():
+    """Random steps, checkpoints, forks, threads; an hour of it is in tests/README.md."""
+    script = os.path.join(os.path.dirname(__file__), "soak.py")
+    done = subprocess.run([sys.executable, "-W", "error", script, "8"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    counts = done.stdout
+    assert all(f"'{action}'" in counts for action in ("step", "checkpoint", "fork", "threads", "new"))
