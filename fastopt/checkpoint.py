@@ -38,7 +38,7 @@ import numpy as np
 from fastopt.base import Optimizer
 from fastopt.buffers import Array
 from fastopt.files import CONTAINERS, Container, Contents, named, replacing
-from fastopt.hyperparameters import FunctionOfStep, positive_count
+from fastopt.hyperparameters import FunctionOfStep, function_of_step, positive_count
 from fastopt.schedules import memories
 from fastopt.structures import checked_arrays, do_all, pairs, plain
 from fastopt.training import EarlyStopping
@@ -104,7 +104,7 @@ def save(
         _of_kind("stopper", stopper, EarlyStopping)
         tree["stopper"] = stopper._state_dict(np.asarray)
     if schedule is not None:
-        tree["schedule"] = [memory.state_dict() for memory in memories(schedule)]
+        tree["schedule"] = [memory.state_dict() for memory in memories(function_of_step("schedule", schedule))]
     if arrays is not None:
         tree["arrays"] = _named_arrays(arrays)
     found: dict[str, Array] = {}
@@ -153,6 +153,7 @@ def load(
     if stopper is not None:
         wants["stopper"] = lambda saved: stopper._checked_state("stopper", saved)
     if schedule is not None:
+        function_of_step("schedule", schedule)
         wants["schedule"] = lambda saved: _memories_from(schedule, saved)
     try:
         tree, values = _read(source, container)

@@ -103,6 +103,13 @@ def step_number(name: str, value: Any) -> int:
     return int(value)
 
 
+def function_of_step(name: str, value: Any) -> FunctionOfStep:
+    """Check a schedule, or another function of the step."""
+    if not callable(value):
+        raise TypeError(f"{name} is {value!r}; wants a schedule, or another function of the step")
+    return value  # type: ignore[no-any-return]
+
+
 def folder(name: str, value: Any) -> Path:
     """Check the name of a folder that is there."""
     if not isinstance(value, (str, os.PathLike)):

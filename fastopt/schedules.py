@@ -35,6 +35,7 @@ from fastopt.hyperparameters import (
     finite,
     finite_positive,
     fraction,
+    function_of_step,
     non_negative,
     not_nan,
     positive_count,
@@ -433,7 +434,7 @@ class Warmup(Schedule):
     start: float = 0.0
 
     def __post_init__(self) -> None:
-        self._check(schedule=_callable, warmup_steps=count, start=finite)
+        self._check(schedule=function_of_step, warmup_steps=count, start=finite)
 
     def at(self, step: int) -> float:
         """Give the value of one step."""
@@ -463,7 +464,7 @@ class Sequence(Schedule):
             raise ValueError(
                 f"boundaries has {len(boundaries)} steps; wants one less than the {len(schedules)} schedules"
             )
-        parts = tuple(_callable(f"schedules[{i}]", schedule) for i, schedule in enumerate(schedules))
+        parts = tuple(function_of_step(f"schedules[{i}]", schedule) for i, schedule in enumerate(schedules))
         steps = tuple(count(f"boundaries[{i}]", boundary) for i, boundary in enumerate(boundaries))
         if list(steps) != sorted(steps):
             raise ValueError(f"boundaries is {boundaries!r}; wants steps in rising order")
@@ -579,7 +580,7 @@ def plot_schedule(schedule: FunctionOfStep, steps: int) -> Figure:
     """
     from matplotlib.figure import Figure  # noqa: PLC0415  an extra
 
-    _callable("schedule", schedule)
+    function_of_step("schedule", schedule)
     positive_count("steps", steps)
     figure = Figure(figsize=(6.4, 3.2), layout="constrained")
     axes = figure.subplots()
@@ -613,12 +614,6 @@ def _power(start: float, base: float, exponent: float) -> float:
 def _value(schedule: FunctionOfStep, step: int) -> float:
     value = schedule(step)
     return value if type(value) is float else any_number(f"what {schedule!r} gives for step {step}", value)
-
-
-def _callable(name: str, value: Any) -> FunctionOfStep:
-    if not callable(value):
-        raise TypeError(f"{name} is {value!r}; wants a schedule, or another function of the step")
-    return value  # type: ignore[no-any-return]
 
 
 _MEMORY: dict[str, Callable[[str, Any], Any]] = {
