@@ -141,24 +141,25 @@ def augment(
     noise = white * held("noise", noise, _type_of(images))
 
     words = randomness.words_of_blocks(seed, step, randomness.AUGMENTATION, places)[:, :DRAWS].T
-    uniform = (words + 0.5) * 2.0**-32
-    either_way = 2 * uniform - 1
-    sine, cosine = _sine_and_cosine(rotate * either_way[0])
-    zoom = least + (most - least) * uniform[1]
-    down, across = translate * height * either_way[2], translate * width * either_way[3]
-    vertical = np.where(uniform[4] < flip_vertical, -1.0, 1.0) / zoom
-    horizontal = np.where(uniform[5] < flip, -1.0, 1.0) / zoom
-    top, left = np.floor(uniform[6] * (height - shape[0] + 1)), np.floor(uniform[7] * (width - shape[1] + 1))
-    gain = 1 + contrast * either_way[8]
-    # A place goes the way back: out of the crop and the shift, turned about the centre, flipped there.
-    transforms = np.empty((len(images), 8))
-    row, column = (height - 1) / 2, (width - 1) / 2
-    for k, (by_row, by_column, centre) in enumerate(
-        [(vertical * cosine, vertical * sine, row), (horizontal * -sine, horizontal * cosine, column)]
-    ):
-        transforms[:, 3 * k], transforms[:, 3 * k + 1] = by_row, by_column
-        transforms[:, 3 * k + 2] = centre - by_row * (row + down - top) - by_column * (column + across - left)
-    transforms[:, 6], transforms[:, 7] = gain, white / 2 * (1 - gain) + white * brightness * either_way[9]
+    with np.errstate(all="ignore"):  # of numbers beyond a float, which lead out of the image
+        uniform = (words + 0.5) * 2.0**-32
+        either_way = 2 * uniform - 1
+        sine, cosine = _sine_and_cosine(rotate * either_way[0])
+        zoom = least + (most - least) * uniform[1]
+        down, across = translate * height * either_way[2], translate * width * either_way[3]
+        vertical = np.where(uniform[4] < flip_vertical, -1.0, 1.0) / zoom
+        horizontal = np.where(uniform[5] < flip, -1.0, 1.0) / zoom
+        top, left = np.floor(uniform[6] * (height - shape[0] + 1)), np.floor(uniform[7] * (width - shape[1] + 1))
+        gain = 1 + contrast * either_way[8]
+        # A place goes the way back: out of the crop and the shift, turned about the centre, flipped there.
+        transforms = np.empty((len(images), 8))
+        row, column = (height - 1) / 2, (width - 1) / 2
+        for k, (by_row, by_column, centre) in enumerate(
+            [(vertical * cosine, vertical * sine, row), (horizontal * -sine, horizontal * cosine, column)]
+        ):
+            transforms[:, 3 * k], transforms[:, 3 * k + 1] = by_row, by_column
+            transforms[:, 3 * k + 2] = centre - by_row * (row + down - top) - by_column * (column + across - left)
+        transforms[:, 6], transforms[:, 7] = gain, white / 2 * (1 - gain) + white * brightness * either_way[9]
     drawn = {**randomness.key(seed, step), "noise": noise}
     return _resampled(images, transforms, shape, border, fill, out, places, **drawn)
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastopt._kernels import refuse_mask
+from fastopt.hyperparameters import is_int
 
 Array: TypeAlias = npt.NDArray[Any]
 Shape: TypeAlias = "tuple[int, ...]"
@@ -201,7 +202,7 @@ def _shape(name: object, thing: Any) -> Shape:
     if _is_array(thing):
         return tuple(np.shape(thing))
     shape = thing if isinstance(thing, (tuple, list)) else (thing,)
-    if not all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in shape):
+    if not all(is_int(n) for n in shape):
         raise TypeError(f"shapes_or_arrays[{name!r}] is {thing!r}; wants a shape or an array")
     if any(n < 0 for n in shape):
         raise ValueError(f"shapes_or_arrays[{name!r}] is {thing!r}; wants dimensions >= 0")

@@ -27,7 +27,7 @@ def number(wanted: str, allowed: Callable[[float], bool]) -> Callable[[str, Any]
         try:
             result = float(value)
         except OverflowError:  # a vast int
-            result = math.inf
+            result = math.inf if value > 0 else -math.inf
         if not allowed(result):  # a NaN is in no range
             raise ValueError(f"{name} is {value!r}; wants {wanted}")
         return result
@@ -40,6 +40,11 @@ def is_real(value: Any) -> bool:
     if getattr(value, "shape", None) == ():
         return np.asarray(value).dtype.kind in "fiu"
     return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def is_int(value: Any) -> bool:
+    """Whether a thing is an integer: Python's or NumPy's, but no truth and no time."""
+    return isinstance(value, Integral) and not isinstance(value, (bool, np.timedelta64))
 
 
 def choice(*options: Any) -> Checker:
@@ -84,7 +89,7 @@ def _both(name: str, value: Any, check: Checker) -> tuple[Any, ...]:
 
 def count(name: str, value: Any, least: int = 0) -> int:
     """Check a number of steps."""
-    if isinstance(value, bool) or not isinstance(value, Integral):
+    if not is_int(value):
         raise TypeError(f"{name} is {value!r}; wants an int >= {least}")
     if not least <= int(value) < MOST_STEPS:
         raise ValueError(f"{name} is {value!r}; wants an int >= {least}, below 2^62")
@@ -98,7 +103,7 @@ def positive_count(name: str, value: Any) -> int:
 
 def step_number(name: str, value: Any) -> int:
     """Check the number of a step."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or not 1 <= int(value) < MOST_STEPS:
+    if not is_int(value) or not 1 <= int(value) < MOST_STEPS:
         raise ValueError(f"{name} is {value!r}; wants an int >= 1, below 2^62")
     return int(value)
 

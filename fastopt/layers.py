@@ -117,8 +117,9 @@ def batch_norm(
         saved = _normalized(x, rows, columns, momentum, eps, columnwise)
     else:
         mean, variance = running.values()
-        inverse_std = 1 / np.sqrt(variance.astype(np.float64) + eps)
-        saved = Normalized(x, mean.copy(), (weight * inverse_std).astype(dtype), inverse_std, False)
+        with np.errstate(all="ignore"):  # of running averages that are none
+            inverse_std = 1 / np.sqrt(variance.astype(np.float64) + eps)
+            saved = Normalized(x, mean.copy(), (weight * inverse_std).astype(dtype), inverse_std, False)
     arrays = {"x": x, "y": y, "mean": saved.mean, "scale": saved.scale, "shift": bias}
     _kernels.run("batch_norm", arrays, {"columns": columns}, rows, _grain(columns), x.size)
     return y, saved

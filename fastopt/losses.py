@@ -19,7 +19,6 @@ array([-0.375,  0.125,  0.125,  0.125], dtype=float32)
 from __future__ import annotations
 
 import math
-from numbers import Integral
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -27,7 +26,7 @@ import numpy as np
 from fastopt import _kernels
 from fastopt.arrays import GRAIN, MOST, checked, held, like, numbers, output
 from fastopt.buffers import Array, aligned_zeros
-from fastopt.hyperparameters import choice, finite_positive, flag, fraction, non_negative
+from fastopt.hyperparameters import choice, finite_positive, flag, fraction, is_int, non_negative
 
 __all__ = ["binary_cross_entropy", "cross_entropy", "dice", "focal", "huber", "log_cosh", "mae", "mse"]
 
@@ -248,12 +247,14 @@ def dice(
     share = _over(value.size) if mode == "mean" else 1.0
     # A slope beyond the type's range stands for a class of which p is next to nothing: a zero times it stays one.
     most = MOST[dtype.char]
-    slopes = np.clip(share * np.stack([of_truth, 2 * rest if squared else rest]), -most, most).astype(dtype)
+    with np.errstate(all="ignore"):
+        slopes = np.clip(share * np.stack([of_truth, 2 * rest if squared else rest]), -most, most).astype(dtype)
+        total = float(np.add.accumulate([0.0, *value.ravel()])[-1])
     arrays = {"x": grad, "of_truth": slopes[0], "rest": slopes[1], **of_target}
     _kernels.run("dice_gradient", arrays, {**shape, "per_image": per_image}, images * pixels, piece, x.size)
     if mode == "none":
         return (value if per_image else value[0]).astype(dtype), grad
-    return math.fsum(value.ravel()) * share, grad
+    return total * share, grad
 
 
 # What they share
@@ -279,15 +280,15 @@ def _of_elements(
     return (total * factor if mode == "mean" else total if values is None else values), grad
 
 
-def _dice_of_sums(sums: Array, smooth: float) -> tuple[Array, Array, Array]:
+def _dice_of_sums(sums: Array, smooth: float) -> tuple[Array, ...]:
     """Give the loss of each image and class, and its slope with respect to p: what is times q, and the rest."""
     both, predicted, wanted = np.moveaxis(sums, 1, 0)
-    above, below = 2 * both + smooth, predicted + wanted + smooth
-    nothing = below == 0
-    below = np.where(nothing, 1.0, below)
-    with np.errstate(over="ignore"):
-        of_truth, rest = -2 / below, above / below / below
-    return np.where(nothing, 0.0, 1 - above / below), np.where(nothing, 0.0, of_truth), np.where(nothing, 0.0, rest)
+    with np.errstate(all="ignore"):  # p may be given, and anything
+        above, below = 2 * both + smooth, predicted + wanted + smooth
+        nothing = below == 0
+        below = np.where(nothing, 1.0, below)
+        parts = 1 - above / below, -2 / below, above / below / below
+    return tuple(np.where(nothing, 0.0, part) for part in parts)
 
 
 def _added_up(parts: Array) -> Array:
@@ -308,14 +309,16 @@ def _per_class(name: str, value: Any, classes: int, dtype: np.dtype[Any]) -> Arr
     weights = numbers(name, value, "fiu", "numbers >= 0")
     if weights.shape not in {(), (classes,)}:
         raise ValueError(f"{name} has shape {weights.shape}; wants ({classes},)")
-    if not ((weights >= 0) & (weights <= MOST[dtype.char])).all():
+    with np.errstate(over="ignore"):  # of longer floats
+        wide = weights.astype(np.float64)
+    if not ((wide >= 0) & (wide <= MOST[dtype.char])).all():
         raise ValueError(f"{name} is {value!r}; wants numbers >= 0 within the range of {dtype}")
     return np.ascontiguousarray(np.broadcast_to(weights, (classes,)), dtype)
 
 
 def _label_of_none(name: str, value: Any) -> int:
     """Check the label of rows that don't count; as all numbers of a task it travels as a float64."""
-    if type(value) is not int and (isinstance(value, bool) or not isinstance(value, Integral)):
+    if type(value) is not int and not is_int(value):
         raise TypeError(f"{name} is {value!r}; wants an int")
     if abs(int(value)) > MOST_LABEL:
         raise ValueError(f"{name} is {value!r}; wants an int from -2^53 to 2^53")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 
 from fastopt import _kernels
 from fastopt.buffers import Array
+from fastopt.hyperparameters import is_int
 
 # What the numbers are for: the same seed and step give other numbers to each. Those of csrc/random.h are 1 and 4.
 ORDER, AUGMENTATION = 2, 3
@@ -50,7 +50,7 @@ def words_of_blocks(seed: Any, step: Any, stream: int, blocks: Array) -> Array:
 def of_bits(bits: int, name: str, value: Any) -> int:
     """Check an int that so many bits hold."""
     wanted = f"an int from 0 to 2**{bits} - 1"
-    if isinstance(value, bool) or not isinstance(value, Integral):
+    if not is_int(value):
         raise TypeError(f"{name} is {value!r}; wants {wanted}")
     if not 0 <= int(value) < 2**bits:
         raise ValueError(f"{name} is {value!r}; wants {wanted}")

@@ -135,6 +135,14 @@ def test_the_output_may_be_given():
     assert same_bits(out, augment(images, seed=0, step=0, crop=(4, 5)))
 
 
+@pytest.mark.parametrize(
+    "options", [{"translate": 1.7e308}, {"scale": (5e-324, 5e-324)}, {"contrast": 1.7e308}], ids=str
+)
+def test_options_beyond_all_measure_give_no_warning(options):
+    with np.errstate(all="raise"):
+        assert augment(some((2, 20, 3), np.uint8), seed=0, step=0, **options).shape == (2, 20, 3)
+
+
 def test_no_images_give_none():
     assert augment(np.zeros((0, 4, 4), np.uint8), seed=0, step=0, noise=1).shape == (0, 4, 4)
     assert affine(np.zeros((0, 4, 4)), np.zeros((0, 2, 3)), shape=(2, 9)).shape == (0, 2, 9)

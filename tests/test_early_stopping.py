@@ -187,9 +187,17 @@ def test_other_parameters_change_nothing(case):
         np.testing.assert_equal(plain(others), values)
 
 
+def test_vast_metrics_are_infinities():
+    stopper = EarlyStopping(mode="max")
+    stopper.update(-(10**400), W)
+    assert (stopper.best, stopper.best_epoch) == (-math.inf, None)
+    with pytest.raises(TypeError, match=r"patience is .*timedelta64.*; wants an int >= 1"):
+        EarlyStopping(np.timedelta64(3))
+
+
 def test_what_update_and_restore_refuse():
     stopper, fixed = EarlyStopping(), {"w": W.copy(), "b": read_only(2 * B)}
-    for metric in ("1", None, True, [1.0], 1j):
+    for metric in ("1", None, True, [1.0], 1j, np.timedelta64(1)):
         with pytest.raises(TypeError, match=r"metric is .*; wants a number"):
             stopper.update(metric, W)
     for params in (3.0, {"w": 1}, [W, "b"], W.astype(int)):

@@ -153,6 +153,14 @@ def test_gradients_of_batch_norm_are_differences(shape, training):
             assert (value(*above) - value(*below)) / (2 * h) == pytest.approx(gradient.flat[i], abs=1e-7)
 
 
+@pytest.mark.parametrize(("weight", "var"), [(3e38, 0.0), (1.0, -1.0)])
+def test_running_averages_that_are_none_give_no_warning(weight, var):
+    one = np.ones(1, np.float32)
+    with np.errstate(all="raise"):
+        y, _ = layers.batch_norm(np.ones((2, 1), "f"), weight * one, 0 * one, 0 * one, var * one, training=False)
+    assert not np.isfinite(y).any()
+
+
 def test_a_large_mean_costs_no_digits_of_the_variance():
     x = np.random.default_rng(0).normal(0, 1, (10_000, 3))
     y, _ = layers.batch_norm(x, np.ones(3), np.zeros(3))

@@ -264,6 +264,34 @@ def test_dice_of_a_class_that_is_next_to_nothing(real, far, options):
     assert np.abs(gradient).max() < 1e-6
 
 
+@pytest.mark.parametrize(
+    ("x", "target", "options"),
+    [
+        ([[[np.inf], [1.0]]], [[[0.0], [0.0]]], {}),
+        ([[[0.0]]], [[[0.0]]], {"squared": True, "smooth": 1e-308}),
+        ([[[1e300]], [[1e300]]], [[[1e300]], [[-1e300]]], {"smooth": 1e-5}),
+        ([[[1e308], [1e308]]], [[[1e308], [1.0]]], {"squared": True}),
+    ],
+    ids=str,
+)
+def test_dice_of_what_is_no_probability_is_what_it_is_without_a_warning(x, target, options):
+    """Even where errors of floating point are raised: it had written by then."""
+    x, target = np.array(x), np.array(target)
+    with np.errstate(all="ignore"):
+        wanted, slope = reference.losses.dice(x, target, from_logits=None, **options)
+    with np.errstate(all="raise"):
+        value, gradient = losses.dice(x, target, from_logits=None, **options)
+    assert same_bits(np.array(value), np.array(wanted))
+    assert same_bits(gradient, slope)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.longdouble, np.int8])
+def test_weights_of_any_kind_of_number(kind):
+    logits, labels, weights = np.ones((2, 3)), np.array([0, 2]), np.array([1, 2, 4])
+    value, _ = losses.cross_entropy(logits, labels, weight=weights.astype(kind))
+    assert value == losses.cross_entropy(logits, labels, weight=weights.astype(float))[0]
+
+
 def test_a_denominator_of_zero_has_no_gradient():
     x, q = np.full((1, 1, 2), -1.0), np.zeros((1, 1, 2))  # -1 + 0 + 1
     for module in (losses, reference.losses):

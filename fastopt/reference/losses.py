@@ -210,7 +210,7 @@ def dice(
         slope = p * (1 - p) * slope
     if reduction == "none":
         return (value if per_image else value[0]).astype(x.dtype), slope.reshape(x.shape)
-    return math.fsum(value.ravel()) * share, slope.reshape(x.shape)
+    return float(np.add.accumulate([0.0, *value.ravel()])[-1]) * share, slope.reshape(x.shape)
 
 
 def _sigmoid(x: Array) -> Array:
