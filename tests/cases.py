@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import fastopt
-from fastopt import _kernels, reference
+from fastopt import _kernels, losses, reference
 from fastopt.buffers import aligned_zeros
 
 CHUNK = _kernels.CHUNK
@@ -126,6 +126,29 @@ def layouts(size):
         "mapping": (named, lambda d: np.concatenate([d["w"].ravel(), d["b"].ravel()])),
         "list": (lambda x: list(named(x).values()), lambda a: np.concatenate([v.ravel() for v in a])),
         "tuple": (lambda x: tuple(named(x).values()), lambda a: np.concatenate([v.ravel() for v in a])),
+    }
+
+
+def calls_on_rows(x, target, labels, more):
+    """All that works on rows, by name. ``more`` is weight, bias, running averages and a gradient."""
+    weight, bias, mean, var, grad = more
+    return {
+        **{
+            name: lambda name=name: getattr(losses, name)(x, target, reduction="none")
+            for name in ("mse", "mae", "huber", "log_cosh", "binary_cross_entropy", "focal")
+        },
+        "cross_entropy": lambda: losses.cross_entropy(x, labels, label_smoothing=0.1, weight=weight, reduction="none"),
+        "cross_entropy, soft": lambda: losses.cross_entropy(x, target, reduction="none"),
+        "dice": lambda: losses.dice(x, labels),
+        "dice, sigmoid": lambda: losses.dice(x, target, from_logits="sigmoid"),
+        "dropout": lambda: [fastopt.dropout(x, 0.3, seed=0, step=1)],
+        "batch_norm": lambda: [
+            *(saved := fastopt.batch_norm(x, weight, bias, mean, var))[:1],
+            *fastopt.batch_norm_backward(grad, saved[1]),
+            mean,
+            var,
+        ],
+        "l2_penalty": lambda: [np.array(fastopt.l2_penalty(x, 0.1, grad)), grad],
     }
 
 

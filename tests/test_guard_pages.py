@@ -10,10 +10,10 @@ import signal
 
 import numpy as np
 import pytest
-from cases import CASES, REALS, same_bits, start_values
+from cases import CASES, REALS, calls_on_rows, same_bits, start_values
 
 import fastopt
-from fastopt import base, losses, runtime
+from fastopt import base, runtime
 from fastopt.augment import affine
 
 PAGE = mmap.PAGESIZE
@@ -77,29 +77,6 @@ def test_steps(case, real, monkeypatch):
         kept.clear()
 
 
-def calls(x, target, labels, more):
-    """All that works on rows, by name: what it is called with may have guards or none."""
-    weight, bias, mean, var, grad = more
-    return {
-        **{
-            name: lambda name=name: getattr(losses, name)(x, target, reduction="none")
-            for name in ("mse", "mae", "huber", "log_cosh", "binary_cross_entropy", "focal")
-        },
-        "cross_entropy": lambda: losses.cross_entropy(x, labels, label_smoothing=0.1, weight=weight, reduction="none"),
-        "cross_entropy, soft": lambda: losses.cross_entropy(x, target, reduction="none"),
-        "dice": lambda: losses.dice(x, labels),
-        "dice, sigmoid": lambda: losses.dice(x, target, from_logits="sigmoid"),
-        "dropout": lambda: [fastopt.dropout(x, 0.3, seed=0, step=1)],
-        "batch_norm": lambda: [
-            *(saved := fastopt.batch_norm(x, weight, bias, mean, var))[:1],
-            *fastopt.batch_norm_backward(grad, saved[1]),
-            mean,
-            var,
-        ],
-        "l2_penalty": lambda: [np.array(fastopt.l2_penalty(x, 0.1, grad)), grad],
-    }
-
-
 SHAPES = [(2, 1), (3, 5), (16, 15), (17, 16), (33, 17), (5, 63), (19, 64), (18, 65), (3, 1025), (4097, 2), (70, 70)]
 
 
@@ -113,9 +90,9 @@ def test_losses_and_layers(shape, real):
     for isa in runtime.available_isas():
         fastopt.set_isa(isa)
         for at_end in (True, False):
-            plain = calls(x.copy(), target, labels, [*(c.copy() for c in columns), grad.copy()])
+            plain = calls_on_rows(x.copy(), target, labels, [*(c.copy() for c in columns), grad.copy()])
             fenced = [guarded(a, at_end) for a in (x, target, labels, *columns, grad)]
-            for name, call in calls(*fenced[:3], fenced[3:]).items():
+            for name, call in calls_on_rows(*fenced[:3], fenced[3:]).items():
                 for got, wanted in zip(call(), plain[name](), strict=True):
                     assert np.array_equal(got, wanted), name
             kept.clear()
