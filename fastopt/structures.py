@@ -205,7 +205,8 @@ def pairs(state: Any, saved: Any, where: str) -> list[tuple[Array, Array]]:
         _kernels.refuse_mask(source, f"{where}{suffix}")
         if isinstance(source, (list, tuple)):  # NumPy would make a new array of it
             raise TypeError(f"{where}{suffix} is a {type(source).__name__!r}; wants an array")
-    result = list(zip(like.arrays, map(np.asanyarray, taken), strict=True))
+    targets = map(np.asarray, like.arrays)  # a parameter may be anything with a buffer, and stays where it is
+    result = list(zip(targets, map(np.asanyarray, taken), strict=True))
     for (target, source), suffix in zip(result, like.suffixes, strict=True):
         if source.dtype != target.dtype or source.shape != target.shape:
             raise ValueError(

@@ -78,7 +78,8 @@ def binary_cross_entropy(
     """
     real, x = logits.dtype.type, logits
     rest = logarithm_of_one_plus(exponential(-np.abs(x)))
-    negative, positive = 1 - target, np.asarray(1 if pos_weight is None else pos_weight, real) * target
+    weight = np.asarray(1 if pos_weight is None else pos_weight, real)
+    negative, positive = 1 - target, (weight if x.ndim else weight.reshape(())) * target
     with np.errstate(invalid="ignore"):
         of_negative = np.where(negative != 0, negative * (np.where(x > 0, x, real(0)) + rest), real(0))
         of_positive = np.where(positive != 0, positive * (np.where(x < 0, -x, real(0)) + rest), real(0))
