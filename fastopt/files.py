@@ -198,8 +198,9 @@ def older(path: Path, i: int) -> Path:
 
 
 def _rotate(path: Path, keep: int) -> None:
-    for i in range(keep - 1, 1, -1):
-        with suppress(FileNotFoundError):
+    free = next((i for i in range(1, keep) if not older(path, i).exists()), keep - 1)  # or the eldest, which goes
+    for i in range(free, 1, -1):
+        with suppress(FileNotFoundError):  # somebody took it away meanwhile
             older(path, i - 1).replace(older(path, i))
     if keep > 1 and path.exists():
         second = path.with_name(f".{path.name}.old")

@@ -247,6 +247,9 @@ def test_older_files_stay_as_many_as_wanted(file):
     assert saved_numbers(file.parent) == dict(zip(names, (5, 4, 3), strict=True))
     fastopt.save(file, values=6)
     assert saved_numbers(file.parent) == dict(zip(names, (6, 4, 3), strict=True))
+    (file.parent / names[1]).unlink()
+    fastopt.save(file, values=7, keep=2**60)  # a gap is filled first, and places without a file cost no time
+    assert saved_numbers(file.parent) == dict(zip(names, (7, 6, 3), strict=True))
 
 
 def test_a_file_system_without_hard_links(file, monkeypatch):
