@@ -1,4 +1,4 @@
-"""What all optimizers share: parameters, groups, states, the order inside a step, and saving.
+"""What all optimizers share: parameters, groups, states, and the order inside a step.
 
 A subclass adds its formula: which kernel its hyperparameters need, and the coefficients of that kernel.
 """
@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypedDict
@@ -16,12 +15,11 @@ from urllib.parse import quote
 
 import numpy as np
 
-from fastopt import _kernels
+from fastopt import _kernels, saving
 from fastopt.accumulation import Accumulation
 from fastopt.buffers import Array, aligned_zeros, mapped_zeros
-from fastopt.hyperparameters import CHECKS, Group, count, refuse_unknown, same_names, value_at, varies
-from fastopt.schedules import Plateau, memories
-from fastopt.structures import Grouped, Structure, do_all, pairs, plain, structure_of
+from fastopt.hyperparameters import CHECKS, Group, refuse_unknown, value_at
+from fastopt.structures import Grouped, Structure, do_all, structure_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -396,105 +394,11 @@ class Optimizer:
         A hyperparameter that is a function is left out but for the memory of a `Plateau`, and so are the options of
         the whole step (but ``grad_scale``): make the new optimizer with the same ones.
         """
-        return self._state_dict(np.array)
-
-    def _state_dict(self, array: Callable[[Any], Array]) -> dict[str, Any]:
-        if self._accumulation.parts:
-            raise RuntimeError(
-                f"{self._accumulation.parts} parts were accumulated, which a state_dict has no place for; wants step()"
-            )
-        steps = self._plan.idle()
-        result = {
-            "steps": steps,
-            "skipped": self.skipped,
-            "grad_scale": self.grad_scale,
-            "param_groups": [
-                {
-                    **{name: value for name, value in group.items() if not varies(value)},
-                    **{name: [memory.state_dict() for memory in found] for name, found in _memories(group).items()},
-                    "state": {name: plain(thing, array) for name, thing in group.state.items()},
-                }
-                for group in self.param_groups
-            ],
-        }
-        if self._plan.idle() != steps:
-            raise RuntimeError("another thread did a step while the state was copied; wants one at a time")
-        return result
+        return saving.state_of(self, np.array)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over what ``state_dict`` gave; everything is checked before the first byte changes.
 
         Raises ``ValueError`` or ``TypeError`` for what is missing, unknown, out of range, or of another shape or dtype.
         """
-        do_all([self._checked_state("state_dict", state_dict)])
-
-    def _checked_state(self, where: str, state_dict: Any) -> Callable[[], None]:
-        """Check what ``state_dict`` gave, which stands ``where``, and give what takes it over, which can't fail."""
-        same_names(where, state_dict, ["steps", "skipped", "grad_scale", "param_groups"])
-        grad_scale = CHECKS["grad_scale"](f"{where}['grad_scale']", state_dict["grad_scale"])
-        counts = {own: count(f"{where}[{own!r}]", state_dict[own]) for own in ("steps", "skipped")}
-        saved = state_dict["param_groups"]
-        if not isinstance(saved, (list, tuple)):
-            raise TypeError(f"{where}['param_groups'] is a {type(saved).__name__!r}; wants a list")
-        if len(saved) != len(self.param_groups):
-            raise ValueError(f"{where}['param_groups'] has {len(saved)} groups; wants {len(self.param_groups)}")
-        changed, copies, memories_of = [], [], []
-        for i, (group, own) in enumerate(zip(self.param_groups, saved, strict=True)):
-            place = f"{where}['param_groups'][{i}]"
-            remembered = _memories(group)
-            fixed = [name for name, value in group.items() if not varies(value)]
-            same_names(place, own, [*fixed, *remembered, "state"])
-            changed.append(group.changed({name: own[name] for name in fixed}, place))
-            for name, found in remembered.items():
-                memories_of += _pair_memories(found, own[name], f"{place}[{name!r}]")
-            same_names(f"{place}['state']", own["state"], list(group.state))
-            for name, state in group.state.items():
-                copies += pairs(state, own["state"][name], f"{place}['state'][{name!r}]")
-        targets = [target for target, _ in copies]
-        # What is part of this optimizer's own states is read before any of them is written.
-        sources = [np.array(s) if any(np.may_share_memory(s, t) for t in targets) else s for _, s in copies]
-
-        def take_over() -> None:
-            self._plan.take_over(targets, sources, counts["steps"])
-            for group, checked in zip(self.param_groups, changed, strict=True):
-                group.put(checked)
-            for memory, state in memories_of:
-                memory.load_state_dict(state)
-            self._skipped = counts["skipped"]
-            self._options["grad_scale"] = grad_scale
-            self._accumulation.parts = 0
-            self._news.append("state_dict")
-
-        return take_over
-
-    @contextmanager
-    def _trial(self, others: Iterable[Any] = ()) -> Iterator[None]:
-        """Take back on leaving, by an exception too, all that steps change, and what becomes of some other arrays."""
-        arrays = [np.asarray(array) for array in [*self._structure.arrays, *others]]
-        copies = [np.array(array) for array in arrays]
-        groups = [group.checked for group in self.param_groups]
-        saved, grad_norm = self.state_dict(), self.grad_norm
-        try:
-            yield
-        finally:
-            for array, copy in zip(arrays, copies, strict=True):
-                np.copyto(array, copy)
-            for group, checked in zip(self.param_groups, groups, strict=True):
-                group.put(checked)  # the schedules come before their memories, which are loaded
-            self.load_state_dict(saved)
-            self._plan.norm = grad_norm
-
-
-def _memories(group: Group) -> dict[str, list[Plateau]]:
-    """Find what remembers in the schedules of a group, by the hyperparameter."""
-    return {name: found for name, value in group.items() if (found := memories(value))}
-
-
-def _pair_memories(found: list[Plateau], saved: Any, where: str) -> list[tuple[Plateau, dict[str, float]]]:
-    """Pair each schedule that remembers with what was saved of it; raises where that can't be used."""
-    if not isinstance(saved, (list, tuple)) or len(saved) != len(found):
-        raise ValueError(f"{where} is {saved!r}; wants a list of {len(found)}, the memory of each Plateau")
-    return [
-        (plateau, plateau.checked_state(f"{where}[{i}]", own))
-        for i, (plateau, own) in enumerate(zip(found, saved, strict=True))
-    ]
+        do_all([saving.checked_state(self, "state_dict", state_dict)])

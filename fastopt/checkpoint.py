@@ -39,6 +39,7 @@ from fastopt.base import Optimizer
 from fastopt.buffers import Array
 from fastopt.files import CONTAINERS, Container, Contents, named, replacing
 from fastopt.hyperparameters import FunctionOfStep, function_of_step, positive_count
+from fastopt.saving import checked_memories, checked_state, state_of
 from fastopt.schedules import memories
 from fastopt.structures import checked_arrays, do_all, pairs, plain
 from fastopt.training import EarlyStopping
@@ -99,7 +100,7 @@ def save(
         tree["params"] = plain(params, np.asarray)
     if optimizer is not None:
         _of_kind("optimizer", optimizer, Optimizer)
-        tree["optimizer"] = optimizer._state_dict(np.asarray)
+        tree["optimizer"] = state_of(optimizer, np.asarray)
     if stopper is not None:
         _of_kind("stopper", stopper, EarlyStopping)
         tree["stopper"] = stopper._state_dict(np.asarray)
@@ -149,12 +150,12 @@ def load(
     if params is not None:
         wants["params"] = lambda saved: _copies(pairs(params, saved, "params"))
     if optimizer is not None:
-        wants["optimizer"] = lambda saved: optimizer._checked_state("optimizer", saved)
+        wants["optimizer"] = lambda saved: checked_state(optimizer, "optimizer", saved)
     if stopper is not None:
         wants["stopper"] = lambda saved: stopper._checked_state("stopper", saved)
     if schedule is not None:
         function_of_step("schedule", schedule)
-        wants["schedule"] = lambda saved: _memories_from(schedule, saved)
+        wants["schedule"] = lambda saved: checked_memories(schedule, "schedule", saved)
     try:
         tree, values = _read(source, container)
         extra = _named_arrays(tree.get("arrays", {}))
@@ -274,18 +275,3 @@ def _copies(of: list[tuple[Array, Array]]) -> Callable[[], None]:
             np.copyto(target, source)
 
     return copy
-
-
-def _memories_from(schedule: FunctionOfStep, saved: Any) -> Callable[[], None]:
-    found = memories(schedule)
-    if not isinstance(saved, list) or len(saved) != len(found):
-        raise ValueError(f"schedule has {saved!r}; wants a list of {len(found)}, the memory of each Plateau")
-    states = [
-        memory.checked_state(f"schedule[{i}]", own) for i, (memory, own) in enumerate(zip(found, saved, strict=True))
-    ]
-
-    def take_over() -> None:
-        for memory, state in zip(found, states, strict=True):
-            memory.load_state_dict(state)
-
-    return take_over

@@ -12,6 +12,7 @@ import numpy as np
 from fastopt.base import Optimizer
 from fastopt.buffers import Array
 from fastopt.hyperparameters import any_number, count, finite_positive
+from fastopt.saving import trial
 from fastopt.structures import checked_arrays
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def find_lr(
         raise ValueError(f"start is {start!r} and end {end!r}; wants start below end")
     others = checked_arrays("restore", restore)
     rates, reach = np.geomspace(start, end, steps), REACH * steps
-    with optimizer._trial(others):
+    with trial(optimizer, others):
         losses = np.array(_train(step, optimizer, rates.tolist(), reach))
     rates = rates[: len(losses)].copy()
     return RangeTest(rates, losses, _steepest(rates, losses, reach))

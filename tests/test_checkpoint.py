@@ -159,7 +159,7 @@ OTHERS = {
     "another kind": ("params", lambda: [W, B], "params is a 'dict'; wants a list"),
     "another optimizer": ("optimizer", lambda: fastopt.SGD({"w": W, "b": B}), "optimizer.* has .*; wants"),
     "another group": ("optimizer", lambda: fastopt.Adam([{"params": W}, {"params": B}]), "has 1 groups; wants 2"),
-    "another memory": ("schedule", lambda: fastopt.Constant(1.0), "schedule has .*; wants a list of 0"),
+    "another memory": ("schedule", lambda: fastopt.Constant(1.0), "schedule is .*; wants a list of 0"),
 }
 
 
