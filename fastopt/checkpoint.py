@@ -27,7 +27,6 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,6 +111,7 @@ def save(
     header = {"format": FORMAT, "tree": _without_arrays(tree, [], found), "values": values}
     header["arrays"] = [[name, a.dtype.str, a.shape, _digest(a)] for name, a in found.items()]
     try:
+        _refuse_other_names(values)
         text = json.dumps(header)
     except (TypeError, ValueError, RecursionError) as error:
         raise TypeError(f"values is {values!r}; wants what JSON has ({error})") from None
@@ -247,12 +247,25 @@ def _digest(thing: Array | str) -> str:
 
 def _container(path: str | os.PathLike[str]) -> tuple[Path, Container]:
     """Give the file itself, which a link may lead to, and its format."""
-    name = Path(path)
-    if name.suffix not in CONTAINERS:
-        raise ValueError(f"path is {str(path)!r}; wants a name that ends in {' or '.join(CONTAINERS)}")
-    with suppress(OSError):
-        name = name.resolve()
-    return name, CONTAINERS[name.suffix]
+    name = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
+    if not isinstance(name, str):
+        raise TypeError(f"path is {path!r}; wants a string or a path of strings")
+    container = CONTAINERS.get(Path(name).suffix)
+    if container is None:
+        raise ValueError(f"path is {name!r}; wants a name that ends in {' or '.join(CONTAINERS)}")
+    return Path(os.path.realpath(name)), container
+
+
+def _refuse_other_names(values: Any) -> None:
+    """Raise for names that are no strings, which json would make strings of."""
+    if isinstance(values, dict):
+        for name, own in values.items():
+            if not isinstance(name, str):
+                raise TypeError(f"it has the name {name!r}, which is no string")
+            _refuse_other_names(own)
+    elif isinstance(values, (list, tuple)):
+        for own in values:
+            _refuse_other_names(own)
 
 
 def _of_kind(name: str, thing: Any, kind: type) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import io
 import math
 import os
+import stat
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -156,6 +158,8 @@ def replacing(path: Path, keep: int) -> Iterator[IO[bytes]]:
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
+        if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+            raise FileExistsError(errno.EEXIST, "There is something that is no file", str(path))
         with _locked(temporary) as file:
             try:
                 with suppress(FileNotFoundError):
@@ -175,8 +179,9 @@ def replacing(path: Path, keep: int) -> Iterator[IO[bytes]]:
 
 
 def named(error: OSError, path: Path) -> OSError:
-    """Give an error that names a file, as that of a full disk does not."""
-    return error if error.filename is not None else OSError(error.errno, error.strerror, str(path))
+    """Give an error that names a file, as that of a full disk does not; what a signal raised stays what it is."""
+    known = error.filename is not None or error.errno is None
+    return error if known else OSError(error.errno, error.strerror, str(path))
 
 
 @contextmanager

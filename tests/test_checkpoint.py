@@ -202,6 +202,9 @@ REFUSED = [
     (lambda f: fastopt.save(f, arrays={"x": np.ones(2, "g")}), TypeError, "arrays/x has dtype .*128; wants"),
     (lambda f: fastopt.save(f, values={1, 2}), TypeError, "values is {1, 2}; wants what JSON has"),
     (lambda f: fastopt.save(f, values=np.ones(3)), TypeError, "values is array.*; wants what JSON has"),
+    (lambda f: fastopt.save(f, values={"a": [{1: 2}]}), TypeError, "values is .*; wants what JSON has .*the name 1"),
+    (lambda f: fastopt.save(str(f).encode()), TypeError, "path is b'.*; wants a string or a path"),
+    (lambda f: fastopt.load(3), TypeError, "path is 3; wants a string or a path"),
     (lambda f: fastopt.save(f, keep=0), ValueError, "keep is 0; wants an int >= 1"),
     (lambda f: fastopt.load(f, params={"w": read_only(np.ones(3))}), ValueError, r"params\['w'\] is read-only"),
     (lambda f: fastopt.load(f, optimizer=P), TypeError, "optimizer is a 'dict'; wants a fastopt Optimizer"),
@@ -276,6 +279,36 @@ def test_permissions_and_links_stay(file):
     assert link.is_symlink()
     assert stat.S_IMODE(file.stat().st_mode) == 0o604
     assert fastopt.load(file).values == 1
+
+
+def test_a_link_says_what_the_file_is(file):
+    """Whatever the file that it leads to is called."""
+    link, data = file.with_name(f"link{file.suffix}"), file.with_name("data")
+    link.symlink_to(data)
+    fastopt.save(link, values=1)
+    assert sorted(path.name for path in file.parent.iterdir()) == ["data", link.name]
+    assert fastopt.load(link).values == 1
+
+
+@pytest.mark.parametrize(
+    "make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to(path)], ids=["folder", "fifo", "loop"]
+)
+def test_what_is_no_file_is_not_replaced(make, file):
+    make(file)
+    with pytest.raises(FileExistsError, match=f"no file: '{re.escape(str(file))}'"):
+        fastopt.save(file, values=1)
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+    assert not file.is_file()
+
+
+def test_what_a_signal_raises_stays_what_it_is(file, monkeypatch):
+    def fail(*_):
+        raise TimeoutError("it takes too long")
+
+    monkeypatch.setitem(checkpoint.CONTAINERS, file.suffix, files.Container(fail, fail))
+    for call in (lambda: fastopt.save(file), lambda: fastopt.load(file)):
+        with pytest.raises(TimeoutError, match="it takes too long"):
+            call()
 
 
 def test_what_a_killed_process_left_is_written_over(file):
