@@ -109,3 +109,30 @@ cdef void refuse_overlap(list spans) except *:
     for (_, end, label), (begin, _, other) in zip(spans, spans[1:]):
         if begin < end:
             raise ValueError(f"{label} and {other} overlap in memory; each wants memory of its own")
+
+
+def put(list copies, list attributes):
+    """Copy arrays, each (target, source), and set attributes, each (object, name, value).
+
+    All of it happens or, where a buffer is not to be had, nothing: no Python code runs meanwhile, so that no signal and
+    no other thread comes between. Arrays are contiguous, and no source shares memory with a target.
+    """
+    cdef Py_buffer *views = <Py_buffer *>allocate(2 * len(copies), sizeof(Py_buffer))
+    cdef Py_ssize_t taken = 0, i
+    try:
+        for target, source in copies:
+            PyObject_GetBuffer(target, &views[taken], PyBUF_WRITABLE)
+            taken += 1
+            PyObject_GetBuffer(source, &views[taken], PyBUF_SIMPLE)
+            taken += 1
+            if views[taken - 1].len != views[taken - 2].len:
+                raise ValueError(f"{views[taken - 1].len} bytes can't be copied to {views[taken - 2].len}")
+        for i in range(0, taken, 2):
+            memcpy(views[i].buf, views[i + 1].buf, views[i].len)
+        for thing, name, value in attributes:
+            setattr(thing, name, value)
+    finally:
+        while taken:
+            taken -= 1
+            PyBuffer_Release(&views[taken])
+        free(views)

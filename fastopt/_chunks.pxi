@@ -26,6 +26,7 @@ cdef struct Tensor:
     int real
     Py_buffer *shape                            # the parameter's buffer: what the gradient must look like
     void *streams[MAX_STREAMS]                  # the streams of all stages, one behind the other
+    void *sum                                   # of the gradients of the parts of a batch
 
 cdef struct Chunk:
     Tensor *tensor
@@ -37,6 +38,8 @@ cdef struct Work:
     const Chunk *chunks
     int64_t count
     double *partial                             # a sum for each chunk
+    bint first                                  # part of a batch
+    bint zeroes                                 # the gradient behind it
 
 
 cdef void run_chunk(const void *context, int64_t i) noexcept nogil:
@@ -66,6 +69,25 @@ cdef void sum_chunk(const void *context, int64_t i) noexcept nogil:
     cdef uint64_t before = fastopt_enter()
     work.partial[i] = work.kernels.sum_squares[chunk.tensor.real](
         chunk.tensor.streams[GRAD], chunk.begin, chunk.end)
+    fastopt_leave(before)
+
+
+cdef void add_chunk(const void *context, int64_t i) noexcept nogil:
+    """Add the gradient to what was accumulated before, if anything was."""
+    cdef const Work *work = <const Work *>context
+    cdef const Chunk *chunk = &work.chunks[i]
+    cdef const Tensor *tensor = chunk.tensor
+    cdef int64_t item = 8 if tensor.real == FASTOPT_F64 else 4
+    cdef void *arrays[2]
+    cdef char *grad = <char *>tensor.streams[GRAD] + chunk.begin * item
+    cdef uint64_t before = fastopt_enter()
+    arrays[0], arrays[1] = tensor.sum, tensor.streams[GRAD]
+    if work.first:
+        memcpy(<char *>tensor.sum + chunk.begin * item, grad, (chunk.end - chunk.begin) * item)
+    else:
+        work.kernels.tasks[tensor.real][FASTOPT_TASK_add](arrays, NULL, chunk.begin, chunk.end)
+    if work.zeroes:
+        memset(grad, 0, (chunk.end - chunk.begin) * item)
     fastopt_leave(before)
 
 

@@ -10,19 +10,20 @@ import sys
 from collections import namedtuple
 
 from cpython.buffer cimport (
-    Py_buffer, PyBUF_RECORDS_RO, PyBUF_SIMPLE, PyBuffer_IsContiguous, PyBuffer_Release, PyObject_CheckBuffer,
-    PyObject_GetBuffer,
+    Py_buffer, PyBUF_RECORDS_RO, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_IsContiguous, PyBuffer_Release,
+    PyObject_CheckBuffer, PyObject_GetBuffer,
 )
 from libc.math cimport ceil, isfinite, isinf, sqrt
 from libc.stdint cimport int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcmp, memset
+from libc.string cimport memcmp, memcpy, memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 import numpy as np
 
 cdef extern from "fastopt.h" nogil:
-    int FASTOPT_CHUNK, FASTOPT_F32, FASTOPT_F64, FASTOPT_KERNELS, FASTOPT_TASKS, FASTOPT_TASK_count_labels
+    int FASTOPT_CHUNK, FASTOPT_F32, FASTOPT_F64, FASTOPT_KERNELS
+    int FASTOPT_TASKS, FASTOPT_TASK_add, FASTOPT_TASK_count_labels
     const char *FASTOPT_COMPILER
     ctypedef void fastopt_kernel(void *const *, const void *, int64_t, int64_t) noexcept
     ctypedef double fastopt_reduction(const void *, int64_t, int64_t) noexcept

@@ -32,9 +32,11 @@ cdef class Plan:
     cdef dict arguments
     cdef str grad_name
     cdef public Tuner tuner
-    # Both change within a call of the core, where no other thread and no signal comes between them and the arrays.
+    # These change within a call of the core, where no other thread and no signal comes between them and the arrays.
     cdef public int64_t steps
-    cdef public object norm                   # what the last step saw, or None
+    cdef public int64_t parts                   # of a batch, whose gradients were accumulated
+    cdef public object norm                     # what the last step saw, or None
+    cdef readonly list sums                     # of the gradients of the parts, from the first part on
 
     def __cinit__(self, list groups, dict arguments):
         self.arguments, self.grad_name = arguments, arguments.get("grad", "grad")
@@ -177,18 +179,17 @@ cdef class Plan:
         self.grad_scale, self.measures, self.clips = grad_scale, measures, max_norm is not None
         self.max_norm = max_norm if self.clips else 0.0
 
-    def step(self, list grads, list coefficients, int64_t steps=0, bint regardless=False):
+    def step(self, list grads, list coefficients, int64_t steps=0, int64_t parts=0, bint regardless=False):
         """Set the coefficients of the step behind so many, a dictionary for each group, and run all stages.
 
-        Gives whether it ran: if the ``norm`` was computed and is not finite, nothing is written, unless ``regardless``,
-        and the caller decides.
+        Refused if there were other steps or parts since the caller looked, and computed coefficients. Gives whether it
+        ran: if the ``norm`` was computed and is not finite, nothing is written, unless ``regardless``, and the caller
+        decides.
         """
-        cdef Work work = Work(table, self.chunks, self.chunk_count, self.partial)
+        cdef Work work = Work(table, self.chunks, self.chunk_count, self.partial, False, False)
         cdef double norm, begin = 0.0
         cdef Py_ssize_t g
-        self.refuse_if_busy()
-        if steps != self.steps:                 # others stepped since the coefficients were computed
-            self.refuse()
+        self.refuse_if_changed(steps, parts)
         self.busy = True
         cdef uint64_t before = fastopt_enter()
         try:
@@ -209,6 +210,7 @@ cdef class Plan:
                     self.clip(norm)
             self.visit(run_chunk, &work)
             self.steps += 1
+            self.parts = 0
             if begin:
                 self.tuner.tell(begin, seconds())
             return True
@@ -217,36 +219,54 @@ cdef class Plan:
             self.release()
             self.busy = False
 
-    def check(self, list grads):
-        """Raise what ``step`` would raise for gradients that it can't use."""
+    def accumulate(self, list grads, list sums, bint zeroes):
+        """Add gradients to the sums of those of a batch; ``sums`` is memory for them, if there is none yet."""
+        cdef Work work = Work(table, self.chunks, self.chunk_count, self.partial, self.parts == 0, zeroes)
+        cdef Py_buffer view
+        cdef Py_ssize_t i
         self.refuse_if_busy()
+        self.busy = True
+        cdef uint64_t before = fastopt_enter()
         try:
             self.bind(grads)
+            if self.sums is None:
+                self.sums = sums
+            for i in range(self.tensor_count):
+                PyObject_GetBuffer(self.sums[i], &view, PyBUF_WRITABLE)
+                self.tensors[i].sum = view.buf
+                PyBuffer_Release(&view)         # the list keeps the memory
+            self.visit(add_chunk, &work)
+            self.parts += 1
         finally:
+            fastopt_leave(before)
             self.release()
+            self.busy = False
+
+    def forget(self, int64_t steps, int64_t parts):
+        """Forget the gradients that were accumulated; refused as a step is."""
+        self.refuse_if_changed(steps, parts)
+        self.parts = 0
+
+    def __enter__(self):
+        """Let no step and no other part come until ``__exit__``."""
+        self.refuse_if_busy()
+        self.busy = True
+
+    def __exit__(self, *error):
+        self.busy = False
 
     cdef void refuse_if_busy(self) except *:
         if self.busy:
             self.refuse()
 
+    cdef void refuse_if_changed(self, int64_t steps, int64_t parts) except *:
+        self.refuse_if_busy()
+        if steps != self.steps or parts != self.parts:
+            self.refuse()
+
     cdef void refuse(self) except *:
-        raise RuntimeError("this optimizer is in a step already, by another thread or by what this step has called")
-
-    def take_over(self, list targets, list sources, int64_t steps):
-        """Copy arrays into states, as they were after so many steps; no step comes between."""
-        self.refuse_if_busy()
-        self.busy = True
-        try:
-            for target, source in zip(targets, sources, strict=True):
-                np.copyto(target, source)
-            self.steps = steps
-        finally:
-            self.busy = False
-
-    def idle(self):
-        """How many steps there were; raises during one."""
-        self.refuse_if_busy()
-        return self.steps
+        raise RuntimeError("this optimizer is in use already: another thread, or what this call has called, steps with "
+                           "it, or saves or loads it")
 
     @property
     def size_class(self):

@@ -107,15 +107,3 @@ def run(str name, dict arrays, dict numbers, int64_t count, int64_t grain, int64
         free(job.sums)
         for place in range(held):
             PyBuffer_Release(&views[place])
-
-
-def add_part(accumulation, list totals, list arrays, bint zeroes):
-    """Add a part to what was accumulated, and count it, all in one call that no signal interrupts."""
-    for total, array in zip(totals, arrays, strict=True):
-        if accumulation.parts:
-            run("add", {"x": total, "y": array}, {}, array.size, FASTOPT_CHUNK, array.size)
-        else:
-            np.copyto(total, array)
-        if zeroes:
-            array.fill(0)
-    accumulation.parts += 1

@@ -16,10 +16,9 @@ from urllib.parse import quote
 import numpy as np
 
 from fastopt import _kernels, saving
-from fastopt.accumulation import Accumulation
 from fastopt.buffers import Array, aligned_zeros, mapped_zeros
 from fastopt.hyperparameters import CHECKS, Group, refuse_unknown, value_at
-from fastopt.structures import Grouped, Structure, do_all, structure_of
+from fastopt.structures import Grouped, Structure, structure_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -113,7 +112,7 @@ class Optimizer:
             isinstance(group, Mapping) and "params" in group for group in params
         )
         self._skipped = 0
-        self._parts = 1  # of a batch, whose gradients the step gets the sum of
+        self._parts = 1  # of a batch, as the core was told
         self._news: list[str] = ["new"]  # what has changed since the core was told last
         groups: list[Group] = []
         structures: list[Structure] = []
@@ -128,7 +127,6 @@ class Optimizer:
             structures.append(structure_of(group["params"]))
         self.param_groups = tuple(groups)
         self._structure = Grouped(structures) if self._grouped else structures[0]
-        self._accumulation = Accumulation(self._structure)
         self._files: list[Path] = []
         try:
             self._build(structures)
@@ -215,9 +213,7 @@ class Optimizer:
         if folder is None:
             return aligned_zeros(shape, dtype)
         file = folder / f"{quote(name, safe=FILE_NAME)}.npy"
-        zeros = mapped_zeros(file, shape, dtype)
-        self._files.append(file)
-        return zeros
+        return mapped_zeros(file, shape, dtype, self._files)
 
     # Stepping
 
@@ -229,24 +225,27 @@ class Optimizer:
         for ``nonfinite="raise"``, and ``OverflowError`` where ``max_grad_norm`` is given and gradients are finite, but
         their norm is beyond float64.
         """
-        accumulation = self._accumulation
-        if grads is None or accumulation.parts:
-            arrays, parts = accumulation.take(grads), accumulation.parts
-        else:
-            arrays, parts = self._structure.take(grads, "grads"), 1
-        if parts != self._parts:
-            self._parts = parts
+        plan = self._plan
+        steps, parts = plan.steps, plan.parts
+        arrays = self._gradients(grads, parts)
+        if max(parts, 1) != self._parts:
+            self._parts = max(parts, 1)
             self._news.append("parts")
         if self._news:
             self._fix()
-        plan, steps = self._plan, self._plan.steps
         coefficients = self.all_moving(self._checked, steps)
-        try:
-            if not plan.step(arrays, coefficients, steps) and self._goes_on(arrays):
-                plan.step(arrays, coefficients, steps, True)
-        finally:
-            if plan.steps != steps:  # also where Ctrl-C comes, for it comes behind the step
-                accumulation.parts = 0
+        if not plan.step(arrays, coefficients, steps, parts) and self._goes_on(arrays, steps, parts):
+            plan.step(arrays, coefficients, steps, parts, True)
+
+    def _gradients(self, grads: Any, parts: int) -> list[Any]:
+        """Give the gradients of a step, which are those that were accumulated, if any were."""
+        if not parts and grads is not None:
+            return self._structure.take(grads, "grads")
+        if not parts:
+            raise TypeError("grads is None, and nothing was accumulated; wants gradients like the parameters")
+        if grads is not None:
+            raise ValueError(f"grads are given, but {parts} parts were accumulated; wants step(), or one more part")
+        return self._plan.sums or []
 
     def accumulate(self, grads: Any) -> None:
         """Add the gradients of a part of a batch, so that a large batch fits in a small memory.
@@ -266,7 +265,11 @@ class Optimizer:
         >>> params
         array([-2., -4.])
         """
-        self._accumulation.add(grads, self._plan, self._options["zero_grads"])
+        arrays = self._structure.take(grads, "grads")
+        sums = self._plan.sums or [
+            aligned_zeros(own.shape, own.dtype) for own in map(np.asarray, self._structure.arrays)
+        ]
+        self._plan.accumulate(arrays, sums, self._options["zero_grads"])
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -305,22 +308,22 @@ class Optimizer:
                     return f"grads{suffix} has {array[where]} at {where}"
         return None
 
-    def _goes_on(self, arrays: list[Any]) -> bool:
+    def _goes_on(self, arrays: list[Any], steps: int, parts: int) -> bool:
         """Decide what to do about a norm that is not finite, before anything is written; False: skip the step."""
         bad, mode = self._first_nonfinite(arrays), self._options["nonfinite"]
-        self._accumulation.parts = 0
-        if bad is None:  # only the sum of squares is beyond float64
-            if math.isfinite(self._options["max_grad_norm"] or math.inf):
-                raise OverflowError("grads have a norm beyond float64, which can't be scaled down to max_grad_norm")
+        finite = math.isfinite(self._options["max_grad_norm"] or math.inf)
+        if (bad is None and not finite) or (bad and mode == "propagate"):
             return True
+        self._plan.forget(steps, parts)
+        if bad is None:  # only the sum of squares is beyond float64
+            raise OverflowError("grads have a norm beyond float64, which can't be scaled down to max_grad_norm")
         if mode == "raise":
             raise FloatingPointError(f"{bad}; wants finite numbers (nonfinite='raise')")
-        if mode == "skip":
-            self._skipped += 1
-            if self._options["zero_grads"]:  # or what made this step fail would be added to the next gradients
-                for array in arrays:
-                    np.asarray(array)[...] = 0
-        return bool(mode == "propagate")
+        self._skipped += 1
+        if self._options["zero_grads"]:  # or what made this step fail would be added to the next gradients
+            for array in arrays:
+                np.asarray(array)[...] = 0
+        return False
 
     # Looking
 
@@ -394,11 +397,12 @@ class Optimizer:
         A hyperparameter that is a function is left out but for the memory of a `Plateau`, and so are the options of
         the whole step (but ``grad_scale``): make the new optimizer with the same ones.
         """
-        return saving.state_of(self, np.array)
+        with self._plan:
+            return saving.state_of(self, np.array)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over what ``state_dict`` gave; everything is checked before the first byte changes.
 
         Raises ``ValueError`` or ``TypeError`` for what is missing, unknown, out of range, or of another shape or dtype.
         """
-        do_all([saving.checked_state(self, "state_dict", state_dict)])
+        saving.take_over(self, saving.checked_state(self, "state_dict", state_dict))

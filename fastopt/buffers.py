@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ Shape: TypeAlias = "tuple[int, ...]"
 Layout: TypeAlias = "Mapping[str, Shape]"
 
 ALIGNMENT = 64  # a cache line, and the widest vector register
+BLOCK = 2**20  # bytes that are written at a time
 REALS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
@@ -32,20 +33,34 @@ def aligned_zeros(shape: Shape, dtype: npt.DTypeLike) -> Array:
     return memory[start : start + size].view(dtype).reshape(shape)
 
 
-def mapped_zeros(file: Path, shape: Shape, dtype: npt.DTypeLike) -> Array:
-    """Zeros in a new .npy file, whose room on the disk is taken now: a full disk is an error, not a crash in a step."""
-    if not math.prod(shape):
+def mapped_zeros(file: Path, shape: Shape, dtype: npt.DTypeLike, made: list[Path]) -> Array:
+    """Zeros in a new .npy file, whose room on the disk is taken now: a full disk is an error, not a crash in a step.
+
+    The file is added to those ``made`` as soon as there is one.
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if not size:
         return aligned_zeros(shape, dtype)  # no bytes can't be mapped
     with file.open("xb") as new:
+        made.append(file)
         head = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(new, head)  # a whole number of 64 bytes
         new.flush()
         try:
-            os.posix_fallocate(new.fileno(), 0, new.tell() + math.prod(shape) * np.dtype(dtype).itemsize)
+            _take_room(new, size)
         except OSError as error:
-            file.unlink()
             raise OSError(error.errno, error.strerror, str(file)) from error
     return np.asarray(np.load(file, mmap_mode="r+"))
+
+
+def _take_room(file: IO[bytes], size: int) -> None:
+    """Add so many zeros."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), file.tell(), size)
+        return
+    for begin in range(0, size, BLOCK):  # macOS
+        file.write(bytes(min(BLOCK, size - begin)))
+    file.flush()
 
 
 class Flat(Mapping[str, Array]):

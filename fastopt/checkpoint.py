@@ -26,7 +26,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import reprlib
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,9 +40,9 @@ from fastopt.base import Optimizer
 from fastopt.buffers import Array
 from fastopt.files import CONTAINERS, Container, Contents, named, replacing
 from fastopt.hyperparameters import FunctionOfStep, function_of_step, positive_count
-from fastopt.saving import checked_memories, checked_state, state_of
-from fastopt.schedules import memories
-from fastopt.structures import checked_arrays, do_all, pairs, plain
+from fastopt.saving import checked_memories, checked_state, state_of, take_over
+from fastopt.schedules import Plateau, memories
+from fastopt.structures import Changes, checked_arrays, pairs, plain
 from fastopt.training import EarlyStopping
 
 __all__ = ["Checkpoint", "load", "save"]
@@ -81,8 +83,9 @@ def save(
     optimizer is saved with it; ``arrays`` are extra ones of numbers or booleans, by name; ``values`` anything that JSON
     has. ``keep`` files stay, this one included: the one before run.npz is run.1.npz.
 
-    Raises ``OSError`` where the file can't be written, and ``TypeError`` or ``ValueError`` for what can't be saved: the
-    old file then is as it was. While it saves, nothing else may change what is saved.
+    Raises ``OSError`` where the file can't be written, ``TypeError`` or ``ValueError`` for what can't be saved, and
+    ``RuntimeError`` where another thread steps, or has changed what was saved meanwhile: the old file then is as it
+    was. A ``.safetensors`` file is put together in memory first.
 
     >>> import tempfile
     >>> path = tempfile.mkdtemp() + "/run.npz"
@@ -93,30 +96,32 @@ def save(
     """
     target, container = _container(path)
     positive_count("keep", keep)
-    tree: dict[str, Any] = {}
-    if params is not None:
-        checked_arrays("params", params, written=False)
-        tree["params"] = plain(params, np.asarray)
+    text_of_values = _json(values)
     if optimizer is not None:
         _of_kind("optimizer", optimizer, Optimizer)
-        tree["optimizer"] = state_of(optimizer, np.asarray)
-    if stopper is not None:
-        _of_kind("stopper", stopper, EarlyStopping)
-        tree["stopper"] = stopper._state_dict(np.asarray)
-    if schedule is not None:
-        tree["schedule"] = [memory.state_dict() for memory in memories(function_of_step("schedule", schedule))]
-    if arrays is not None:
-        tree["arrays"] = _named_arrays(arrays)
-    found: dict[str, Array] = {}
-    header = {"format": FORMAT, "tree": _without_arrays(tree, [], found), "values": values}
-    header["arrays"] = [[name, a.dtype.str, a.shape, _digest(a)] for name, a in found.items()]
-    try:
-        _refuse_other_names(values)
-        text = json.dumps(header)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise TypeError(f"values is {values!r}; wants what JSON has ({error})") from None
-    with replacing(target, keep) as file:
-        container.write(file, found, f"{_digest(text)} {text}")
+    with nullcontext() if optimizer is None else optimizer._plan:
+        tree: dict[str, Any] = {}
+        if params is not None:
+            checked_arrays("params", params, written=False)
+            tree["params"] = plain(params, np.asarray)
+        if optimizer is not None:
+            tree["optimizer"] = state_of(optimizer, np.asarray)
+        if stopper is not None:
+            _of_kind("stopper", stopper, EarlyStopping)
+            tree["stopper"] = stopper._state_dict(np.asarray)
+        if schedule is not None:
+            tree["schedule"] = [memory.state_dict() for memory in _with_memory(schedule)]
+        if arrays is not None:
+            tree["arrays"] = _named_arrays(arrays)
+        found: dict[str, Array] = {}
+        header = {"format": FORMAT, "tree": _without_arrays(tree, [], found)}
+        header["arrays"] = [[name, a.dtype.str, a.shape, _digest(a)] for name, a in found.items()]
+        text = f'{json.dumps(header)[:-1]}, "values": {text_of_values}}}'
+        with replacing(target, keep) as file:
+            container.write(file, found, f"{_digest(text)} {text}")
+            for name, _, _, digest in header["arrays"]:
+                if _digest(found[name]) != digest:
+                    raise RuntimeError(f"{name} has changed while it was saved, so {target} is as it was before")
 
 
 def load(
@@ -146,16 +151,16 @@ def load(
     for name, thing, kind in (("optimizer", optimizer, Optimizer), ("stopper", stopper, EarlyStopping)):
         if thing is not None:
             _of_kind(name, thing, kind)
-    wants: dict[str, Callable[[Any], Callable[[], None]]] = {}
+    wants: dict[str, Callable[[Any], Changes]] = {}
     if params is not None:
-        wants["params"] = lambda saved: _copies(pairs(params, saved, "params"))
+        wants["params"] = lambda saved: Changes(pairs(params, saved, "params"), [])
     if optimizer is not None:
         wants["optimizer"] = lambda saved: checked_state(optimizer, "optimizer", saved)
     if stopper is not None:
         wants["stopper"] = lambda saved: stopper._checked_state("stopper", saved)
     if schedule is not None:
-        function_of_step("schedule", schedule)
-        wants["schedule"] = lambda saved: checked_memories(schedule, "schedule", saved)
+        _with_memory(schedule)
+        wants["schedule"] = lambda saved: Changes([], checked_memories(schedule, "schedule", saved))
     try:
         tree, values = _read(source, container)
         extra = _named_arrays(tree.get("arrays", {}))
@@ -167,7 +172,7 @@ def load(
         raise ValueError(f"{source} can't be loaded: {error}") from error
     except OSError as error:
         raise named(error, source) from error
-    do_all(changes)
+    take_over(optimizer, Changes.together(changes))
     return Checkpoint(extra, values)
 
 
@@ -218,11 +223,14 @@ def _read(source: Path, container: Container) -> tuple[dict[str, Any], Any]:
                 raise ValueError(
                     f"it has the format {header['format']!r}; this version of fastopt reads up to {FORMAT}"
                 )
+            names = [name for name, *_ in header["arrays"]]
+            odd = sorted(contents.names.symmetric_difference(names))
+            if odd or len(names) != len(contents.names):  # or an array would be read again and again
+                raise ValueError(
+                    f"the arrays of the file are not those of its header: {', '.join(odd[:3]) or names[:3]}"
+                )
             arrays = [_read_array(contents, *row) for row in header["arrays"]]
-            tree, values = _with_arrays(header["tree"], arrays), header["values"]
-            if not isinstance(tree, dict) or contents.names != {name for name, *_ in header["arrays"]}:
-                raise ValueError("it has other arrays than its header says")
-            return tree, values
+            return dict(_with_arrays(header["tree"], arrays)), header["values"]
         except (KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise ValueError(f"its header is of another form ({type(error).__name__}: {error})") from None
 
@@ -256,6 +264,15 @@ def _container(path: str | os.PathLike[str]) -> tuple[Path, Container]:
     return Path(os.path.realpath(name)), container
 
 
+def _json(values: Any) -> str:
+    """Give what JSON makes of values, which must be what it has."""
+    try:
+        _refuse_other_names(values)
+        return json.dumps(values)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TypeError(f"values is {reprlib.repr(values)}; wants what JSON has ({error})") from None
+
+
 def _refuse_other_names(values: Any) -> None:
     """Raise for names that are no strings, which json would make strings of."""
     if isinstance(values, dict):
@@ -266,6 +283,13 @@ def _refuse_other_names(values: Any) -> None:
     elif isinstance(values, (list, tuple)):
         for own in values:
             _refuse_other_names(own)
+
+
+def _with_memory(schedule: FunctionOfStep) -> list[Plateau]:
+    found = memories(function_of_step("schedule", schedule))
+    if not found:
+        raise ValueError(f"schedule is {schedule!r}, which has no Plateau; wants one with a memory to save")
+    return found
 
 
 def _of_kind(name: str, thing: Any, kind: type) -> None:
@@ -280,11 +304,3 @@ def _named_arrays(arrays: Any) -> dict[str, Array]:
         if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
             raise TypeError(f"arrays[{name!r}] is a {type(array).__name__!r}; wants an array without a mask")
     return {name: np.asarray(array) for name, array in arrays.items()}
-
-
-def _copies(of: list[tuple[Array, Array]]) -> Callable[[], None]:
-    def copy() -> None:
-        for target, source in of:
-            np.copyto(target, source)
-
-    return copy

@@ -7,11 +7,13 @@ import fcntl
 import io
 import math
 import os
+import shutil
 import stat
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import get_ident
 from typing import IO, Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -160,20 +162,21 @@ def replacing(path: Path, keep: int) -> Iterator[IO[bytes]]:
     try:
         if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
             raise FileExistsError(errno.EEXIST, "There is something that is no file", str(path))
-        with _locked(temporary) as file:
+        with _open_folder(path.parent) as folder, _alone(temporary), _locked(temporary) as file:
             try:
-                with suppress(FileNotFoundError):
-                    os.fchmod(file.fileno(), path.stat().st_mode & 0o777)
                 file.truncate(0)
                 yield file
                 file.flush()
+                with suppress(FileNotFoundError):
+                    os.fchmod(file.fileno(), path.stat().st_mode & 0o777)
                 os.fsync(file.fileno())
                 _rotate(path, keep)
                 temporary.replace(path)
             except BaseException:
-                temporary.unlink(missing_ok=True)
+                if _is_at(file, temporary):
+                    temporary.unlink()
                 raise
-        _sync_folder(path.parent)
+            os.fsync(folder)
     except OSError as error:
         raise named(error, path) from error
 
@@ -185,16 +188,47 @@ def named(error: OSError, path: Path) -> OSError:
 
 
 @contextmanager
+def _open_folder(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+_writers: set[tuple[Path, int]] = set()
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Refuse what a signal handler writes to the file that its thread is writing: it would wait for itself."""
+    mine = path, get_ident()
+    if mine in _writers:
+        raise OSError(errno.EDEADLK, "This thread is saving there already", str(path))
+    try:
+        _writers.add(mine)
+        yield
+    finally:
+        _writers.discard(mine)
+
+
+@contextmanager
 def _locked(path: Path) -> Iterator[IO[bytes]]:
     """Open a file that nobody else has open here, new or as it is."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         with os.fdopen(descriptor, "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(descriptor), path.lstat()):  # else who had it has renamed it
-                    yield file
-                    return
+            if _is_at(file, path):  # else who had it has renamed it
+                yield file
+                return
+
+
+def _is_at(file: IO[bytes], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.lstat())
+    except FileNotFoundError:
+        return False
 
 
 def older(path: Path, i: int) -> Path:
@@ -212,14 +246,6 @@ def _rotate(path: Path, keep: int) -> None:
         second.unlink(missing_ok=True)
         try:
             second.hardlink_to(path)  # so that there is a file of this name at any time
-        except OSError:  # a file system without them
-            path.replace(second)
+        except OSError:  # a file system without them, or somebody else's file
+            shutil.copy2(path, second)
         second.replace(older(path, 1))
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -73,10 +73,10 @@ class DynamicLossScale:
     def update(self) -> None:
         """Take note of the steps since the last call, and change the scale if it is time."""
         (steps, skipped), self._seen = self._seen, self._counts()
-        if self._seen[1] != skipped:
+        if self._seen[1] > skipped:
             self._change(self.backoff_factor)
             return
-        self.good_steps += self._seen[0] - steps
+        self.good_steps += max(self._seen[0] - steps, 0)  # not of a run that begins again
         if self.good_steps >= self.growth_interval:
             self._change(self.growth_factor)
 

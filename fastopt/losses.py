@@ -243,18 +243,17 @@ def dice(
     arrays = {"x": x, "p": grad, "sums": sums, **of_target}
     _kernels.run("dice_sums", arrays, {**shape, "piece": piece}, images * pieces, 1, x.size)
     parts = sums if per_image else sums.reshape(1, images * pieces, 3, classes)
-    value, of_truth, rest = _dice_of_sums(_added_up(parts), smooth)
-    share = _over(value.size) if mode == "mean" else 1.0
-    # A slope beyond the type's range stands for a class of which p is next to nothing: a zero times it stays one.
-    most = MOST[dtype.char]
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"):  # p may be given, and anything
+        value, of_truth, rest = _dice_of_sums(_added_up(parts), smooth)
+        share = _over(value.size) if mode == "mean" else 1.0
+        # A slope beyond the type's range stands for a class of which p is next to nothing: a zero times it stays one.
+        most = MOST[dtype.char]
         slopes = np.clip(share * np.stack([of_truth, 2 * rest if squared else rest]), -most, most).astype(dtype)
         total = float(np.add.accumulate([0.0, *value.ravel()])[-1])
+        values = (value if per_image else value[0]).astype(dtype)
     arrays = {"x": grad, "of_truth": slopes[0], "rest": slopes[1], **of_target}
     _kernels.run("dice_gradient", arrays, {**shape, "per_image": per_image}, images * pixels, piece, x.size)
-    if mode == "none":
-        return (value if per_image else value[0]).astype(dtype), grad
-    return total * share, grad
+    return values if mode == "none" else total * share, grad
 
 
 # What they share
@@ -283,11 +282,10 @@ def _of_elements(
 def _dice_of_sums(sums: Array, smooth: float) -> tuple[Array, ...]:
     """Give the loss of each image and class, and its slope with respect to p: what is times q, and the rest."""
     both, predicted, wanted = np.moveaxis(sums, 1, 0)
-    with np.errstate(all="ignore"):  # p may be given, and anything
-        above, below = 2 * both + smooth, predicted + wanted + smooth
-        nothing = below == 0
-        below = np.where(nothing, 1.0, below)
-        parts = 1 - above / below, -2 / below, above / below / below
+    above, below = 2 * both + smooth, predicted + wanted + smooth
+    nothing = below == 0
+    below = np.where(nothing, 1.0, below)
+    parts = 1 - above / below, -2 / below, above / below / below
     return tuple(np.where(nothing, 0.0, part) for part in parts)
 
 

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
+from fastopt import _kernels
 from fastopt.hyperparameters import (
     FunctionOfStep,
     any_number,
@@ -557,19 +558,19 @@ class Plateau(Schedule):
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over what ``state_dict`` gave; nothing changes if something is missing or wrong."""
-        for name, value in self.checked_state("state_dict", state_dict).items():
-            setattr(self, name, value)
+        checked = self.checked_state("state_dict", state_dict)
+        _kernels.put([], [(self, name, value) for name, value in checked.items()])
 
 
 def memories(schedule: Any) -> list[Plateau]:
     """Find the schedules with a memory, in the order in which they stand in others."""
     if isinstance(schedule, Plateau):
         return [schedule]
-    if isinstance(schedule, tuple):
-        return [found for part in schedule for found in memories(part)]
     if isinstance(schedule, Schedule):
-        return [found for part in vars(schedule).values() for found in memories(part)]
-    return []
+        schedule = vars(schedule)
+    if isinstance(schedule, Mapping):
+        schedule = tuple(schedule.values())
+    return [found for part in schedule for found in memories(part)] if isinstance(schedule, (tuple, list)) else []
 
 
 def plot_schedule(schedule: FunctionOfStep, steps: int) -> Figure:

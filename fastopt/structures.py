@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -168,6 +168,21 @@ class Grouped(Structure):
         ]
 
 
+class Changes(NamedTuple):
+    """What has been checked, and ``_kernels.put`` does at once: arrays to copy, as (target, source), and attributes."""
+
+    copies: list[tuple[Array, Array]]
+    attributes: list[tuple[Any, str, Any]]
+
+    @classmethod
+    def together(cls, parts: Sequence[Changes]) -> Changes:
+        """Join changes that are to happen all or none."""
+        return cls(
+            [copy for part in parts for copy in part.copies],
+            [attribute for part in parts for attribute in part.attributes],
+        )
+
+
 def structure_of(params: Any) -> Structure:
     """Say what kind of thing the parameters are; what is no container is one array, and the core looks at it."""
     if isinstance(params, Flat):
@@ -206,20 +221,11 @@ def pairs(state: Any, saved: Any, where: str) -> list[tuple[Array, Array]]:
         if isinstance(source, (list, tuple)):  # NumPy would make a new array of it
             raise TypeError(f"{where}{suffix} is a {type(source).__name__!r}; wants an array")
     targets = map(np.asarray, like.arrays)  # a parameter may be anything with a buffer, and stays where it is
-    result = list(zip(targets, map(np.asanyarray, taken), strict=True))
+    sources = [np.asarray(source, order="C") for source in taken]
+    result = list(zip(targets, sources, strict=True))
     for (target, source), suffix in zip(result, like.suffixes, strict=True):
         if source.dtype != target.dtype or source.shape != target.shape:
             raise ValueError(
                 f"{where}{suffix} is {source.dtype} of shape {source.shape}; wants {target.dtype} of {target.shape}"
             )
     return result
-
-
-def do_all(changes: Sequence[Callable[[], None]]) -> None:
-    """Do what can't fail and may be done twice, all of it: Ctrl-C, at whatever moment, comes behind it."""
-    try:
-        for change in changes:
-            change()
-    except KeyboardInterrupt:
-        do_all(changes)
-        raise

@@ -36,7 +36,7 @@ from fastopt.hyperparameters import (
     positive_count,
     same_names,
 )
-from fastopt.structures import checked_arrays, do_all, pairs, plain
+from fastopt.structures import Changes, checked_arrays, pairs, plain
 
 __all__ = ["EarlyStopping", "batches"]
 
@@ -207,17 +207,16 @@ class EarlyStopping:
         that an optimizer would not take, and for others than before.
         """
         metric = any_number("metric", metric)
-        copies = self._paired(params, written=False)
-        if self.epochs >= self.warmup:
-            if self._is_better(metric):
-                if self._params is None:
-                    self._params = plain(params)
-                for own, new in copies:
-                    np.copyto(own, new)
-                self.best, self.best_epoch, self.bad_epochs = metric, self.epochs, 0
-            else:
-                self.bad_epochs += 1
-        self.epochs += 1
+        of_best, copies = self._paired(params, written=False), []
+        news: dict[str, Any] = {"epochs": self.epochs + 1}
+        if self.epochs >= self.warmup and self._is_better(metric):
+            news |= {"best": metric, "best_epoch": self.epochs, "bad_epochs": 0}
+            if self._params is None:
+                news["_params"] = plain(params)
+            copies = of_best
+        elif self.epochs >= self.warmup:
+            news["bad_epochs"] = self.bad_epochs + 1
+        _kernels.put(copies, [(self, name, value) for name, value in news.items()])
         return self.stopped
 
     def restore(self, params: Any) -> None:
@@ -229,8 +228,7 @@ class EarlyStopping:
         copies = self._paired(params, written=True)
         if self._params is None:
             raise RuntimeError(f"there are no best parameters after {self.epochs} epochs; wants a good epoch first")
-        for own, target in copies:
-            np.copyto(target, own)
+        _kernels.put([(target, own) for own, target in copies], [])
 
     def _is_better(self, metric: float) -> bool:
         if self.mode == "min":
@@ -260,10 +258,10 @@ class EarlyStopping:
 
         Raises ``ValueError`` or ``TypeError`` for what is missing, unknown or out of range.
         """
-        do_all([self._checked_state("state_dict", state_dict)])
+        _kernels.put(*self._checked_state("state_dict", state_dict))
 
-    def _checked_state(self, where: str, state_dict: Any) -> Callable[[], None]:
-        """Check what ``state_dict`` gave, which stands ``where``, and give what takes it over, which can't fail."""
+    def _checked_state(self, where: str, state_dict: Any) -> Changes:
+        """Check what ``state_dict`` gave, which stands ``where``, and give what takes it over."""
         same_names(where, state_dict, [*_MEMORY, "params"])
         memory = {name: check(f"{where}[{name!r}]", state_dict[name]) for name, check in _MEMORY.items()}
         params = state_dict["params"]
@@ -278,12 +276,7 @@ class EarlyStopping:
             checked_arrays(f"{where}['params']", params, written=False)
             params = plain(params)
 
-        def take_over() -> None:
-            for name, value in memory.items():
-                setattr(self, name, value)
-            self._params = params
-
-        return take_over
+        return Changes([], [(self, name, value) for name, value in {**memory, "_params": params}.items()])
 
 
 _MEMORY: dict[str, Callable[[str, Any], Any]] = {

@@ -239,7 +239,7 @@ def plain(value, good):  # noqa: PLR0911  one for each kind
         return value
     if isinstance(good, (int, float)):
         value = value.item() if isinstance(value, (np.ndarray, np.generic)) and value.shape == () else value
-        if isinstance(value, Real) and not isinstance(value, Integral):
+        if isinstance(value, Real) and (isinstance(good, float) or not isinstance(value, Integral)):
             return as_float(value)
         return value
     if isinstance(value, (np.ndarray, Foreign, memoryview)) or (isinstance(good, np.ndarray) and value is not None):

@@ -148,6 +148,12 @@ def state_of(things):
 
 
 W, B = np.zeros((2, 3)), np.zeros(3)
+
+
+def two_plateaus():
+    return fastopt.Sequence([fastopt.Plateau(1.0), fastopt.Plateau(0.1)], [5])
+
+
 OTHERS = {
     "a name more": ("params", lambda: {"w": W, "b": B, "c": B.copy()}, "params lacks .*'c'"),
     "another shape": (
@@ -159,7 +165,7 @@ OTHERS = {
     "another kind": ("params", lambda: [W, B], "params is a 'dict'; wants a list"),
     "another optimizer": ("optimizer", lambda: fastopt.SGD({"w": W, "b": B}), "optimizer.* has .*; wants"),
     "another group": ("optimizer", lambda: fastopt.Adam([{"params": W}, {"params": B}]), "has 1 groups; wants 2"),
-    "another memory": ("schedule", lambda: fastopt.Constant(1.0), "schedule is .*; wants a list of 0"),
+    "another memory": ("schedule", two_plateaus, "schedule is .*; wants a list of 2"),
 }
 
 
@@ -193,6 +199,11 @@ REFUSED = [
     (lambda f: fastopt.save(f, optimizer=P), TypeError, "optimizer is a 'dict'; wants a fastopt Optimizer"),
     (lambda f: fastopt.save(f, stopper=PARTS), TypeError, "stopper is a 'SGD'; wants a fastopt EarlyStopping"),
     (lambda f: fastopt.save(f, schedule=0.1), TypeError, "schedule is 0.1; wants a schedule"),
+    (
+        lambda f: fastopt.save(f, schedule=fastopt.Constant(1.0)),
+        ValueError,
+        "schedule is Constant.*; wants one with a m",
+    ),
     (lambda f: fastopt.load(f, schedule=0.1), TypeError, "schedule is 0.1; wants a schedule"),
     (lambda f: fastopt.save(f, arrays=[P["w"]]), TypeError, "arrays is a 'list'; wants a mapping"),
     (lambda f: fastopt.save(f, arrays={"x": [1.0]}), TypeError, r"arrays\['x'\] is a 'list'; wants an array"),

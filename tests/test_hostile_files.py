@@ -274,7 +274,10 @@ def other_files(good):
         "another archive": (packed({"params/w.npy": parts[w]}), "no member 'fastopt'"),
         "a path": (packed(renamed), "no member 'params/w'|other arrays"),
         "a member more": (packed({**parts, "more.npy": parts[w]}), "other arrays than its header says"),
-        "a member less": (packed({name: part for name, part in parts.items() if name != w}), "no member 'params/w'"),
+        "a member less": (
+            packed({name: part for name, part in parts.items() if name != w}),
+            "not those of its header: params/w",
+        ),
         "a member twice": (doubled.getvalue(), "damaged|larger"),
         "an archive inside": (packed({**parts, w: good}), r"'params/w.npy' has \d+ bytes; wants float32"),
         "objects": (packed({**parts, w: with_objects}), "'params/w.npy' has .* bytes; wants float32"),

@@ -297,7 +297,7 @@ def test_a_step_within_a_step():
 
     param = np.ones(3)
     optimizer = fastopt.SGD(param, lr=1.0)
-    with pytest.raises(RuntimeError, match=r"^this optimizer is in a step already"):
+    with pytest.raises(RuntimeError, match=r"^this optimizer is in use already"):
         optimizer.step(Nested())
     assert (param == 1).all()
     optimizer.step(np.ones(3))

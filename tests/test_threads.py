@@ -318,9 +318,9 @@ def test_nothing_changes_under_a_running_step():
     class Sneaky:
         @property
         def __array_interface__(self):
-            with pytest.raises(RuntimeError, match="in a step already"):
+            with pytest.raises(RuntimeError, match="in use already"):
                 optimizer._plan.set(0, {"rate": 5.0})
-            with pytest.raises(RuntimeError, match="in a step already"):
+            with pytest.raises(RuntimeError, match="in use already"):
                 optimizer._plan.set_norm(2.0, None, False)
             return np.ones(3).__array_interface__
 
