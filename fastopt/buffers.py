@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,13 +37,15 @@ def aligned_zeros(shape: Shape, dtype: npt.DTypeLike) -> Array:
 def mapped_zeros(file: Path, shape: Shape, dtype: npt.DTypeLike, made: list[Path]) -> Array:
     """Zeros in a new .npy file, whose room on the disk is taken now: a full disk is an error, not a crash in a step.
 
-    The file is added to those ``made`` as soon as there is one.
+    The file is added to those ``made`` before there is one, so that Ctrl-C does not leave it behind.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if not size:
         return aligned_zeros(shape, dtype)  # no bytes can't be mapped
+    if file.exists():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(file))
+    made.append(file)
     with file.open("xb") as new:
-        made.append(file)
         head = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(new, head)  # a whole number of 64 bytes
         new.flush()

@@ -31,14 +31,14 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import quote
 
 import numpy as np
 
 from fastopt.base import Optimizer
 from fastopt.buffers import Array
-from fastopt.files import CONTAINERS, Container, Contents, named, replacing
+from fastopt.files import CONTAINERS, Container, Contents, named, replace
 from fastopt.hyperparameters import FunctionOfStep, function_of_step, positive_count
 from fastopt.saving import checked_memories, checked_state, state_of, take_over
 from fastopt.schedules import Plateau, memories
@@ -117,11 +117,14 @@ def save(
         header = {"format": FORMAT, "tree": _without_arrays(tree, [], found)}
         header["arrays"] = [[name, a.dtype.str, a.shape, _digest(a)] for name, a in found.items()]
         text = f'{json.dumps(header)[:-1]}, "values": {text_of_values}}}'
-        with replacing(target, keep) as file:
+
+        def write(file: IO[bytes]) -> None:
             container.write(file, found, f"{_digest(text)} {text}")
             for name, _, _, digest in header["arrays"]:
                 if _digest(found[name]) != digest:
                     raise RuntimeError(f"{name} has changed while it was saved, so {target} is as it was before")
+
+        replace(target, keep, write)
 
 
 def load(

@@ -49,13 +49,16 @@ class Container(NamedTuple):
 
 
 def _write_npz(file: IO[bytes], arrays: Mapping[str, Array], text: str) -> None:
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for name, array in {TEXT: np.frombuffer(text.encode(), np.uint8), **arrays}.items():
-            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
-                member.write(_npy_head(array.dtype, array.shape))
-                content = array.reshape(-1).view(np.uint8).data
-                for begin in range(0, len(content), BLOCK):
-                    member.write(content[begin : begin + BLOCK])
+    try:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+            for name, array in {TEXT: np.frombuffer(text.encode(), np.uint8), **arrays}.items():
+                with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                    member.write(_npy_head(array.dtype, array.shape))
+                    content = array.reshape(-1).view(np.uint8).data
+                    for begin in range(0, len(content), BLOCK):
+                        member.write(content[begin : begin + BLOCK])
+    except ValueError as error:  # of closing the archive, where a signal came just as a member was opened
+        raise error.__context__ or error from None
 
 
 @contextmanager
@@ -151,34 +154,53 @@ CONTAINERS = {
 # A file that takes the place of another
 
 
-@contextmanager
-def replacing(path: Path, keep: int) -> Iterator[IO[bytes]]:
-    """Give a file to write; once it is whole and on the disk it takes the place of another, of which ``keep`` - 1 stay.
+_writers: set[tuple[str, int]] = set()  # files, by what hashes without Python code, and the threads that write them
+
+
+def replace(path: Path, keep: int, write: Callable[[IO[bytes]], None]) -> None:
+    """Write a file that, once it is whole and on the disk, takes the place of another, of which ``keep`` - 1 stay.
 
     Until then it has a name of its own in the same folder, which goes when an exception comes; what a killed process
-    left there is written over by the next. Others that want to write the same file wait.
+    left there is written over by the next. Others that want to write the same file wait. No generators here: what the
+    traceback of a Ctrl-C holds of them would stay open, and locked, for those who save because of it.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    mine = str(path), get_ident()
+    if mine in _writers:  # a signal handler, which would wait for what it has interrupted
+        raise OSError(errno.EDEADLK, "This thread is saving there already", str(path))
     try:
+        _writers.add(mine)
         if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
             raise FileExistsError(errno.EEXIST, "There is something that is no file", str(path))
-        with _open_folder(path.parent) as folder, _alone(temporary), _locked(temporary) as file:
-            try:
-                file.truncate(0)
-                yield file
-                file.flush()
-                with suppress(FileNotFoundError):
-                    os.fchmod(file.fileno(), path.stat().st_mode & 0o777)
-                os.fsync(file.fileno())
-                _rotate(path, keep)
-                temporary.replace(path)
-            except BaseException:
-                if _is_at(file, temporary):
-                    temporary.unlink()
-                raise
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            _replace(path, keep, write)
             os.fsync(folder)
+        finally:
+            os.close(folder)
     except OSError as error:
         raise named(error, path) from error
+    finally:
+        _writers.discard(mine)
+
+
+def _replace(path: Path, keep: int, write: Callable[[IO[bytes]], None]) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    file = _locked(temporary)
+    try:
+        file.truncate(0)
+        write(file)
+        file.flush()
+        with suppress(FileNotFoundError):
+            os.fchmod(file.fileno(), path.stat().st_mode & 0o777)
+        os.fsync(file.fileno())
+        _rotate(path, keep)
+        temporary.replace(path)
+    except BaseException:
+        if _is_at(file, temporary):
+            temporary.unlink()
+        raise
+    finally:
+        file.close()
 
 
 def named(error: OSError, path: Path) -> OSError:
@@ -187,41 +209,18 @@ def named(error: OSError, path: Path) -> OSError:
     return error if known else OSError(error.errno, error.strerror, str(path))
 
 
-@contextmanager
-def _open_folder(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-_writers: set[tuple[Path, int]] = set()
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Refuse what a signal handler writes to the file that its thread is writing: it would wait for itself."""
-    mine = path, get_ident()
-    if mine in _writers:
-        raise OSError(errno.EDEADLK, "This thread is saving there already", str(path))
-    try:
-        _writers.add(mine)
-        yield
-    finally:
-        _writers.discard(mine)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[IO[bytes]]:
+def _locked(path: Path) -> IO[bytes]:
     """Open a file that nobody else has open here, new or as it is."""
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-        with os.fdopen(descriptor, "r+b") as file:
+        file = open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), "r+b")  # noqa: SIM115
+        try:
             fcntl.flock(file, fcntl.LOCK_EX)
             if _is_at(file, path):  # else who had it has renamed it
-                yield file
-                return
+                return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()
 
 
 def _is_at(file: IO[bytes], path: Path) -> bool:

@@ -119,9 +119,9 @@ def folder(name: str, value: Any) -> Path:
     """Check the name of a folder that is there."""
     if not isinstance(value, (str, os.PathLike)):
         raise TypeError(f"{name} is {value!r}; wants the name of a folder")
-    if not Path(value).is_dir():
+    if not str(value) or not Path(value).is_dir():
         raise ValueError(f"{name} is {str(value)!r}; wants a folder that exists")
-    return Path(value)
+    return Path(value).absolute()
 
 
 CHECKS: dict[str, Checker] = {

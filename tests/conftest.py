@@ -13,3 +13,10 @@ def same_machine():
     yield
     fastopt.set_isa(isa)
     fastopt.set_num_threads(threads)
+
+
+@pytest.fixture(params=[".npz", ".safetensors"])
+def file(request, tmp_path):
+    if request.param == ".safetensors":
+        pytest.importorskip("safetensors")
+    return tmp_path / f"run{request.param}"

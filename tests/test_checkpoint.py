@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
-import stat
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -18,18 +15,10 @@ from cases import layouts, same_bits
 from resume import digest
 
 import fastopt
-from fastopt import checkpoint, files
 
 HERE = Path(__file__).parent
 SUFFIXES = [".npz", ".safetensors"]
 RNG = np.random.default_rng(0)
-
-
-@pytest.fixture(params=SUFFIXES)
-def file(request, tmp_path):
-    if request.param == ".safetensors":
-        pytest.importorskip("safetensors")
-    return tmp_path / f"run{request.param}"
 
 
 def script(name, *arguments):
@@ -245,161 +234,6 @@ def test_parts_that_wait_are_not_saved_without_a_word(file):
     with pytest.raises(RuntimeError, match="1 parts were accumulated"):
         fastopt.save(file, optimizer=optimizer)
     assert not file.exists()
-
-
-# The old file
-
-
-def saved_numbers(folder):
-    return {path.name: int(fastopt.load(path).values) for path in folder.iterdir()}
-
-
-def test_older_files_stay_as_many_as_wanted(file):
-    for number in range(6):
-        fastopt.save(file, values=number, keep=3)
-    names = [f"run{part}{file.suffix}" for part in ("", ".1", ".2")]
-    assert saved_numbers(file.parent) == dict(zip(names, (5, 4, 3), strict=True))
-    fastopt.save(file, values=6)
-    assert saved_numbers(file.parent) == dict(zip(names, (6, 4, 3), strict=True))
-    (file.parent / names[1]).unlink()
-    fastopt.save(file, values=7, keep=2**60)  # a gap is filled first, and places without a file cost no time
-    assert saved_numbers(file.parent) == dict(zip(names, (7, 6, 3), strict=True))
-
-
-def test_a_file_system_without_hard_links(file, monkeypatch):
-    def refuse(self, target):
-        raise PermissionError(1, "no links here")
-
-    monkeypatch.setattr(Path, "hardlink_to", refuse)
-    for number in range(3):
-        fastopt.save(file, values=number, keep=2)
-    assert saved_numbers(file.parent) == {f"run{file.suffix}": 2, f"run.1{file.suffix}": 1}
-
-
-def test_permissions_and_links_stay(file):
-    umask = os.umask(0o027)
-    try:
-        fastopt.save(file, values=0)
-        assert stat.S_IMODE(file.stat().st_mode) == 0o640
-        file.chmod(0o604)
-        link = file.with_name(f"link{file.suffix}")
-        link.symlink_to(file.name)
-        fastopt.save(link, values=1)
-    finally:
-        os.umask(umask)
-    assert link.is_symlink()
-    assert stat.S_IMODE(file.stat().st_mode) == 0o604
-    assert fastopt.load(file).values == 1
-
-
-def test_a_link_says_what_the_file_is(file):
-    """Whatever the file that it leads to is called."""
-    link, data = file.with_name(f"link{file.suffix}"), file.with_name("data")
-    link.symlink_to(data)
-    fastopt.save(link, values=1)
-    assert sorted(path.name for path in file.parent.iterdir()) == ["data", link.name]
-    assert fastopt.load(link).values == 1
-
-
-@pytest.mark.parametrize(
-    "make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to(path)], ids=["folder", "fifo", "loop"]
-)
-def test_what_is_no_file_is_not_replaced(make, file):
-    make(file)
-    with pytest.raises(FileExistsError, match=f"no file: '{re.escape(str(file))}'"):
-        fastopt.save(file, values=1)
-    assert [path.name for path in file.parent.iterdir()] == [file.name]
-    assert not file.is_file()
-
-
-def test_what_a_signal_raises_stays_what_it_is(file, monkeypatch):
-    def fail(*_):
-        raise TimeoutError("it takes too long")
-
-    monkeypatch.setitem(checkpoint.CONTAINERS, file.suffix, files.Container(fail, fail))
-    for call in (lambda: fastopt.save(file), lambda: fastopt.load(file)):
-        with pytest.raises(TimeoutError, match="it takes too long"):
-            call()
-
-
-def test_what_a_killed_process_left_is_written_over(file):
-    left = file.with_name(f".{file.name}.tmp")
-    left.write_bytes(b"x" * 10**6)
-    fastopt.save(file, values=1)
-    assert fastopt.load(file).values == 1
-    assert not left.exists()
-
-
-def test_an_error_while_it_writes_leaves_the_old_file(file, monkeypatch):
-    fastopt.save(file, values=1, keep=2)
-    before = file.read_bytes()
-
-    def fail(file, arrays, text):
-        file.write(b"half")
-        raise KeyboardInterrupt
-
-    monkeypatch.setitem(checkpoint.CONTAINERS, file.suffix, files.Container(fail, files.CONTAINERS[file.suffix].open))
-    with pytest.raises(KeyboardInterrupt):
-        fastopt.save(file, values=2, keep=2)
-    assert [path.name for path in file.parent.iterdir()] == [file.name]
-    assert file.read_bytes() == before
-
-
-def test_those_who_save_at_once_wait_for_each_other(file):
-    def work(first):
-        for number in range(first, first + 20):
-            fastopt.save(file, arrays={"x": np.full(3000, number)}, values=number, keep=2)
-
-    threads = [threading.Thread(target=work, args=(100 * i,)) for i in range(4)]
-    for thread in threads:
-        thread.start()
-    while any(thread.is_alive() for thread in threads):
-        if file.exists():
-            found = fastopt.load(file)
-            assert (found.arrays["x"] == found.values).all()
-    assert fastopt.load(file).values % 100 == 19
-    assert {path.name for path in file.parent.iterdir()} == {f"run{file.suffix}", f"run.1{file.suffix}"}
-
-
-FULL = """
-import resource, sys
-import numpy as np, fastopt
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-try:
-    fastopt.save(sys.argv[1], arrays={"x": np.zeros(10**5)}, values=2)
-except OSError as error:
-    print(type(error).__name__, error)
-"""
-UNWRITABLE = """
-import os, sys
-import fastopt
-if os.geteuid() == 0:
-    os.setuid(65534)
-try:
-    fastopt.save(sys.argv[1], values=2)
-except OSError as error:
-    print(type(error).__name__, error)
-"""
-
-
-def test_a_full_disk_leaves_the_old_file(file):
-    fastopt.save(file, values=1)
-    done = subprocess.run([sys.executable, "-c", FULL, file], capture_output=True, text=True, check=True)
-    assert re.search(rf"OSError .*File too large: '{re.escape(str(file))}'", done.stdout)
-    assert saved_numbers(file.parent) == {file.name: 1}
-
-
-def test_a_folder_that_can_not_be_written_to(file):
-    fastopt.save(file, values=1)
-    for folder in [file.parent, *file.parent.parents][:3]:
-        folder.chmod(0o755)  # for another user to come in
-    file.parent.chmod(0o555)
-    done = subprocess.run([sys.executable, "-c", UNWRITABLE, file], capture_output=True, text=True, check=True)
-    file.parent.chmod(0o755)
-    assert re.search(rf"PermissionError .*{re.escape(str(file.parent))}", done.stdout)
-    assert saved_numbers(file.parent) == {file.name: 1}
-    with pytest.raises(FileNotFoundError, match="no such folder"):
-        fastopt.save(file.parent / "no such folder" / file.name, values=1)
 
 
 def test_without_the_package_a_safetensors_file_says_what_to_install(tmp_path, monkeypatch):

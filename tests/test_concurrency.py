@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import signal
 import threading
 import time
 from contextlib import contextmanager, suppress
@@ -11,6 +10,7 @@ from contextlib import contextmanager, suppress
 import numpy as np
 import pytest
 from cases import CASES, same_bits
+from interrupts import for_a_while, interrupts, leaves_files_open
 
 import fastopt
 
@@ -100,6 +100,137 @@ def test_a_state_is_of_one_step_or_refused():
     assert all(buffers[steps] == values[0] for steps, values in taken)
 
 
+def test_two_threads_never_tear_a_sum():
+    """All elements of the mean are the same, and every part that was not refused is in it."""
+    params, refused, added = np.zeros(SIZE), [], []
+    optimizer = fastopt.SGD(params, lr=1.0)
+
+    def work(value):
+        for _ in range(60):
+            with refusals(refused):
+                optimizer.accumulate(np.full(SIZE, value))
+                added.append(value)
+
+    together(lambda: work(1.0), lambda: work(2.0), lambda: work(4.0))
+    optimizer.step()
+    assert len(added) + len(refused) == 180
+    assert (params == params[0]).all()
+    assert params[0] == pytest.approx(-sum(added) / len(added), rel=1e-12)
+
+
+def test_a_part_that_comes_while_a_step_begins_is_not_lost():
+    """The step is refused, for it has looked at one part less."""
+    params, begun, go = np.zeros(3), threading.Event(), threading.Event()
+
+    def rate(step):
+        begun.set()
+        go.wait(10)
+        return 1.0
+
+    optimizer = fastopt.SGD(params, lr=rate)
+    optimizer.accumulate(np.ones(3))
+
+    def add():
+        begun.wait(10)
+        optimizer.accumulate(np.full(3, 5.0))
+        go.set()
+
+    with pytest.raises(RuntimeError, match="in use already"):
+        together(optimizer.step, add)
+    assert (params.tolist(), optimizer.steps) == ([0.0] * 3, 0)
+    optimizer.step()
+    assert params.tolist() == [-3.0] * 3
+
+
+class Calling:
+    """An array that calls something when it is looked at."""
+
+    def __init__(self, array, call):
+        self.array, self.call = array, call
+
+    @property
+    def __array_interface__(self):
+        self.call()
+        return self.array.__array_interface__
+
+
+def test_what_a_gradient_calls_is_refused():
+    params = [np.zeros(4) for _ in range(8)]
+    optimizer, refused = fastopt.SGD(params, lr=1.0), []
+
+    def call():
+        for again in (optimizer.accumulate, optimizer.step):
+            with refusals(refused):
+                again([np.ones(4)] * 8)
+
+    optimizer.accumulate([*[np.ones(4)] * 7, Calling(np.ones(4), call)])
+    assert len(refused) >= 2
+    optimizer.step()
+    assert all(param.tolist() == [-1.0] * 4 for param in params)
+
+
+def test_what_is_checked_is_what_is_added():
+    """Not what an array gives when it is asked again."""
+    big, calls = np.ones(10**6), []
+    gradient = Calling(np.ones(4), lambda: (calls.append(1), len(calls) > 2 and setattr(gradient, "array", big)))
+    optimizer = fastopt.SGD([np.zeros(4)], lr=1.0)
+    optimizer.accumulate([gradient])
+    assert len(calls) == 2  # whether there is one, and what it is
+    with pytest.raises(ValueError, match=r"has shape \(1000000,\)"):
+        optimizer.accumulate([gradient])
+
+
+def test_a_run_is_loaded_whole_or_not_at_all_beside_a_thread_that_steps(tmp_path):
+    """Parameters, state and count belong to one run: a parameter is minus the sum of all buffers so far."""
+    params = np.zeros(SIZE)
+    optimizer = fastopt.Momentum(params, lr=1.0, momentum=0.5)
+    fastopt.save(tmp_path / "run.npz", params=params, optimizer=optimizer)
+    refused, going = [], True
+
+    def step():
+        while going:
+            with refusals(refused):
+                optimizer.step(np.ones(SIZE))
+
+    def load():
+        nonlocal going
+        for _ in range(30):
+            with refusals(refused):
+                fastopt.load(tmp_path / "run.npz", params=params, optimizer=optimizer)
+        going = False
+
+    together(step, load)
+    alone = np.zeros(1)
+    other = fastopt.Momentum(alone, lr=1.0, momentum=0.5)
+    for _ in range(optimizer.steps):
+        other.step(np.ones(1))
+    assert (params == alone[0]).all()
+    assert (optimizer.state["momentum_buffer"] == other.state["momentum_buffer"][0]).all()
+
+
+def test_a_run_is_not_saved_in_the_middle_of_a_step(tmp_path):
+    file, params, refused, going = tmp_path / "run.npz", np.zeros(SIZE), [], True
+    optimizer = fastopt.Momentum(params, lr=1.0, momentum=0.5)
+    fastopt.save(file, params=params, optimizer=optimizer)
+
+    def step():
+        while going:
+            with refusals(refused):
+                optimizer.step(np.ones(SIZE))
+
+    def save():
+        nonlocal going
+        for _ in range(20):
+            with refusals(refused):
+                fastopt.save(file, params=params, optimizer=optimizer)
+            found = np.zeros(SIZE)
+            fastopt.load(file, params=found)
+            assert (found == found[0]).all()
+        going = False
+
+    together(step, save)
+
+
 @pytest.mark.parametrize("case", CASES[::4], ids=str)
 def test_several_optimizers_at_once_have_their_own_bits(case):
     start, grads = np.linspace(-1, 1, 50_000), np.sin(np.arange(50_000.0))
@@ -116,29 +247,6 @@ def test_several_optimizers_at_once_have_their_own_bits(case):
 
 
 # Ctrl-C
-
-
-@contextmanager
-def interrupts(seconds):
-    """Send a signal that raises KeyboardInterrupt, as Ctrl-C does, after some time.
-
-    Python loses it where it comes within a ``__del__``: what waits for it must end by itself.
-    """
-    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def for_a_while(seconds=0.1):
-    """Count up as long as that."""
-    end, i = time.monotonic() + seconds, 0
-    while time.monotonic() < end:
-        yield i
-        i += 1
 
 
 @pytest.mark.parametrize("size", [100, 2_000_000])
@@ -186,8 +294,37 @@ def test_an_interrupted_part_is_added_whole_or_not_at_all(options):
         assert all((param == -steps).all() for param in params)
 
 
-# what is interrupted while it opens a file leaves that to the garbage collection, which says so
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+def test_a_first_part_that_is_interrupted_is_not_zeroed_without_being_counted():
+    params = [np.zeros(3000) for _ in range(40)]
+    optimizer = fastopt.SGD(params, lr=1.0, zero_grads=True)
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        grads = [np.ones(3000) for _ in params]
+        with suppress(KeyboardInterrupt), interrupts(rng.uniform(1e-5, 3e-4)):
+            for _ in for_a_while(1e-3):
+                pass
+            optimizer.accumulate(grads)
+        assert {float(value) for grad in grads for value in (grad[0], grad[-1])} == {
+            0.0 if optimizer._plan.parts else 1.0
+        }
+        if optimizer._plan.parts:
+            optimizer.step()
+
+
+def test_an_interrupted_stopper_has_the_parameters_of_one_epoch():
+    params, found = [np.zeros(500) for _ in range(100)], [np.zeros(500) for _ in range(100)]
+    stopper, rng = fastopt.EarlyStopping(), np.random.default_rng(0)
+    for number in range(1, 201):
+        for param in params:
+            param[:] = number
+        with suppress(KeyboardInterrupt), interrupts(rng.uniform(1e-5, 5e-4)):
+            stopper.update(-number, params)
+        if stopper.best_epoch is not None:
+            stopper.restore(found)
+            assert {float(array[0]) for array in found} == {-stopper.best}
+
+
+@leaves_files_open
 def test_an_interrupt_comes_behind_a_load(tmp_path):
     """All of it is loaded or nothing: parameters, states, and counts are of one run."""
     files = [tmp_path / "0.npz", tmp_path / "1.npz"]
@@ -216,3 +353,18 @@ def params_of(file):
     params = {"w": np.zeros(50_000), "b": np.zeros(3)}
     fastopt.load(file, params=params)
     return params["b"][0]
+
+
+@leaves_files_open
+def test_interrupts_one_behind_the_other_do_not_tear_a_load(tmp_path):
+    params = [np.zeros(300) for _ in range(100)]
+    optimizer, rng, file = fastopt.Momentum(params, lr=1.0), np.random.default_rng(0), tmp_path / "run.npz"
+    optimizer.step([np.ones(300) for _ in params])
+    fastopt.save(file, params=params, optimizer=optimizer)
+    for _ in range(100):
+        optimizer.step([np.ones(300) for _ in params])
+        with suppress(KeyboardInterrupt), interrupts(rng.uniform(0.01, 0.04), 2e-5):
+            fastopt.load(file, params=params, optimizer=optimizer)
+        assert {float(param[0]) for param in params} == {-1.0 if optimizer.steps == 1 else -2.9}
+        fastopt.load(file, params=params, optimizer=optimizer)
+    gc.collect()
