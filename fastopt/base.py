@@ -75,7 +75,8 @@ class Optimizer:
     infinity or a NaN, ``"raise"`` raises ``FloatingPointError``; ``ema_decay`` keeps a moving average of the
     parameters, which starts as a copy, in ``ema``; ``zero_grads`` leaves the gradients zero, after a skipped step too;
     in ``state_dir``, a folder, the states are memory-mapped .npy files, new ones (``FileExistsError`` else), so that
-    they may be larger than memory, as parameters may be that are ``np.memmap``; they stay there when all is done.
+    they may be larger than memory, as parameters may be that are ``np.memmap``; they stay there when all is done. Each
+    is an open file, and a forked child has the same ones, not copies: only one of the two can go on stepping.
 
     Ranges: lr, weight_decay and eps >= 0 and finite; betas, alpha, momentum and ema_decay in [0, 1); dampening in
     [0, 1]; grad_scale > 0 and finite; max_grad_norm > 0 (infinity measures and scales nothing). Numbers are rounded to

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import signal
 import time
+import traceback
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
+
+import fastopt
 
 # What is interrupted while it opens a file leaves that to the garbage collection, which says so.
 leaves_files_open = pytest.mark.filterwarnings(
@@ -14,17 +18,28 @@ leaves_files_open = pytest.mark.filterwarnings(
 )
 
 
+PACKAGE = str(Path(fastopt.__file__).parent)
+
+
 @contextmanager
 def interrupts(seconds, again=0.0):
     """Send a signal that raises KeyboardInterrupt, as Ctrl-C does, after some time, and perhaps again and again.
 
-    Python loses it where it comes within a ``__del__``: what waits for it must end by itself.
+    It waits until fastopt is at work: the test itself goes on to its end. Python loses it where it comes within a
+    ``__del__``, so what waits for it must end by itself.
     """
-    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+
+    def handler(_, frame):
+        if any(frame.f_code.co_filename.startswith(PACKAGE) for frame, _ in traceback.walk_stack(frame)):
+            raise KeyboardInterrupt
+        signal.setitimer(signal.ITIMER_REAL, 2e-5, again)
+
+    before = signal.signal(signal.SIGALRM, handler)
     signal.setitimer(signal.ITIMER_REAL, seconds, again)
     try:
         yield
     finally:
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
 
