@@ -19,10 +19,11 @@ leaves_files_open = pytest.mark.filterwarnings(
 
 
 PACKAGE = str(Path(fastopt.__file__).parent)
+SOON = 2e-5
 
 
 @contextmanager
-def interrupts(seconds, again=0.0):
+def interrupts(seconds, again=0):
     """Send a signal that raises KeyboardInterrupt, as Ctrl-C does, after some time, and perhaps again and again.
 
     It waits until fastopt is at work: the test itself goes on to its end. Python loses it where it comes within a
@@ -30,12 +31,13 @@ def interrupts(seconds, again=0.0):
     """
 
     def handler(_, frame):
-        if any(frame.f_code.co_filename.startswith(PACKAGE) for frame, _ in traceback.walk_stack(frame)):
+        at_work = any(frame.f_code.co_filename.startswith(PACKAGE) for frame, _ in traceback.walk_stack(frame))
+        signal.setitimer(signal.ITIMER_REAL, again if at_work else SOON)  # 0 is never
+        if at_work:
             raise KeyboardInterrupt
-        signal.setitimer(signal.ITIMER_REAL, 2e-5, again)
 
     before = signal.signal(signal.SIGALRM, handler)
-    signal.setitimer(signal.ITIMER_REAL, seconds, again)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:

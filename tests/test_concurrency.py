@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 import numpy as np
 import pytest
 from cases import CASES, same_bits
-from interrupts import for_a_while, interrupts, leaves_files_open
+from interrupts import SOON, for_a_while, interrupts, leaves_files_open
 
 import fastopt
 
@@ -363,7 +363,7 @@ def test_interrupts_one_behind_the_other_do_not_tear_a_load(tmp_path):
     fastopt.save(file, params=params, optimizer=optimizer)
     for _ in range(100):
         optimizer.step([np.ones(300) for _ in params])
-        with suppress(KeyboardInterrupt), interrupts(rng.uniform(0.01, 0.04), 2e-5):
+        with suppress(KeyboardInterrupt), interrupts(rng.uniform(0.01, 0.04), SOON):
             fastopt.load(file, params=params, optimizer=optimizer)
         assert {float(param[0]) for param in params} == {-1.0 if optimizer.steps == 1 else -2.9}
         fastopt.load(file, params=params, optimizer=optimizer)
