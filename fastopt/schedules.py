@@ -549,7 +549,7 @@ class Plateau(Schedule):
 
     def state_dict(self) -> dict[str, float]:
         """Give the memory."""
-        return {name: getattr(self, name) for name in _MEMORY}
+        return {name: check(name, getattr(self, name)) for name, check in _MEMORY.items()}
 
     def checked_state(self, where: str, state: Any) -> dict[str, float]:
         """Give what ``load_state_dict`` would take over, or raise what is wrong with it; ``where`` it stands."""

@@ -251,7 +251,7 @@ class EarlyStopping:
 
     def _state_dict(self, array: Callable[[Any], Array]) -> dict[str, Any]:
         params = None if self._params is None else plain(self._params, array)
-        return {**{name: getattr(self, name) for name in _MEMORY}, "params": params}
+        return {**{name: check(name, getattr(self, name)) for name, check in _MEMORY.items()}, "params": params}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over what ``state_dict`` gave; everything is checked before anything changes.

@@ -245,6 +245,19 @@ def test_without_the_package_a_safetensors_file_says_what_to_install(tmp_path, m
     assert not list(tmp_path.iterdir())
 
 
+def test_what_a_user_set_is_saved_as_a_number_or_refused(file):
+    schedule, stopper = fastopt.Plateau(1.0), fastopt.EarlyStopping()
+    schedule.value, stopper.best = np.float32(0.5), np.float64(2)
+    fastopt.save(file, schedule=schedule, stopper=stopper)
+    schedule.value = 1.0
+    fastopt.load(file, schedule=schedule)
+    assert schedule.value == 0.5
+    schedule.value = "0.5"
+    with pytest.raises(TypeError, match=r"value is '0\.5'; wants a finite number"):
+        fastopt.save(file, schedule=schedule)
+    fastopt.load(file, stopper=stopper)
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_run_that_is_killed_at_any_moment_goes_on(suffix, tmp_path):
     if suffix == ".safetensors":
