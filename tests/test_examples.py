@@ -19,7 +19,7 @@ from fastopt.examples import digits
 
 def run(*arguments, warnings="error"):
     command = [sys.executable, "-W", warnings, "-m", "fastopt.examples.digits", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
 
 
 def test_the_data():
