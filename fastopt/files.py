@@ -154,7 +154,7 @@ CONTAINERS = {
 # A file that takes the place of another
 
 
-_writers: set[tuple[str, int]] = set()  # files, by what hashes without Python code, and the threads that write them
+_writers: set[tuple[str, int, int]] = set()  # files, by what hashes without Python code, and who writes them
 
 
 def replace(path: Path, keep: int, write: Callable[[IO[bytes]], None]) -> None:
@@ -164,7 +164,7 @@ def replace(path: Path, keep: int, write: Callable[[IO[bytes]], None]) -> None:
     left there is written over by the next. Others that want to write the same file wait. No generators here: what the
     traceback of a Ctrl-C holds of them would stay open, and locked, for those who save because of it.
     """
-    mine = str(path), get_ident()
+    mine = str(path), os.getpid(), get_ident()  # a child's threads have the numbers of its parent's
     if mine in _writers:  # a signal handler, which would wait for what it has interrupted
         raise OSError(errno.EDEADLK, "This thread is saving there already", str(path))
     try:
