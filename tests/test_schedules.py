@@ -262,6 +262,9 @@ VARYING = [
         "sgd",
         {"momentum": s.Linear(0.5, 0.9, 7), "dampening": s.Constant(0.1), "weight_decay": s.Cosine(0.1, 9)},
     ),
+    (fastopt.SGD, "sgd", {"momentum": s.Linear(0.0, 0.9, 3)}),  # the buffer is kept where it is 0, too
+    (fastopt.SGD, "sgd", {"momentum": s.MultiStep(0.9, {3: 0.0, 6: 2.0}), "dampening": 0.5}),
+    (fastopt.RMSprop, "rmsprop", {"momentum": s.Linear(0.0, 0.9, 3)}),
     (fastopt.Momentum, "momentum", {"momentum": s.Linear(0.5, 0.9, 7), "form": "ema"}),
     (
         fastopt.RMSprop,

@@ -42,7 +42,7 @@ def sgd(
 ) -> None:
     """Gradient descent: p = p - lr * g; with momentum p = p - lr * b, b = momentum * b + (1 - dampening) * g.
 
-    b = g at the first step; nesterov: p = p - lr * (g + momentum * b).
+    b = g at the first step; nesterov: p = p - lr * (g + momentum * b). A buffer is kept with a momentum of 0, too.
 
     >>> import numpy as np
     >>> param, grad = np.zeros(2), np.array([1.0, -2.0])
@@ -52,7 +52,7 @@ def sgd(
     """
     real = param.dtype.type
     g, p = _decay(param, grad, scale, lr, weight_decay, maximize, decoupled_weight_decay)
-    if not momentum:
+    if not momentum and momentum_buffer is None:
         param[...] = p - real(lr) * g
         return
     b = _flush_to_scale(g if step == 1 else _plus(real(1 - dampening) * g, real(momentum), momentum_buffer))
@@ -137,7 +137,7 @@ def rmsprop(
         v = v - a * a
         v = np.where(v < 0, real(0), v)
     direction = g / (np.sqrt(v + real(eps)) if eps_inside_sqrt else np.sqrt(v) + real(eps))
-    if momentum:
+    if momentum or momentum_buffer is not None:
         direction = _flush_to_scale(real(momentum) * momentum_buffer + direction)
         momentum_buffer[...] = direction
     param[...] = p - real(lr) * direction
