@@ -87,6 +87,13 @@ def test_affine_has_the_bits_of_the_reference(shape, border, dtype):
     equal_everywhere(affine, "affine", some(shape, dtype), matrices, border=border, shape=(6, 270))
 
 
+def test_no_zero_has_a_sign():
+    images = np.full((1, 2, 2), -0.0)
+    got = affine(images, np.array([[[1, 0, 0], [0, 1, 0]]]), fill=-1.0)
+    assert not np.signbit(got).any()
+    equal_everywhere(affine, "affine", images, np.array([[[1, 0, 0], [0, 1, 0]]]), fill=-1.0)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("border", BORDERS)
 @pytest.mark.parametrize("giant", [1e6, 2e9, 1e30, 1e300])

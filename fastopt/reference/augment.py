@@ -24,7 +24,7 @@ def affine(
     """
     size = shape or images.shape[1:3]
     resampled = [
-        _finished(_resampled(image, np.array(matrix, float), size, border, fill), images.dtype)
+        _finished(_resampled(image, np.array(matrix, float), size, border, fill) + 0, images.dtype)  # no zero is -0
         for image, matrix in zip(images, matrices, strict=True)
     ]
     return np.array(resampled, images.dtype).reshape(len(images), *size, *images.shape[3:])
