@@ -585,7 +585,7 @@ def plot_schedule(schedule: FunctionOfStep, steps: int) -> Figure:
     positive_count("steps", steps)
     figure = Figure(figsize=(6.4, 3.2), layout="constrained")
     axes = figure.subplots()
-    axes.plot(range(steps), [schedule(step) for step in range(steps)])
+    axes.plot(range(steps), [any_number(f"schedule({step})", schedule(step)) for step in range(steps)])
     axes.set(xlabel="step", ylabel="value", title=repr(schedule), xlim=(0, max(steps - 1, 1)))
     axes.title.set_fontsize(8)
     axes.grid(alpha=0.3)

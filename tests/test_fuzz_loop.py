@@ -103,6 +103,22 @@ def test_schedules(data):
 
 @fuzz
 @given(st.data())
+def test_plot_schedule(data):
+    pytest.importorskip("matplotlib")
+    scene = Scene(data)
+    good = {"schedule": scene.pick([fastopt.Cosine(0.1, 5), rate, fastopt.Plateau(1.0)]), "steps": scene.pick(SOME[:5])}
+    arguments = scene.spoil(good)
+    assume(not (isinstance(arguments["steps"], (int, float)) and arguments["steps"] > 10**4))  # more than there is time
+    note(f"{arguments}")
+    figure, error = scene.attempt(lambda: fastopt.plot_schedule(**arguments))
+    assert not error or scene.spoiled, error
+    if not error:
+        wanted = [float(arguments["schedule"](i)) for i in range(int(arguments["steps"]))]
+        assert same(figure.axes[0].lines[0].get_ydata(), np.array(wanted))
+
+
+@fuzz
+@given(st.data())
 def test_early_stopping(data):
     scene = Scene(data)
     make, odd = things(scene), False  # whether parameters of another form were taken

@@ -254,6 +254,8 @@ def test_a_plot_has_all_steps():
     (axes,) = s.plot_schedule(s.Linear(0.0, 1.0, 10), 20).axes
     (line,) = axes.lines
     assert line.get_ydata().tolist() == s.Linear(0.0, 1.0, 10)(np.arange(20)).tolist()
+    with pytest.raises(TypeError, match=r"schedule\(0\) is 'fast'; wants a number"):
+        s.plot_schedule(lambda _: "fast", 20)
 
 
 VARYING = [
