@@ -18,10 +18,12 @@ if sys.platform == "win32":
     raise SystemExit("fastopt builds with gcc or clang; on Windows use WSL")
 
 CORE = Extension(
-    "fastopt._kernels",
-    sources=["fastopt/_kernels.pyx", *map(str, sorted(Path("csrc").glob("*.c")))],
+    "fastopt._core._kernels",
+    sources=["fastopt/_core/_kernels.pyx", *map(str, sorted(Path("csrc").glob("*.c")))],
     depends=[
-        *map(str, sorted([*Path("csrc").glob("*.h"), *Path("csrc").glob("*.def"), *Path("fastopt").glob("*.pxi")]))
+        *map(
+            str, sorted([*Path("csrc").rglob("*.h"), *Path("csrc").glob("*.def"), *Path("fastopt/_core").glob("*.pxi")])
+        )
     ],
     include_dirs=["csrc"],
     extra_compile_args=[*EXACT_AND_FAST, *HIDDEN, *THREADS, *SANITIZE],

@@ -12,7 +12,7 @@ def main(path: str) -> None:
     files = [PurePosixPath(name) for name in zipfile.ZipFile(path).namelist() if ".dist-info/" not in name]
     suffixes = {"".join(file.suffixes[-2:]) if file.suffix == ".gz" else file.suffix for file in files}
     odd = [str(file) for file in files if file.suffix in (".c", ".h", ".pyx", ".def") or file.parts[0] != "fastopt"]
-    compiled = [file for file in files if file.name.startswith("_kernels.") and file.suffix == ".so"]
+    compiled = [file for file in files if file.name.startswith("_core.") and file.suffix == ".so"]
     data = {f"fastopt/data/{name}" for name in ("LICENSE", "auto_mpg.csv.gz", "digits.csv.gz")}
     wanted = {"fastopt/py.typed", "fastopt/_kernels.pyi", *data}
     missing = wanted - set(map(str, files))

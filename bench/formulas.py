@@ -42,7 +42,7 @@ def whole_pass(params, grads, scale, weight_decay, decay, after, averages, left)
     for step in (1, 2, 3):
         for param, grad, state, ema in zip(params, grads, states, emas, strict=True):
             reference.adam(param, grad, *state, step=step, **options)
-            reference.average(ema, param, decay=decay)
+            reference.ema(ema, param, decay=decay)
     return float(np.max([distance(after, params), distance(averages, emas)])) if left == 0 else np.inf
 
 

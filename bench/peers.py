@@ -43,7 +43,7 @@ class Fastopt(Peer):
         self.optimizer.step(self.grads)
 
     def info(self):
-        return {"plan": self.optimizer.plan_info()}
+        return {"plan": self.optimizer.execution_info()}
 
 
 class FastoptFlat(Fastopt):

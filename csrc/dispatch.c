@@ -13,7 +13,7 @@ const struct fastopt_kernel_info fastopt_kernel_info[FASTOPT_KERNELS] = {
 
 const struct fastopt_task_info fastopt_task_info[FASTOPT_TASKS] = {
 #define TASK(task, arrays, numbers) {#task, arrays, numbers},
-#include "tasks.def"
+#include "ops.def"
 };
 
 extern const struct fastopt_table fastopt_table_baseline, fastopt_table_avx2, fastopt_table_avx512;

@@ -48,7 +48,7 @@ enum {
 
 enum {
 #define TASK(task, arrays, numbers) FASTOPT_TASK_##task,
-#include "tasks.def"
+#include "ops.def"
     FASTOPT_TASKS
 };
 

@@ -30,9 +30,9 @@ const struct fastopt_table PASTE(fastopt_table, ISA) = {
     .tasks =
         {
 #define TASK(task, arrays, numbers) [FASTOPT_F32][FASTOPT_TASK_##task] = task##_task_float,
-#include "tasks.def"
+#include "ops.def"
 #define TASK(task, arrays, numbers) [FASTOPT_F64][FASTOPT_TASK_##task] = task##_task_double,
-#include "tasks.def"
+#include "ops.def"
         },
     .sum_squares = {[FASTOPT_F32] = sum_squares_float, [FASTOPT_F64] = sum_squares_double},
     .isa = TEXT(ISA),

@@ -15,6 +15,7 @@
 #define KERNEL_OF(kernel) static void NAME(kernel)(void *const *s, const void *c, int64_t begin, int64_t end)
 #define TASK_OF(task) static double NAME(task##_task)(void *const *a, const double *n, int64_t begin, int64_t end)
 #define COEFFICIENTS(rule) const struct NAME(rule##_coefficients)
+#define COEFS(rule) *(COEFFICIENTS(rule) *)c, begin, end
 #endif
 
 #define RULE(rule, ...) \
@@ -23,13 +24,16 @@
     };
 #include "kernels.def"
 
-#include "numerics.h"
-#include "update_rules.h"
-#include "stages.h"
-#include "exp_log.h"
-#include "random.h"
-#include "losses.h"
-#include "softmax.h"
-#include "class_losses.h"
-#include "layers.h"
-#include "images.h"
+#include "math/basic.h"
+#include "math/reduce.h"
+#include "rules/sgd.h"
+#include "rules/rmsprop.h"
+#include "rules/adam.h"
+#include "rules/stages.h"
+#include "math/exp_log.h"
+#include "math/random.h"
+#include "ops/losses.h"
+#include "ops/softmax.h"
+#include "ops/class_losses.h"
+#include "ops/layers.h"
+#include "ops/images.h"

@@ -6,16 +6,17 @@ from contextlib import suppress
 
 from fastopt import kernels, layers, losses, optimizers, reference, schedules
 from fastopt.augment import affine, augment
-from fastopt.buffers import Flat
+from fastopt.batches import batches
 from fastopt.checkpoint import Checkpoint, load, save
+from fastopt.early_stopping import EarlyStopping
+from fastopt.flat import Flat
 from fastopt.layers import *  # noqa: F403  what is new in these modules is named there and nowhere else
 from fastopt.loss_scale import DynamicLossScale
 from fastopt.losses import *  # noqa: F403
+from fastopt.lr_finder import LRFinderResult, find_lr
 from fastopt.optimizers import *  # noqa: F403
-from fastopt.rate_finder import RangeTest, find_lr
+from fastopt.optimizers import Optimizer
 from fastopt.runtime import isa, num_threads, set_isa, set_num_threads
-from fastopt.schedules import *  # noqa: F403
-from fastopt.training import EarlyStopping, batches
 
 with suppress(ImportError):
     from fastopt import _threadpoolctl  # noqa: F401  it registers itself
@@ -25,7 +26,8 @@ __all__ = [
     "DynamicLossScale",
     "EarlyStopping",
     "Flat",
-    "RangeTest",
+    "LRFinderResult",
+    "Optimizer",
     "affine",
     "augment",
     "batches",
@@ -45,4 +47,3 @@ __all__ = [
 __all__ += layers.__all__
 __all__ += losses.__all__
 __all__ += optimizers.__all__
-__all__ += schedules.__all__

@@ -7,7 +7,7 @@ import platform
 import numpy as np
 
 import fastopt
-from fastopt import _kernels, runtime
+from fastopt import _core, runtime
 
 
 def report() -> str:
@@ -16,7 +16,7 @@ def report() -> str:
         "fastopt": fastopt.__version__,
         "Python, NumPy": f"{platform.python_version()}, {np.__version__}",
         "machine": f"{platform.machine()}, {platform.system()}",
-        "compiler": _kernels.COMPILER,
+        "compiler": _core.COMPILER,
         "instruction sets": f"{', '.join(runtime.available_isas())}; in use: {fastopt.isa()}",
         "threads": f"at most {fastopt.num_threads()}; processors: {runtime.available_threads()}",
     }

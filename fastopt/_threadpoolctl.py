@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from threadpoolctl import LibController, register
 
-from fastopt import _kernels, runtime
+from fastopt import _core, runtime
 
 
 class FastoptController(LibController):  # type: ignore[misc]
@@ -12,12 +12,12 @@ class FastoptController(LibController):  # type: ignore[misc]
 
     user_api = "fastopt"
     internal_api = "fastopt"
-    filename_prefixes = ("_kernels",)
+    filename_prefixes = ("_core",)
     check_symbols = ("fastopt_threads",)
 
     def get_num_threads(self) -> int:
         """Give the most threads that a step may use."""
-        return _kernels.limited(runtime.num_threads())
+        return _core.limited(runtime.num_threads())
 
     unlimited = 0
     """How many there were when a limit was set."""
@@ -28,7 +28,7 @@ class FastoptController(LibController):  # type: ignore[misc]
         cls.unlimited = cls.unlimited or runtime.num_threads()
         if num_threads >= cls.unlimited:
             num_threads = cls.unlimited = 0
-        _kernels.limit_threads(max(num_threads, 1 if cls.unlimited else 0))
+        _core.limit_threads(max(num_threads, 1 if cls.unlimited else 0))
 
     def get_version(self) -> str:
         """Give fastopt's version."""

@@ -25,10 +25,10 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from fastopt import _kernels, randomness
-from fastopt.arrays import apart, checked, held, numbers
-from fastopt.buffers import Array
-from fastopt.hyperparameters import choice, finite, finite_positive, fraction, non_negative, number, positive_count
+from fastopt import _core
+from fastopt._util import random
+from fastopt._util.arrays import Array, apart, checked, held, numbers
+from fastopt._util.validation import choice, finite, finite_positive, fraction, non_negative, number, positive_count
 
 __all__ = ["affine", "augment"]
 
@@ -140,7 +140,7 @@ def augment(
     noise, places = non_negative("noise", noise), _index(index, len(images))
     noise = white * held("noise", noise, _type_of(images))
 
-    words = randomness.words_of_blocks(seed, step, randomness.AUGMENTATION, places)[:, :DRAWS].T
+    words = random.words_of_blocks(seed, step, random.AUGMENTATION, places)[:, :DRAWS].T
     with np.errstate(all="ignore"):  # of numbers beyond a float, which lead out of the image
         uniform = (words + 0.5) * 2.0**-32
         either_way = 2 * uniform - 1
@@ -160,7 +160,7 @@ def augment(
             transforms[:, 3 * k], transforms[:, 3 * k + 1] = by_row, by_column
             transforms[:, 3 * k + 2] = centre - by_row * (row + down - top) - by_column * (column + across - left)
         transforms[:, 6], transforms[:, 7] = gain, white / 2 * (1 - gain) + white * brightness * either_way[9]
-    drawn = {**randomness.key(seed, step), "noise": noise}
+    drawn = {**random.key(seed, step), "noise": noise}
     return _resampled(images, transforms, shape, border, fill, out, places, **drawn)
 
 
@@ -197,7 +197,7 @@ def _resampled(
     options |= {"out_height": shape[0], "out_width": shape[1]}
     arrays = {"x": images, "y": out, "transforms": transforms, "index": index}
     grain = max(1, GRAIN // (shape[1] * channels))
-    _kernels.run("affine_bytes" if of_bytes else "affine", arrays, options, len(images) * shape[0], grain, out.size)
+    _core.run("affine_bytes" if of_bytes else "affine", arrays, options, len(images) * shape[0], grain, out.size)
     return out
 
 
@@ -206,7 +206,7 @@ def _check_images(name: str, images: Any, written: bool = False) -> None:
     if not isinstance(images, np.ndarray):
         raise TypeError(f"{name} is a {type(images).__name__!r}; wants an array of uint8, float32 or float64")
     if images.dtype == np.uint8:
-        _kernels.refuse_mask(images, name)
+        _core.check_no_mask(images, name)
         if not images.flags.c_contiguous:
             raise ValueError(f"{name} is not C-contiguous: shape {images.shape}; wants a C-contiguous array")
         if written and not images.flags.writeable:

@@ -36,14 +36,14 @@ from urllib.parse import quote
 
 import numpy as np
 
-from fastopt.base import Optimizer
-from fastopt.buffers import Array
-from fastopt.files import CONTAINERS, Container, Contents, named, replace
-from fastopt.hyperparameters import FunctionOfStep, function_of_step, positive_count
-from fastopt.saving import checked_memories, checked_state, state_of, take_over
+from fastopt._util.arrays import Array
+from fastopt._util.atomic_file import CONTAINERS, Container, Contents, named, replace
+from fastopt._util.validation import FunctionOfStep, function_of_step, positive_count
+from fastopt.early_stopping import EarlyStopping
+from fastopt.optimizers._base import Optimizer
+from fastopt.optimizers._param_tree import Changes, check_arrays, pairs, plain
+from fastopt.optimizers._state import checked_memories, checked_state, state_of, take_over
 from fastopt.schedules import Plateau, memories
-from fastopt.structures import Changes, checked_arrays, pairs, plain
-from fastopt.training import EarlyStopping
 
 __all__ = ["Checkpoint", "load", "save"]
 
@@ -70,7 +70,7 @@ def save(
     *,
     params: Any = None,
     optimizer: Optimizer | None = None,
-    stopper: EarlyStopping | None = None,
+    early_stopping: EarlyStopping | None = None,
     schedule: FunctionOfStep | None = None,
     arrays: Mapping[str, Array] | None = None,
     values: Any = None,
@@ -102,13 +102,13 @@ def save(
     with nullcontext() if optimizer is None else optimizer._plan:
         tree: dict[str, Any] = {}
         if params is not None:
-            checked_arrays("params", params, written=False)
+            check_arrays("params", params, written=False)
             tree["params"] = plain(params, np.asarray)
         if optimizer is not None:
             tree["optimizer"] = state_of(optimizer, np.asarray)
-        if stopper is not None:
-            _of_kind("stopper", stopper, EarlyStopping)
-            tree["stopper"] = stopper._state_dict(np.asarray)
+        if early_stopping is not None:
+            _of_kind("early_stopping", early_stopping, EarlyStopping)
+            tree["early_stopping"] = early_stopping._state_dict(np.asarray)
         if schedule is not None:
             tree["schedule"] = [memory.state_dict() for memory in _with_memory(schedule)]
         if arrays is not None:
@@ -132,7 +132,7 @@ def load(
     *,
     params: Any = None,
     optimizer: Optimizer | None = None,
-    stopper: EarlyStopping | None = None,
+    early_stopping: EarlyStopping | None = None,
     schedule: FunctionOfStep | None = None,
 ) -> Checkpoint:
     """Write what ``save`` saved into these, in place, and give the rest.
@@ -150,8 +150,8 @@ def load(
     """
     source, container = _container(path)
     if params is not None:
-        checked_arrays("params", params)
-    for name, thing, kind in (("optimizer", optimizer, Optimizer), ("stopper", stopper, EarlyStopping)):
+        check_arrays("params", params)
+    for name, thing, kind in (("optimizer", optimizer, Optimizer), ("early_stopping", early_stopping, EarlyStopping)):
         if thing is not None:
             _of_kind(name, thing, kind)
     wants: dict[str, Callable[[Any], Changes]] = {}
@@ -159,8 +159,8 @@ def load(
         wants["params"] = lambda saved: Changes(pairs(params, saved, "params"), [])
     if optimizer is not None:
         wants["optimizer"] = lambda saved: checked_state(optimizer, "optimizer", saved)
-    if stopper is not None:
-        wants["stopper"] = lambda saved: stopper._checked_state("stopper", saved)
+    if early_stopping is not None:
+        wants["early_stopping"] = lambda saved: early_stopping._checked_state("early_stopping", saved)
     if schedule is not None:
         _with_memory(schedule)
         wants["schedule"] = lambda saved: Changes([], checked_memories(schedule, "schedule", saved))

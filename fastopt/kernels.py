@@ -22,9 +22,10 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from fastopt import _kernels, optimizers, reference
-from fastopt.base import Optimizer
-from fastopt.hyperparameters import CHECKS, finite, step_number
+from fastopt import _core, optimizers, reference
+from fastopt._util.validation import finite, step_number
+from fastopt.optimizers._base import Optimizer
+from fastopt.optimizers._param_groups import CHECKS
 
 if TYPE_CHECKING:
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 
 _POSITIONAL = inspect.Parameter.POSITIONAL_OR_KEYWORD
-_tuners: dict[tuple[str, int, int], _kernels.Tuner] = {}
+_tuners: dict[tuple[str, int, int], _core.Tuner] = {}
 
 
 def _explain(rule: str, signature: inspect.Signature, arrays: Any, named: Any) -> NoReturn:
@@ -60,14 +61,14 @@ def _bare(cls: type[Optimizer]) -> Callable[..., None]:
         streams = {
             name: value for name, value in arguments.items() if name not in (*h, "step", "scale") and value is not None
         }
-        wanted = _kernels.KERNELS[kernel].streams
+        wanted = _core.KERNELS[kernel].streams
         if set(streams) != set(wanted):
             raise TypeError(
                 f"kernels.{cls.rule} got {', '.join(streams)}; wants {', '.join(wanted)} for these hyperparameters"
             )
         step, scale = step_number("step", arguments["step"]), finite("scale", arguments["scale"])
         grad = streams.pop("grad")
-        plan = _kernels.Plan([((kernel,), [("", streams)])], {})
+        plan = _core.Plan([((kernel,), [("", streams)])], {})
         # The choice of threads is remembered from call to call, for all arrays of about the same size.
         plan.tuner = _tuners.setdefault((kernel, *plan.size_class), plan.tuner)
         plan.set(0, cls.all_fixed(h, scale))

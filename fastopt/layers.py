@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from fastopt import _kernels, randomness
-from fastopt.arrays import GRAIN, apart, checked, held, like, output
-from fastopt.buffers import Array
-from fastopt.hyperparameters import decay, finite_positive, flag, fraction, non_negative
-from fastopt.structures import structure_of
+from fastopt import _core
+from fastopt._util import random
+from fastopt._util.arrays import GRAIN, Array, apart, checked, held, like, output
+from fastopt._util.validation import decay, finite_positive, flag, fraction, non_negative
+from fastopt.optimizers._param_tree import param_tree
 
 PART = 16384  # elements of a part of the rows that batch norm does at a time
 COLUMNS = 64  # that a thread joins at a time
@@ -42,11 +42,11 @@ def dropout(x: Array, p: float = 0.5, *, seed: int, step: int, out: Array | None
     array([0., 4., 4., 0., 0., 4., 4., 4.], dtype=float32)
     """
     checked("x", x)
-    p, key = decay("p", p), randomness.key(seed, step)
+    p, key = decay("p", p), random.key(seed, step)
     y = output(out, x, "x", {})
     dropped = min(round(p * 2**32), 2**32 - 1)  # of 2^32 numbers
     numbers = {**key, "dropped": dropped, "scale": 2**32 / (2**32 - dropped)}
-    _kernels.run("dropout", {"x": x, "y": y}, numbers, x.size, GRAIN, x.size)
+    _core.run("dropout", {"x": x, "y": y}, numbers, x.size, GRAIN, x.size)
     return y
 
 
@@ -121,7 +121,7 @@ def batch_norm(
             inverse_std = 1 / np.sqrt(variance.astype(np.float64) + eps)
             saved = Normalized(x, mean.copy(), (weight * inverse_std).astype(dtype), inverse_std, False)
     arrays = {"x": x, "y": y, "mean": saved.mean, "scale": saved.scale, "shift": bias}
-    _kernels.run("batch_norm", arrays, {"columns": columns}, rows, _grain(columns), x.size)
+    _core.run("batch_norm", arrays, {"columns": columns}, rows, _grain(columns), x.size)
     return y, saved
 
 
@@ -169,12 +169,12 @@ def batch_norm_backward(
     grain = _grain(columns)
     parts = np.zeros((max(1, -(-rows // grain)), 2, columns))
     arrays = {"x": x, "grad": grad, "out": of_x, "mean": saved.mean, "scale": saved.scale, "parts": parts}
-    _kernels.run("batch_norm_sums", arrays, {"columns": columns, "grain": grain}, rows, grain, x.size)
+    _core.run("batch_norm_sums", arrays, {"columns": columns, "grain": grain}, rows, grain, x.size)
     arrays |= {"inverse_std": saved.inverse_std, "grad_weight": of_weight, "grad_bias": of_bias}
     arrays |= {"of_grad": of_grad, "of_product": of_product}
     numbers = {"columns": columns, "parts": len(parts), "over_rows": 1 / rows if saved.training else 0.0}
-    _kernels.run("batch_norm_add", arrays, numbers, columns, COLUMNS, parts.size)
-    _kernels.run("batch_norm_gradient", arrays, {"columns": columns}, rows, grain, x.size)
+    _core.run("batch_norm_add", arrays, numbers, columns, COLUMNS, parts.size)
+    _core.run("batch_norm_gradient", arrays, {"columns": columns}, rows, grain, x.size)
     return of_x, of_weight, of_bias
 
 
@@ -189,7 +189,7 @@ def l2_penalty(params: Any, lam: float, grads: Any = None) -> float:
     >>> l2_penalty(params, 0.1, grads), grads
     (0.5, array([ 0.2, -0.4]))
     """
-    structure = structure_of(params)
+    structure = param_tree(params)
     lam = non_negative("lam", lam)
     named = {f"params{own}": array for own, array in zip(structure.suffixes, structure.arrays, strict=True)}
     for name, array in named.items():
@@ -203,7 +203,7 @@ def l2_penalty(params: Any, lam: float, grads: Any = None) -> float:
     total = 0.0
     for array, grad in zip(structure.arrays, others, strict=True):
         arrays = {"x": array, "grad": grad}
-        total += _kernels.run("l2_penalty", arrays, {"factor": 2 * lam}, array.size, GRAIN, array.size)
+        total += _core.run("l2_penalty", arrays, {"factor": 2 * lam}, array.size, GRAIN, array.size)
     return lam * total
 
 
@@ -218,8 +218,8 @@ def _normalized(
     arrays = {"x": x, "parts": parts, "mean": mean, "scale": scale, "inverse_std": saved.inverse_std, **columnwise}
     running = {"running_mean": None, "running_var": None}
     numbers = {"columns": columns, "rows": rows, "grain": grain, "eps": eps, "momentum": momentum}
-    _kernels.run("batch_norm_moments", arrays, numbers, rows, grain, x.size)
-    _kernels.run("batch_norm_join", {**running, **arrays}, numbers, columns, COLUMNS, parts.size)
+    _core.run("batch_norm_moments", arrays, numbers, rows, grain, x.size)
+    _core.run("batch_norm_join", {**running, **arrays}, numbers, columns, COLUMNS, parts.size)
     return saved
 
 

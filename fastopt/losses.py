@@ -23,10 +23,9 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from fastopt import _kernels
-from fastopt.arrays import GRAIN, MOST, checked, held, like, numbers, output
-from fastopt.buffers import Array, aligned_zeros
-from fastopt.hyperparameters import choice, finite_positive, flag, fraction, is_int, non_negative
+from fastopt import _core
+from fastopt._util.arrays import GRAIN, MOST, Array, aligned_zeros, checked, held, like, numbers, output
+from fastopt._util.validation import choice, finite_positive, flag, fraction, is_int, non_negative
 
 __all__ = ["binary_cross_entropy", "cross_entropy", "dice", "focal", "huber", "log_cosh", "mae", "mse"]
 
@@ -191,7 +190,7 @@ def cross_entropy(
         "ignore_index": ignored,
     }
     count = math.prod(rows)
-    total = _kernels.run("cross_entropy", arrays, numbers, count, max(1, GRAIN // columns), logits.size)
+    total = _core.run("cross_entropy", arrays, numbers, count, max(1, GRAIN // columns), logits.size)
     return (total * _over(divisor) if mode == "mean" else total if values is None else values), grad
 
 
@@ -241,7 +240,7 @@ def dice(
     shape = {"columns": classes, "pixels": pixels, "form": form, "squared": squared}
     of_target = {"target": probabilities, "label": labels}
     arrays = {"x": x, "p": grad, "sums": sums, **of_target}
-    _kernels.run("dice_sums", arrays, {**shape, "piece": piece}, images * pieces, 1, x.size)
+    _core.run("dice_sums", arrays, {**shape, "piece": piece}, images * pieces, 1, x.size)
     parts = sums if per_image else sums.reshape(1, images * pieces, 3, classes)
     with np.errstate(all="ignore"):  # p may be given, and anything
         value, of_truth, rest = _dice_of_sums(_added_up(parts), smooth)
@@ -252,7 +251,7 @@ def dice(
         total = float(np.add.accumulate([0.0, *value.ravel()])[-1])
         values = (value if per_image else value[0]).astype(dtype)
     arrays = {"x": grad, "of_truth": slopes[0], "rest": slopes[1], **of_target}
-    _kernels.run("dice_gradient", arrays, {**shape, "per_image": per_image}, images * pixels, piece, x.size)
+    _core.run("dice_gradient", arrays, {**shape, "per_image": per_image}, images * pixels, piece, x.size)
     return values if mode == "none" else total * share, grad
 
 
@@ -275,7 +274,7 @@ def _of_elements(
     values = aligned_zeros(x.shape, dtype) if mode == "none" else None
     factor = _over(x.size) if mode == "mean" else 1.0
     arrays = {"x": x, "target": target, "grad": grad, "values": values, **(more or {})}
-    total = _kernels.run(task, arrays, {"factor": factor, **numbers}, x.size, GRAIN, x.size)
+    total = _core.run(task, arrays, {"factor": factor, **numbers}, x.size, GRAIN, x.size)
     return (total * factor if mode == "mean" else total if values is None else values), grad
 
 
@@ -330,7 +329,7 @@ def _labels(target: Any, rows: tuple[int, ...], classes: int, ignore_index: int,
         raise ValueError(f"target has shape {given.shape}; wants {rows}, a label for each row of {name}")
     # No label is beyond int64, nor ignored there.
     labels = np.ascontiguousarray(np.minimum(given, MOST_INT64) if given.dtype.char in UNSIGNED_64 else given, np.int64)
-    counted = _kernels.count_labels(labels if labels.ndim == 1 else labels.reshape(-1), classes, ignore_index)
+    counted = _core.count_labels(labels if labels.ndim == 1 else labels.reshape(-1), classes, ignore_index)
     if counted < 0:
         where = tuple(int(i) for i in np.unravel_index(-1 - counted, labels.shape))
         row = where[0] if len(where) == 1 else where

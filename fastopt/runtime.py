@@ -9,7 +9,7 @@ from contextlib import suppress
 from numbers import Integral
 from pathlib import Path, PurePosixPath
 
-from fastopt import _kernels
+from fastopt import _core
 
 MOST_THREADS = 1024
 
@@ -23,12 +23,12 @@ def isa() -> str:
     >>> isa() in available_isas()
     True
     """
-    return _kernels.isa()
+    return _core.isa()
 
 
 def available_isas() -> list[str]:
     """Give the instruction sets that processor and operating system support, widest first."""
-    return _kernels.isas()
+    return _core.isas()
 
 
 def set_isa(name: str) -> None:
@@ -45,7 +45,7 @@ def set_isa(name: str) -> None:
     available = available_isas()
     if name not in available:
         raise ValueError(f"name is {name!r}; wants an instruction set of this machine: {', '.join(available)}")
-    _kernels.use_isa(available.index(name))
+    _core.use_isa(available.index(name))
 
 
 def available_threads(root: Path = Path("/")) -> int:
@@ -95,7 +95,7 @@ def set_num_threads(n: int | str) -> None:
     """Use ``n`` threads for every step, or with ``"auto"`` (the default) as many as each optimizer measures to be best.
 
     It measures in its first steps and now and then, in your own loop, and counts what its threads cost the rest of
-    the loop; ``optimizer.plan_info()`` tells what it found. It takes no more threads than there are processors, as
+    the loop; ``optimizer.execution_info()`` tells what it found. It takes no more threads than there are processors, as
     affinity and control group allow. Where that measures best, threads stay awake between steps, for 10 ms at most;
     ``OMP_WAIT_POLICY=passive`` in the environment forbids it. The environment variables ``FASTOPT_NUM_THREADS`` and
     ``OMP_NUM_THREADS`` set the number at import, ``threadpoolctl.threadpool_limits`` limits it.
@@ -112,7 +112,7 @@ def set_num_threads(n: int | str) -> None:
         raise ValueError(f"n is {n!r}; wants 'auto' or an int from 1 to {MOST_THREADS}")
     _setting = n
     _threads = available_threads() if isinstance(n, str) else int(n)
-    _kernels.use_threads(0 if isinstance(n, str) else _threads, _threads)
+    _core.use_threads(0 if isinstance(n, str) else _threads, _threads)
 
 
 def _from_environment() -> None:
@@ -122,7 +122,7 @@ def _from_environment() -> None:
             set_isa(name)
         except ValueError as error:
             raise ValueError(f"FASTOPT_ISA: {error}") from None
-    _kernels.use_spinning(os.environ.get("OMP_WAIT_POLICY", "").strip().lower() != "passive")
+    _core.use_spinning(os.environ.get("OMP_WAIT_POLICY", "").strip().lower() != "passive")
     mine, everyones = os.environ.get("FASTOPT_NUM_THREADS"), os.environ.get("OMP_NUM_THREADS")
     # OpenMP's may be a list, one number for each level of nesting.
     text = mine or (everyones or "auto").split(",")[0].strip()

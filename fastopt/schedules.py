@@ -18,18 +18,18 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sized
-from collections.abc import Sequence as SequenceOf
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from fastopt import _kernels
-from fastopt.hyperparameters import (
+from fastopt import _core
+from fastopt._util.validation import (
     FunctionOfStep,
     any_number,
+    check_names,
     choice,
     count,
     decay,
@@ -40,7 +40,6 @@ from fastopt.hyperparameters import (
     non_negative,
     not_nan,
     positive_count,
-    same_names,
 )
 
 if TYPE_CHECKING:
@@ -52,14 +51,14 @@ __all__ = [
     "CosineRestarts",
     "Cyclic",
     "Exponential",
-    "InverseTime",
+    "InverseTimeDecay",
     "Linear",
-    "MultiStep",
+    "PiecewiseConstant",
     "OneCycle",
     "Plateau",
     "Polynomial",
     "Schedule",
-    "Sequence",
+    "Join",
     "StepDecay",
     "Warmup",
     "WarmupStableDecay",
@@ -165,13 +164,13 @@ class StepDecay(Schedule):
 
 
 @dataclass(frozen=True)
-class MultiStep(Schedule):
+class PiecewiseConstant(Schedule):
     r"""Piecewise constant: :math:`\eta_0` times the factors of all boundaries that have been reached.
 
     ``boundaries_and_scales`` maps steps to factors, as in Optax' ``piecewise_constant_schedule``; a list of pairs will
     do. PyTorch's ``MultiStepLR`` has the same factor at all.
 
-    >>> MultiStep(1.0, {100: 0.1, 200: 0.5})(np.array([99, 100, 200]))
+    >>> PiecewiseConstant(1.0, {100: 0.1, 200: 0.5})(np.array([99, 100, 200]))
     array([1.  , 0.1 , 0.05])
     """
 
@@ -179,7 +178,7 @@ class MultiStep(Schedule):
     boundaries_and_scales: tuple[tuple[int, float], ...]
 
     def __init__(
-        self, init_value: float, boundaries_and_scales: Mapping[int, float] | SequenceOf[tuple[int, float]]
+        self, init_value: float, boundaries_and_scales: Mapping[int, float] | Sequence[tuple[int, float]]
     ) -> None:
         name = "boundaries_and_scales"
         given = boundaries_and_scales.items() if isinstance(boundaries_and_scales, Mapping) else boundaries_and_scales
@@ -203,12 +202,12 @@ class MultiStep(Schedule):
 
 
 @dataclass(frozen=True)
-class InverseTime(Schedule):
+class InverseTimeDecay(Schedule):
     r"""Decay with time: :math:`\eta_0 / (1 + \lambda t)`.
 
     ``decay_rate`` is :math:`\lambda`.
 
-    >>> InverseTime(0.1, decay_rate=0.5)(2)
+    >>> InverseTimeDecay(0.1, decay_rate=0.5)(2)
     0.05
     """
 
@@ -445,19 +444,19 @@ class Warmup(Schedule):
 
 
 @dataclass(frozen=True)
-class Sequence(Schedule):
+class Join(Schedule):
     r"""One schedule after the other, each with its own clock: Optax' ``join_schedules``.
 
     ``boundaries`` are the steps at which the second, the third, ... begins.
 
-    >>> Sequence([Constant(1.0), Linear(1.0, 0.0, 4)], boundaries=[2])(np.arange(7))
+    >>> Join([Constant(1.0), Linear(1.0, 0.0, 4)], boundaries=[2])(np.arange(7))
     array([1.  , 1.  , 1.  , 0.75, 0.5 , 0.25, 0.  ])
     """
 
     schedules: tuple[FunctionOfStep, ...]
     boundaries: tuple[int, ...]
 
-    def __init__(self, schedules: SequenceOf[FunctionOfStep], boundaries: SequenceOf[int]) -> None:
+    def __init__(self, schedules: Sequence[FunctionOfStep], boundaries: Sequence[int]) -> None:
         for name, things in {"schedules": schedules, "boundaries": boundaries}.items():
             if not isinstance(things, Sized):
                 raise TypeError(f"{name} is a {type(things).__name__!r}; wants a list or tuple")
@@ -486,8 +485,8 @@ class Plateau(Schedule):
     ``update(metric)`` after each epoch. An epoch is good when the metric is below the best one (above, with
     ``mode="max"``) by more than ``threshold``, a fraction of the best or with ``threshold_mode="abs"`` an amount.
     After a reduction, bad epochs count again after ``cooldown`` epochs. The value falls no lower than ``min_value``.
-    It is PyTorch's ``ReduceLROnPlateau``. The memory (``value``, ``best``, ``bad_epochs``, ``cooling``) is part of
-    the ``state_dict()`` of the optimizer that has the schedule, also inside `Warmup` or `Sequence`.
+    It is PyTorch's ``ReduceLROnPlateau``. The memory (``value``, ``best``, ``bad_epochs``, ``cooldown_left``) is part of
+    the ``state_dict()`` of the optimizer that has the schedule, also inside `Warmup` or `Join`.
 
     >>> rate = Plateau(0.1, factor=0.5, patience=1)
     >>> for loss in [3.0, 2.0, 2.0, 2.0]:
@@ -507,7 +506,7 @@ class Plateau(Schedule):
     value: float = field(init=False)
     best: float = field(init=False)
     bad_epochs: int = field(init=False, default=0)
-    cooling: int = field(init=False, default=0)
+    cooldown_left: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         self._check(
@@ -534,12 +533,12 @@ class Plateau(Schedule):
             self.best, self.bad_epochs = metric, 0
         else:
             self.bad_epochs += 1
-        if self.cooling:
-            self.cooling -= 1
+        if self.cooldown_left:
+            self.cooldown_left -= 1
             self.bad_epochs = 0
         if self.bad_epochs > self.patience:
             self.value = min(self.value, max(self.value * self.factor, self.min_value))
-            self.cooling, self.bad_epochs = self.cooldown, 0
+            self.cooldown_left, self.bad_epochs = self.cooldown, 0
 
     def _is_better(self, metric: float) -> bool:
         sign = 1.0 if self.mode == "max" else -1.0
@@ -553,13 +552,13 @@ class Plateau(Schedule):
 
     def checked_state(self, where: str, state: Any) -> dict[str, float]:
         """Give what ``load_state_dict`` would take over, or raise what is wrong with it; ``where`` it stands."""
-        same_names(where, state, list(_MEMORY))
+        check_names(where, state, list(_MEMORY))
         return {name: check(f"{where}[{name!r}]", state[name]) for name, check in _MEMORY.items()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over what ``state_dict`` gave; nothing changes if something is missing or wrong."""
         checked = self.checked_state("state_dict", state_dict)
-        _kernels.put([], [(self, name, value) for name, value in checked.items()])
+        _core.put([], [(self, name, value) for name, value in checked.items()])
 
 
 def memories(schedule: Any) -> list[Plateau]:
@@ -621,5 +620,5 @@ _MEMORY: dict[str, Callable[[str, Any], Any]] = {
     "value": finite,
     "best": not_nan,
     "bad_epochs": count,
-    "cooling": count,
+    "cooldown_left": count,
 }

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 import fastopt
-from fastopt import _kernels, losses, reference
-from fastopt.buffers import aligned_zeros
+from fastopt import _core, losses, reference
+from fastopt._util.arrays import aligned_zeros
 
-CHUNK = _kernels.CHUNK
+CHUNK = _core.CHUNK
 SIZES = [0, 1, 7, 15, 16, 17, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 5, 1_000_003]
 REALS = [np.float32, np.float64]
 

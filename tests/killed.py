@@ -27,7 +27,9 @@ class Run:
 
     def __init__(self) -> None:
         self.params = fastopt.Flat({"w": (300, 100), "b": 300})
-        self.optimizer = fastopt.AdamW(self.params, lr=fastopt.Cosine(0.1, 10**5), ema_decay=0.9, max_grad_norm=1.0)
+        self.optimizer = fastopt.AdamW(
+            self.params, lr=fastopt.schedules.Cosine(0.1, 10**5), ema_decay=0.9, max_grad_norm=1.0
+        )
         self.grads = self.params.zeros_like()
 
     def step(self) -> None:

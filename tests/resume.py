@@ -16,8 +16,16 @@ from cases import CASES, REALS, Case, hard_numbers, start_values
 import fastopt
 
 MORE = [
-    Case(fastopt.Adam, {"lr": fastopt.Warmup(fastopt.Cosine(0.1, 20), 5), "betas": (fastopt.Linear(0.5, 0.9, 9), 0.9)}),
-    Case(fastopt.Momentum, {"lr": 0.1, "weight_decay": fastopt.Exponential(0.1, 0.9)}, {"max_grad_norm": 1.0}),
+    Case(
+        fastopt.Adam,
+        {
+            "lr": fastopt.schedules.Warmup(fastopt.schedules.Cosine(0.1, 20), 5),
+            "betas": (fastopt.schedules.Linear(0.5, 0.9, 9), 0.9),
+        },
+    ),
+    Case(
+        fastopt.Momentum, {"lr": 0.1, "weight_decay": fastopt.schedules.Exponential(0.1, 0.9)}, {"max_grad_norm": 1.0}
+    ),
 ]
 
 
@@ -52,17 +60,17 @@ def steps_of_optimizer(case, real, file, begin, end):
 
 
 def whole_run(real, file, begin, end):
-    """A training run with everything that depends on where it is: order, dropout, averages, a plateau, a stopper."""
+    """A training run with everything that depends on where it is: order, dropout, averages, a plateau, a early_stopping."""
     rng = np.random.default_rng(0)
     images, labels = rng.normal(0, 1, (60, 8)).astype(real), rng.integers(0, 3, 60)
     params = {"w": rng.normal(0, 1, (8, 3)).astype(real), "b": np.zeros(3, real)}
     scale, shift = np.ones(8, real), np.zeros(8, real)
     averages = fastopt.Flat({"mean": np.zeros(8), "var": np.ones(8)}, real)
-    plateau, alone = (fastopt.Plateau(0.1, patience=0, factor=0.7) for _ in range(2))
-    optimizer = fastopt.AdamW(params, lr=fastopt.Warmup(plateau, 3), ema_decay=0.9, max_grad_norm=1.0)
-    stopper, metric = fastopt.EarlyStopping(patience=100), 0.0
+    plateau, alone = (fastopt.schedules.Plateau(0.1, patience=0, factor=0.7) for _ in range(2))
+    optimizer = fastopt.AdamW(params, lr=fastopt.schedules.Warmup(plateau, 3), ema_decay=0.9, max_grad_norm=1.0)
+    early_stopping, metric = fastopt.EarlyStopping(patience=100), 0.0
     if begin:
-        saved = fastopt.load(file, params=params, optimizer=optimizer, stopper=stopper, schedule=alone)
+        saved = fastopt.load(file, params=params, optimizer=optimizer, early_stopping=early_stopping, schedule=alone)
         averages.buffer[:], metric = saved.arrays["averages"], saved.values["metric"]
     per_epoch = 60 // 8 + 1
     while optimizer.steps < end:
@@ -78,17 +86,17 @@ def whole_run(real, file, begin, end):
         if optimizer.steps % per_epoch == 0:
             for memory in (plateau, alone):
                 memory.update(metric)
-            stopper.update(metric, params)
+            early_stopping.update(metric, params)
     fastopt.save(
         file,
         params=params,
         optimizer=optimizer,
-        stopper=stopper,
+        early_stopping=early_stopping,
         schedule=alone,
         arrays={"averages": averages.buffer},
         values={"metric": metric},
     )
-    states = optimizer.state_dict(), stopper.state_dict(), alone.state_dict()
+    states = optimizer.state_dict(), early_stopping.state_dict(), alone.state_dict()
     return digest(params, averages.buffer, *states, metric)
 
 

@@ -294,7 +294,7 @@ def things(scene):
         if kind == "dict":
             return {f"w{i}": array for i, array in enumerate(arrays)}
         if kind == "Flat":
-            return fastopt.Flat.over({"w": (arrays[0].size,)}, arrays[0].ravel())
+            return fastopt.Flat.from_buffer({"w": (arrays[0].size,)}, arrays[0].ravel())
         return {"array": lambda x: x[0], "list": list, "tuple": tuple}[kind](arrays)
 
     return make

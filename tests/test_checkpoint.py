@@ -99,16 +99,20 @@ def test_what_is_not_given_stays_in_the_file(file):
 
 def test_a_file_of_the_first_format_still_loads():
     """Written by version 0.1.0; it never changes."""
-    params, other = {"w": np.zeros((2, 3), np.float32), "b": np.zeros(2, np.float32)}, fastopt.Plateau(1.0)
-    optimizer = fastopt.AdamW(params, lr=fastopt.Plateau(1.0), ema_decay=0.5, amsgrad=True)
-    stopper = fastopt.EarlyStopping()
+    params, other = {"w": np.zeros((2, 3), np.float32), "b": np.zeros(2, np.float32)}, fastopt.schedules.Plateau(1.0)
+    optimizer = fastopt.AdamW(params, lr=fastopt.schedules.Plateau(1.0), ema_decay=0.5, amsgrad=True)
+    early_stopping = fastopt.EarlyStopping()
     found = fastopt.load(
-        HERE / "data" / "format_1.npz", params=params, optimizer=optimizer, stopper=stopper, schedule=other
+        HERE / "data" / "format_1.npz",
+        params=params,
+        optimizer=optimizer,
+        early_stopping=early_stopping,
+        schedule=other,
     )
     assert found.values == {"epoch": 7}
     assert found.arrays["order"].tolist() == [2, 0, 1]
-    assert (optimizer.steps, optimizer.lr, stopper.best, other(0)) == (3, 0.05, 1.5, 0.25)
-    assert digest(params, optimizer.state_dict(), stopper.state_dict()) == (
+    assert (optimizer.steps, optimizer.lr, early_stopping.best, other(0)) == (3, 0.05, 1.5, 0.25)
+    assert digest(params, optimizer.state_dict(), early_stopping.state_dict()) == (
         "c9156718ce24383e6dc646f8be057316aff30367408da58b123f796741a20953"
     )
 
@@ -120,12 +124,12 @@ def saved_run(file):
     """Save a run, and give other things that it could be loaded into."""
     for seed in (0, 1):
         params = {"w": np.full((2, 3), 1.0 + seed), "b": np.full(3, 2.0 + seed)}
-        optimizer = fastopt.Adam(params, lr=fastopt.Plateau(0.1 + seed), ema_decay=0.5)
-        stopper, schedule = fastopt.EarlyStopping(), fastopt.Plateau(0.5 + seed)
+        optimizer = fastopt.Adam(params, lr=fastopt.schedules.Plateau(0.1 + seed), ema_decay=0.5)
+        early_stopping, schedule = fastopt.EarlyStopping(), fastopt.schedules.Plateau(0.5 + seed)
         for _ in range(2 - seed):
             optimizer.step({"w": np.ones((2, 3)), "b": np.ones(3)})
-            stopper.update(1.0 + seed, params)
-        things = {"params": params, "optimizer": optimizer, "stopper": stopper, "schedule": schedule}
+            early_stopping.update(1.0 + seed, params)
+        things = {"params": params, "optimizer": optimizer, "early_stopping": early_stopping, "schedule": schedule}
         if not seed:
             fastopt.save(file, **things, arrays={"x": np.arange(3)}, values=[1])
     return things
@@ -133,14 +137,16 @@ def saved_run(file):
 
 def state_of(things):
     """Digest all that a load could change."""
-    return digest(things["params"], *(things[name].state_dict() for name in ("optimizer", "stopper", "schedule")))
+    return digest(
+        things["params"], *(things[name].state_dict() for name in ("optimizer", "early_stopping", "schedule"))
+    )
 
 
 W, B = np.zeros((2, 3)), np.zeros(3)
 
 
 def two_plateaus():
-    return fastopt.Sequence([fastopt.Plateau(1.0), fastopt.Plateau(0.1)], [5])
+    return fastopt.schedules.Join([fastopt.schedules.Plateau(1.0), fastopt.schedules.Plateau(0.1)], [5])
 
 
 OTHERS = {
@@ -186,10 +192,14 @@ REFUSED = [
     (lambda f: fastopt.save(f, params={"w": 1.0}), TypeError, r"params\['w'\] is 'float'; wants an array"),
     (lambda f: fastopt.save(f, params={3: np.ones(3)}), TypeError, "params has the name 3; wants strings"),
     (lambda f: fastopt.save(f, optimizer=P), TypeError, "optimizer is a 'dict'; wants a fastopt Optimizer"),
-    (lambda f: fastopt.save(f, stopper=PARTS), TypeError, "stopper is a 'SGD'; wants a fastopt EarlyStopping"),
+    (
+        lambda f: fastopt.save(f, early_stopping=PARTS),
+        TypeError,
+        "early_stopping is a 'SGD'; wants a fastopt EarlyStopping",
+    ),
     (lambda f: fastopt.save(f, schedule=0.1), TypeError, "schedule is 0.1; wants a schedule"),
     (
-        lambda f: fastopt.save(f, schedule=fastopt.Constant(1.0)),
+        lambda f: fastopt.save(f, schedule=fastopt.schedules.Constant(1.0)),
         ValueError,
         "schedule is Constant.*; wants one with a m",
     ),
@@ -208,7 +218,11 @@ REFUSED = [
     (lambda f: fastopt.save(f, keep=0), ValueError, "keep is 0; wants an int >= 1"),
     (lambda f: fastopt.load(f, params={"w": read_only(np.ones(3))}), ValueError, r"params\['w'\] is read-only"),
     (lambda f: fastopt.load(f, optimizer=P), TypeError, "optimizer is a 'dict'; wants a fastopt Optimizer"),
-    (lambda f: fastopt.load(f, stopper=P), TypeError, "stopper is a 'dict'; wants a fastopt EarlyStopping"),
+    (
+        lambda f: fastopt.load(f, early_stopping=P),
+        TypeError,
+        "early_stopping is a 'dict'; wants a fastopt EarlyStopping",
+    ),
     (lambda f: fastopt.load(f.with_suffix(".txt")), ValueError, "path is .*; wants a name that ends in"),
 ]
 
@@ -246,16 +260,16 @@ def test_without_the_package_a_safetensors_file_says_what_to_install(tmp_path, m
 
 
 def test_what_a_user_set_is_saved_as_a_number_or_refused(file):
-    schedule, stopper = fastopt.Plateau(1.0), fastopt.EarlyStopping()
-    schedule.value, stopper.best = np.float32(0.5), np.float64(2)
-    fastopt.save(file, schedule=schedule, stopper=stopper)
+    schedule, early_stopping = fastopt.schedules.Plateau(1.0), fastopt.EarlyStopping()
+    schedule.value, early_stopping.best = np.float32(0.5), np.float64(2)
+    fastopt.save(file, schedule=schedule, early_stopping=early_stopping)
     schedule.value = 1.0
     fastopt.load(file, schedule=schedule)
     assert schedule.value == 0.5
     schedule.value = "0.5"
     with pytest.raises(TypeError, match=r"value is '0\.5'; wants a finite number"):
         fastopt.save(file, schedule=schedule)
-    fastopt.load(file, stopper=stopper)
+    fastopt.load(file, early_stopping=early_stopping)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

@@ -313,15 +313,15 @@ def test_a_first_part_that_is_interrupted_is_not_zeroed_without_being_counted():
 
 def test_an_interrupted_stopper_has_the_parameters_of_one_epoch():
     params, found = [np.zeros(500) for _ in range(100)], [np.zeros(500) for _ in range(100)]
-    stopper, rng = fastopt.EarlyStopping(), np.random.default_rng(0)
+    early_stopping, rng = fastopt.EarlyStopping(), np.random.default_rng(0)
     for number in range(1, 201):
         for param in params:
             param[:] = number
         with suppress(KeyboardInterrupt), interrupts(rng.uniform(1e-5, 5e-4)):
-            stopper.update(-number, params)
-        if stopper.best_epoch is not None:
-            stopper.restore(found)
-            assert {float(array[0]) for array in found} == {-stopper.best}
+            early_stopping.update(-number, params)
+        if early_stopping.best_epoch is not None:
+            early_stopping.restore(found)
+            assert {float(array[0]) for array in found} == {-early_stopping.best}
 
 
 @leaves_files_open
@@ -329,21 +329,21 @@ def test_an_interrupt_comes_behind_a_load(tmp_path):
     """All of it is loaded or nothing: parameters, states, and counts are of one run."""
     files = [tmp_path / "0.npz", tmp_path / "1.npz"]
     params = {"w": np.zeros(50_000), "b": np.zeros(3)}
-    optimizer, stopper = fastopt.Momentum(params, lr=1.0), fastopt.EarlyStopping()
+    optimizer, early_stopping = fastopt.Momentum(params, lr=1.0), fastopt.EarlyStopping()
     for file in files:
         optimizer.step({"w": np.ones(50_000), "b": np.ones(3)})
-        stopper.update(float(params["b"][0]), params)
-        fastopt.save(file, params=params, optimizer=optimizer, stopper=stopper)
+        early_stopping.update(float(params["b"][0]), params)
+        fastopt.save(file, params=params, optimizer=optimizer, early_stopping=early_stopping)
     wanted = {1: params_of(files[0]), 2: params_of(files[1])}
     rng, caught = np.random.default_rng(0), 0
     for _ in range(100):
         try:
             with interrupts(rng.uniform(1e-5, 3e-3)):
                 for i in for_a_while():
-                    fastopt.load(files[i % 2], params=params, optimizer=optimizer, stopper=stopper)
+                    fastopt.load(files[i % 2], params=params, optimizer=optimizer, early_stopping=early_stopping)
         except KeyboardInterrupt:
             caught += 1
-        assert stopper.epochs == optimizer.steps
+        assert early_stopping.epochs == optimizer.steps
         assert params["w"][0] == params["w"][-1] == params["b"][0] == wanted[optimizer.steps]
     gc.collect()  # here, and not in the next test
     assert caught > 80

@@ -11,8 +11,9 @@ import pytest
 from cases import layouts, same_bits, start_values
 
 import fastopt
-from fastopt.structures import plain
-from fastopt.training import EarlyStopping, batches
+from fastopt.batches import batches
+from fastopt.early_stopping import EarlyStopping
+from fastopt.optimizers._param_tree import plain
 
 NAN = math.nan
 OPTIONS = [
@@ -63,26 +64,26 @@ def told(metrics, patience=10, min_delta=0.0, mode="min", warmup=0):
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_it_stops_and_keeps_by_the_rule(options, metrics):
     stops, bests = told(metrics, **options)
-    stopper, params = EarlyStopping(**options), np.zeros(3)
+    early_stopping, params = EarlyStopping(**options), np.zeros(3)
     for epoch, metric in enumerate(metrics):
         params[:] = epoch
-        assert stopper.update(metric, params) is stopper.stopped is stops[epoch]
-        assert (stopper.epochs, stopper.best_epoch) == (epoch + 1, bests[epoch])
+        assert early_stopping.update(metric, params) is early_stopping.stopped is stops[epoch]
+        assert (early_stopping.epochs, early_stopping.best_epoch) == (epoch + 1, bests[epoch])
         restored = np.full(3, -1.0)
         if bests[epoch] is None:
             with pytest.raises(RuntimeError, match=rf"no best parameters after {epoch + 1} epochs; wants a good"):
-                stopper.restore(restored)
+                early_stopping.restore(restored)
             assert restored.tolist() == [-1] * 3
         else:
-            assert stopper.best == metrics[bests[epoch]]
-            stopper.restore(restored)
+            assert early_stopping.best == metrics[bests[epoch]]
+            early_stopping.restore(restored)
             assert restored.tolist() == [bests[epoch]] * 3
 
 
 def test_epochs_at_which_it_stops_counted_by_hand():
     def epochs(metrics, **options):
-        stopper = EarlyStopping(**options)
-        return next((i for i, m in enumerate(metrics) if stopper.update(m, np.zeros(1))), None)
+        early_stopping = EarlyStopping(**options)
+        return next((i for i, m in enumerate(metrics) if early_stopping.update(m, np.zeros(1))), None)
 
     assert epochs([3, 2, 2, 2, 2], patience=2) == 3
     assert epochs([3, 2, 2, 2, 2], patience=3) == 4
@@ -95,9 +96,9 @@ def test_epochs_at_which_it_stops_counted_by_hand():
 
 @pytest.mark.parametrize("metric", [1, 1.0, np.float32(1), np.float64(1), np.int64(1), np.array(1.0)], ids=repr)
 def test_metrics_are_real_numbers(metric):
-    stopper = EarlyStopping()
-    stopper.update(metric, np.zeros(1))
-    assert type(stopper.best) is float
+    early_stopping = EarlyStopping()
+    early_stopping.update(metric, np.zeros(1))
+    assert type(early_stopping.best) is float
 
 
 @pytest.mark.parametrize("real", [np.float32, np.float64])
@@ -108,22 +109,24 @@ def test_the_best_comes_back_to_the_bit_in_place(kind, real):
     values[:4] = [np.nan, -0.0, np.inf, np.finfo(real).tiny / 8]
     params = make(values)
     arrays = params.buffer if kind == "Flat" else params
-    stopper = EarlyStopping()
-    stopper.update(2.0, params)
-    first = [id(array) for array in of(stopper._params)]
+    early_stopping = EarlyStopping()
+    early_stopping.update(2.0, params)
+    first = [id(array) for array in of(early_stopping._params)]
     read_in_place(params)[0][...] = 7
-    stopper.update(3.0, params)
-    stopper.restore(params)
+    early_stopping.update(3.0, params)
+    early_stopping.restore(params)
     assert same_bits(read(params), values)
     assert (params.buffer if kind == "Flat" else params) is arrays
     read_in_place(params)[0][...] = 8
     better = read(params).copy()
-    stopper.update(1.0, params)
+    early_stopping.update(1.0, params)
     read_in_place(params)[0][...] = 9
-    stopper.restore(params)
+    early_stopping.restore(params)
     assert same_bits(read(params), better)
-    assert [id(array) for array in of(stopper._params)] == first  # one copy, written again
-    assert not any(np.shares_memory(own, array) for own in of(stopper._params) for array in read_in_place(params))
+    assert [id(array) for array in of(early_stopping._params)] == first  # one copy, written again
+    assert not any(
+        np.shares_memory(own, array) for own in of(early_stopping._params) for array in read_in_place(params)
+    )
 
 
 def of(plain):
@@ -173,50 +176,50 @@ OTHERS = {
 @pytest.mark.parametrize("case", OTHERS)
 def test_other_parameters_change_nothing(case):
     kept, others, error, says = OTHERS[case]
-    stopper = EarlyStopping()
-    stopper.update(2.0, kept)
-    before, values = stopper.state_dict(), plain(others)
+    early_stopping = EarlyStopping()
+    early_stopping.update(2.0, kept)
+    before, values = early_stopping.state_dict(), plain(others)
     for call in (
-        lambda: stopper.update(1.0, others),
-        lambda: stopper.update(3.0, others),
-        lambda: stopper.restore(others),
+        lambda: early_stopping.update(1.0, others),
+        lambda: early_stopping.update(3.0, others),
+        lambda: early_stopping.restore(others),
     ):
         with pytest.raises(error, match=says):
             call()
-        np.testing.assert_equal(stopper.state_dict(), before)
+        np.testing.assert_equal(early_stopping.state_dict(), before)
         np.testing.assert_equal(plain(others), values)
 
 
 def test_vast_metrics_are_infinities():
-    stopper = EarlyStopping(mode="max")
-    stopper.update(-(10**400), W)
-    assert (stopper.best, stopper.best_epoch) == (-math.inf, None)
+    early_stopping = EarlyStopping(mode="max")
+    early_stopping.update(-(10**400), W)
+    assert (early_stopping.best, early_stopping.best_epoch) == (-math.inf, None)
     with pytest.raises(TypeError, match=r"patience is .*timedelta64.*; wants an int >= 1"):
         EarlyStopping(np.timedelta64(3))
 
 
 def test_what_update_and_restore_refuse():
-    stopper, fixed = EarlyStopping(), {"w": W.copy(), "b": read_only(2 * B)}
+    early_stopping, fixed = EarlyStopping(), {"w": W.copy(), "b": read_only(2 * B)}
     for metric in ("1", None, True, [1.0], 1j, np.timedelta64(1)):
         with pytest.raises(TypeError, match=r"metric is .*; wants a number"):
-            stopper.update(metric, W)
+            early_stopping.update(metric, W)
     for params in (3.0, {"w": 1}, [W, "b"], W.astype(int)):
         with pytest.raises(TypeError, match="params"):
-            stopper.update(1.0, params)
+            early_stopping.update(1.0, params)
     with pytest.raises(ValueError, match=r"params\[[01]\] and params\[[01]\] overlap in memory"):
-        stopper.update(1.0, [W, W])
-    assert stopper.state_dict() == EarlyStopping().state_dict()
-    stopper.update(1.0, fixed)  # to be read, it need not be writable
+        early_stopping.update(1.0, [W, W])
+    assert early_stopping.state_dict() == EarlyStopping().state_dict()
+    early_stopping.update(1.0, fixed)  # to be read, it need not be writable
     fixed["w"] *= 5
     with pytest.raises(ValueError, match=r"params\['b'\] is read-only"):
-        stopper.restore(fixed)
+        early_stopping.restore(fixed)
     assert (fixed["w"] == 5).all()
 
 
 # Its state
 
 
-def train(stopper, optimizer, params, epochs):
+def train(early_stopping, optimizer, params, epochs):
     """Epochs on a problem that gets worse in the end."""
     rng, x = np.random.default_rng(7), np.linspace(-1, 1, 32, dtype=np.float32)
     noise = rng.normal(0, 0.3, (2, 32)).astype(np.float32)
@@ -226,7 +229,7 @@ def train(stopper, optimizer, params, epochs):
             error = powers @ params["w"] + params["b"] - (x + noise[0])[rows]
             optimizer.step(type(params)({"w": powers.T @ error / 8, "b": error.mean(keepdims=True)}))
         fit = x[:, None] ** np.arange(9, dtype=np.float32) @ params["w"] + params["b"]
-        if stopper.update(float(((fit - x - noise[1]) ** 2).mean()), params):
+        if early_stopping.update(float(((fit - x - noise[1]) ** 2).mean()), params):
             return epoch
     return None
 
@@ -240,8 +243,8 @@ def test_a_resumed_run_is_the_same_to_the_bit(interrupted, kind):
             params = {name: view.copy() for name, view in params.items()}
         return params, fastopt.Adam(params, lr=0.05), EarlyStopping(patience=5, min_delta=1e-5, warmup=3)
 
-    params, optimizer, stopper = start()
-    end = train(stopper, optimizer, params, range(200))
+    params, optimizer, early_stopping = start()
+    end = train(early_stopping, optimizer, params, range(200))
     assert end is not None
     assert end > 14
     again, *others = start()
@@ -253,8 +256,8 @@ def test_a_resumed_run_is_the_same_to_the_bit(interrupted, kind):
     others[0].load_state_dict(saved[1])
     others[1].load_state_dict(saved[2])
     assert train(others[1], others[0], resumed, range(others[1].epochs, 200)) == end
-    np.testing.assert_equal(others[1].state_dict(), stopper.state_dict())
-    for each, own in ((stopper, params), (others[1], resumed)):
+    np.testing.assert_equal(others[1].state_dict(), early_stopping.state_dict())
+    for each, own in ((early_stopping, params), (others[1], resumed)):
         each.restore(own)
     assert all(same_bits(resumed[name], params[name]) for name in ("w", "b"))
 
@@ -262,12 +265,18 @@ def test_a_resumed_run_is_the_same_to_the_bit(interrupted, kind):
 @pytest.mark.parametrize("kind", layouts(40))
 def test_the_state_is_plain_and_a_copy(kind, tmp_path):
     make, read = layouts(40)[kind]
-    params, stopper = make(start_values(40, np.float32)), EarlyStopping(3)
+    params, early_stopping = make(start_values(40, np.float32)), EarlyStopping(3)
     wanted = read(params).copy()
-    assert stopper.state_dict() == {"best": math.inf, "best_epoch": None, "epochs": 0, "bad_epochs": 0, "params": None}
-    stopper.update(1.5, params)
-    stopper.update(2.5, params)
-    state = stopper.state_dict()
+    assert early_stopping.state_dict() == {
+        "best": math.inf,
+        "best_epoch": None,
+        "epochs": 0,
+        "bad_epochs": 0,
+        "params": None,
+    }
+    early_stopping.update(1.5, params)
+    early_stopping.update(2.5, params)
+    state = early_stopping.state_dict()
     kept = state.pop("params")
     assert type(kept) in (dict, list, np.ndarray)
     assert {type(array) for array in of(kept)} == {np.ndarray}
@@ -275,8 +284,8 @@ def test_the_state_is_plain_and_a_copy(kind, tmp_path):
     other = EarlyStopping(3)
     other.load_state_dict({**json.loads(json.dumps(state)), "params": kept})
     for array in of(kept):
-        array[...] = -5  # neither stopper minds
-    for each in (stopper, other):
+        array[...] = -5  # neither early_stopping minds
+    for each in (early_stopping, other):
         read_in_place(params)[0][...] = 7
         each.restore(params)
         assert same_bits(read(params), wanted)
@@ -312,21 +321,21 @@ BROKEN = [
 
 @pytest.mark.parametrize(("change", "error", "says"), BROKEN, ids=str)
 def test_a_broken_state_changes_nothing(change, error, says):
-    stopper, other = EarlyStopping(), EarlyStopping()
-    stopper.update(1.0, {"w": W, "b": B})
+    early_stopping, other = EarlyStopping(), EarlyStopping()
+    early_stopping.update(1.0, {"w": W, "b": B})
     other.update(5.0, {"w": 2 * W, "b": 2 * B})
-    before = stopper.state_dict()
+    before = early_stopping.state_dict()
     for state in ([], {**other.state_dict(), **change}):
         with pytest.raises(error if state else TypeError, match=says if state else "state_dict is a 'list'"):
-            stopper.load_state_dict(state)
-        np.testing.assert_equal(stopper.state_dict(), before)
+            early_stopping.load_state_dict(state)
+        np.testing.assert_equal(early_stopping.state_dict(), before)
 
 
 def test_it_can_be_copied_and_printed():
-    stopper = EarlyStopping(3, mode="max")
-    stopper.update(1.0, W)
-    twin = copy.deepcopy(stopper)
-    stopper.update(2.0, 3 * W)
+    early_stopping = EarlyStopping(3, mode="max")
+    early_stopping.update(1.0, W)
+    twin = copy.deepcopy(early_stopping)
+    early_stopping.update(2.0, 3 * W)
     assert (twin.best, twin.best_epoch) == (1.0, 0)
     assert repr(twin).startswith(
         "EarlyStopping(patience=3, min_delta=0.0, mode='max', warmup=0, best=1.0, best_epoch=0"

@@ -53,10 +53,10 @@ def test_what_the_views_hang_on_can_not_be_changed():
     with pytest.raises(
         ValueError, match=r"buffer is float64 of shape \(3,\); wants float32 or float64 of shape \(2,\)"
     ):
-        Flat.over({"w": (2,)}, np.ones(3))
+        Flat.from_buffer({"w": (2,)}, np.ones(3))
     with pytest.raises(TypeError, match=r"buffer is a 'list'; wants a NumPy array"):
-        Flat.over({"w": 2}, [1.0, 2.0])
-    assert Flat.over({"w": 2}, np.ones(2))["w"].tolist() == [1, 1]
+        Flat.from_buffer({"w": 2}, [1.0, 2.0])
+    assert Flat.from_buffer({"w": 2}, np.ones(2))["w"].tolist() == [1, 1]
 
 
 def test_copies_are_apart():

@@ -36,7 +36,7 @@ def test_batches(data):
 
     def wanted(arrays, batch_size, seed, epoch, shuffle, start, drop_last):
         count = len(arrays[0])
-        words = reference.randomness.words(int(seed), int(epoch), 2, 2 * count)
+        words = reference._random.words(int(seed), int(epoch), 2, 2 * count)
         order = words.astype("<u4").view("<u8").argsort(kind="stable") if shuffle else np.arange(count)
         size = count if batch_size is None else int(batch_size)
         end = count // size if drop_last else -(-count // size)
@@ -53,11 +53,11 @@ SCHEDULES = {
     "Constant": {"value": VALUES},
     "Exponential": {**DECAYS, "transition_steps": SOME},
     "StepDecay": {**DECAYS, "step_size": SOME},
-    "MultiStep": {
+    "PiecewiseConstant": {
         "init_value": VALUES,
         "boundaries_and_scales": [{}, {3: 0.1}, {0: 2.0, 5: 0.0}, [(5, 0.5), (2, 3.0)]],
     },
-    "InverseTime": DECAYS,
+    "InverseTimeDecay": DECAYS,
     "Polynomial": {**ENDS, "power": [0.5, 1, 2.0, 1e9], "transition_steps": SOME},
     "Linear": {**ENDS, "transition_steps": SOME},
     "Cosine": {**ENDS, "decay_steps": SOME},
@@ -65,8 +65,8 @@ SCHEDULES = {
     "OneCycle": {"transition_steps": SOME, "peak_value": VALUES, "pct_start": [0.0, 0.3, 1.0], "div_factor": [1.0, 9]},
     "Cyclic": {"base_value": VALUES, "peak_value": VALUES, "step_size_up": SOME, "step_size_down": [None, *SOME]},
     "WarmupStableDecay": {"peak_value": VALUES, "warmup_steps": STEPS, "stable_steps": STEPS, "decay_steps": SOME},
-    "Warmup": {"schedule": [fastopt.Linear(1, 0, 5), rate], "warmup_steps": STEPS, "start": VALUES},
-    "Sequence": {"schedules": [[rate, fastopt.Constant(1.0)]], "boundaries": [[step] for step in STEPS]},
+    "Warmup": {"schedule": [fastopt.schedules.Linear(1, 0, 5), rate], "warmup_steps": STEPS, "start": VALUES},
+    "Sequence": {"schedules": [[rate, fastopt.schedules.Constant(1.0)]], "boundaries": [[step] for step in STEPS]},
     "Plateau": {"init_value": VALUES, "factor": [0.0, 0.5], "patience": [0, 1], "threshold": [0.0, 0.1]},
 }
 
@@ -106,11 +106,14 @@ def test_schedules(data):
 def test_plot_schedule(data):
     pytest.importorskip("matplotlib")
     scene = Scene(data)
-    good = {"schedule": scene.pick([fastopt.Cosine(0.1, 5), rate, fastopt.Plateau(1.0)]), "steps": scene.pick(SOME[:5])}
+    good = {
+        "schedule": scene.pick([fastopt.schedules.Cosine(0.1, 5), rate, fastopt.schedules.Plateau(1.0)]),
+        "steps": scene.pick(SOME[:5]),
+    }
     arguments = scene.spoil(good)
     assume(not (isinstance(arguments["steps"], (int, float)) and arguments["steps"] > 10**4))  # more than there is time
     note(f"{arguments}")
-    figure, error = scene.attempt(lambda: fastopt.plot_schedule(**arguments))
+    figure, error = scene.attempt(lambda: fastopt.schedules.plot_schedule(**arguments))
     assert not error or scene.spoiled, error
     if not error:
         wanted = [float(arguments["schedule"](i)) for i in range(int(arguments["steps"]))]
@@ -125,7 +128,7 @@ def test_early_stopping(data):
     good = {"patience": scene.pick([1, 2, 5]), "min_delta": scene.pick([0.0, 0.5]), "mode": scene.pick(["min", "max"])}
     arguments = scene.spoil({**good, "warmup": scene.pick([0, 0, 1])})
     note(f"{arguments}")
-    stopper, error = scene.attempt(lambda: fastopt.EarlyStopping(**arguments))
+    early_stopping, error = scene.attempt(lambda: fastopt.EarlyStopping(**arguments))
     assert not error or scene.spoiled, error
     if error:
         return
@@ -136,18 +139,18 @@ def test_early_stopping(data):
         if scene.pick([True, False, False]):
             own = scene.spoil({"params": make()})
             note(f"restore {own}")
-            _, error = scene.attempt(lambda own=own, kept=kept: stopper.restore(**own) if kept else None)
+            _, error = scene.attempt(lambda own=own, kept=kept: early_stopping.restore(**own) if kept else None)
             assert not error or scene.spoiled or odd, error
             assert error or not kept or all(map(same, leaves(own["params"]), kept))
             continue
         own = scene.spoil({"metric": scene.pick([0.0, 1.0, 1.4, -1e300, math.nan, math.inf]), "params": make()})
         note(f"update {own}")
-        memory, before = stopper.state_dict(), scene.snapshot()
-        stopped, error = scene.attempt(lambda own=own: stopper.update(**own))
+        memory, before = early_stopping.state_dict(), scene.snapshot()
+        stopped, error = scene.attempt(lambda own=own: early_stopping.update(**own))
         assert (scene.snapshot() == before) is True
         if error:
             assert scene.spoiled or odd, error
-            assert same(leaves(stopper.state_dict()), leaves(memory))
+            assert same(leaves(early_stopping.state_dict()), leaves(memory))
         else:
             odd, metric = odd or bool(scene.spoiled), sign * as_float(own["metric"])
             if epochs >= int(arguments["warmup"]):
@@ -155,8 +158,8 @@ def test_early_stopping(data):
                 best, bad = (metric, 0) if good else (best, bad + 1)
                 kept = [np.array(array) for array in leaves(own["params"])] if good else kept
             epochs += 1
-            assert stopped is stopper.stopped is (bad >= int(arguments["patience"]))
-        assert (stopper.best, stopper.bad_epochs, stopper.epochs) == (sign * best, bad, epochs)
+            assert stopped is early_stopping.stopped is (bad >= int(arguments["patience"]))
+        assert (early_stopping.best, early_stopping.bad_epochs, early_stopping.epochs) == (sign * best, bad, epochs)
 
 
 @fuzz

@@ -13,7 +13,7 @@ from scenes import REALS, Scene, fuzz, leaves, plain, rate, same, things
 
 import fastopt
 from fastopt import kernels, reference
-from fastopt.hyperparameters import value_at
+from fastopt.optimizers._param_groups import value_at
 
 RULES = {
     "sgd": [{}, {"momentum": 0.9}, {"momentum": 0.5, "dampening": 0.25}, {"momentum": 0.9, "nesterov": True}],
@@ -187,7 +187,7 @@ def test_optimizers(rule, data):
     common |= {"ema_decay": scene.pick([None, 0.9]), "grad_scale": scene.pick([1.0, 3.0])}
     common |= {"nonfinite": scene.pick(["propagate", "skip", "raise"])}
     hyper = hyper_of(scene, rule)
-    hyper["lr"] = scene.pick([hyper["lr"], rate, fastopt.Cosine(0.1, 5)])
+    hyper["lr"] = scene.pick([hyper["lr"], rate, fastopt.schedules.Cosine(0.1, 5)])
     cls = scene.pick(CLASSES[rule])
     good = {"params": make(["ordinary"]), **hyper, **common}
     arguments = scene.spoil(dict(good))

@@ -13,8 +13,9 @@ import pytest
 from cases import CASES, REALS, calls_on_rows, same_bits, start_values
 
 import fastopt
-from fastopt import base, runtime
+from fastopt import runtime
 from fastopt.augment import affine
+from fastopt.optimizers import _base as base
 
 PAGE = mmap.PAGESIZE
 SIZES = [*range(1, 70), 127, 128, 129, 1023, 1025, 4095, 4096, 4097, 8193]

@@ -27,16 +27,16 @@ SUFFIXES = [".npz", ".safetensors"]
 def run(seed):
     """Things that a checkpoint is loaded into."""
     params = {"w": np.full((4, 5), 1.0 + seed, np.float32), "b": np.full(3, seed)}
-    optimizer = fastopt.Momentum(params, lr=fastopt.Plateau(0.1), ema_decay=0.5)
-    stopper, schedule = fastopt.EarlyStopping(), fastopt.Plateau(0.5)
+    optimizer = fastopt.Momentum(params, lr=fastopt.schedules.Plateau(0.1), ema_decay=0.5)
+    early_stopping, schedule = fastopt.EarlyStopping(), fastopt.schedules.Plateau(0.5)
     for step in range(1 + int(seed)):
         optimizer.step({"w": np.ones((4, 5), np.float32), "b": np.ones(3)})
-        stopper.update(2.0 - step, params)
-    return {"params": params, "optimizer": optimizer, "stopper": stopper, "schedule": schedule}
+        early_stopping.update(2.0 - step, params)
+    return {"params": params, "optimizer": optimizer, "early_stopping": early_stopping, "schedule": schedule}
 
 
 def state_of(things):
-    states = (things[name].state_dict() for name in ("optimizer", "stopper", "schedule"))
+    states = (things[name].state_dict() for name in ("optimizer", "early_stopping", "schedule"))
     return digest(things["params"], *states)
 
 

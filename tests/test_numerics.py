@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from cases import REALS, same_bits
 
-from fastopt import _kernels
+from fastopt import _core
 
 RNG = np.random.default_rng(0)
 
@@ -20,7 +20,7 @@ def unit_in_last_place(wanted, real):
 
 def run(name, x):
     y = np.empty_like(x)
-    _kernels.run(name, {"x": x, "y": y}, {}, x.size, 4096, x.size)
+    _core.run(name, {"x": x, "y": y}, {}, x.size, 4096, x.size)
     return y
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fastopt
-from fastopt import _kernels, runtime
+from fastopt import _core, runtime
 
 
 def python(*arguments, **environment):
@@ -119,16 +119,16 @@ def test_fixed_threads_are_used():
 def test_the_report():
     done = python("-m", "fastopt")
     assert done.returncode == 0, done.stderr
-    for part in (fastopt.__version__, _kernels.COMPILER, ", ".join(runtime.available_isas())):
+    for part in (fastopt.__version__, _core.COMPILER, ", ".join(runtime.available_isas())):
         assert part in done.stdout
 
 
 def test_power_is_like_the_operator():
-    assert _kernels.power(0.5, -1) == fastopt.reference.power(0.5, -1) == 1.0  # and no endless loop
+    assert _core.power(0.5, -1) == fastopt.reference.power(0.5, -1) == 1.0  # and no endless loop
     for base in (0.0, 0.5, 0.9, 0.999, 1 - 1e-9):
         for exponent in (0, 1, 2, 3, 10, 1000, 123457):
-            assert _kernels.power(base, exponent) == fastopt.reference.power(base, exponent)
-            assert _kernels.power(base, exponent) == pytest.approx(base**exponent, rel=1e-9, abs=5e-324)
+            assert _core.power(base, exponent) == fastopt.reference.power(base, exponent)
+            assert _core.power(base, exponent) == pytest.approx(base**exponent, rel=1e-9, abs=5e-324)
 
 
 def test_two_threads_may_step_two_optimizers():

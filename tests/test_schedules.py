@@ -13,7 +13,7 @@ from cases import same_bits
 import fastopt
 from fastopt import reference
 from fastopt import schedules as s
-from fastopt.hyperparameters import value_at
+from fastopt.optimizers._param_groups import value_at
 
 STEPS = 1000
 T = np.arange(STEPS)
@@ -23,8 +23,8 @@ EXAMPLES = [
     s.Exponential(0.1, 0.99),
     s.Exponential(0.1, 0.5, transition_steps=100),
     s.StepDecay(0.1, step_size=300, decay_rate=0.3),
-    s.MultiStep(0.1, {100: 0.5, 700: 0.1}),
-    s.InverseTime(0.1, 0.01),
+    s.PiecewiseConstant(0.1, {100: 0.5, 700: 0.1}),
+    s.InverseTimeDecay(0.1, 0.01),
     s.Polynomial(0.1, 0.01, power=1.7, transition_steps=800),
     s.Linear(0.1, 0.02, 600),
     s.Cosine(0.1, 900, end_value=0.01),
@@ -34,7 +34,7 @@ EXAMPLES = [
     s.Cyclic(0.01, 0.1, 30, 50),
     s.WarmupStableDecay(0.1, 100, 300, 500, 0.001),
     s.Warmup(s.Cosine(0.1, 800), 100, start=0.01),
-    s.Sequence([s.Linear(0.0, 0.1, 100), s.Constant(0.1), s.Exponential(0.1, 0.9)], [100, 500]),
+    s.Join([s.Linear(0.0, 0.1, 100), s.Constant(0.1), s.Exponential(0.1, 0.9)], [100, 500]),
 ]
 
 
@@ -56,7 +56,7 @@ PYTORCH = {
     "ExponentialLR": (s.Exponential(0.1, 0.99), lambda of, o: of.ExponentialLR(o, 0.99)),
     "StepLR": (s.StepDecay(0.1, 30, 0.7), lambda of, o: of.StepLR(o, 30, 0.7)),
     "MultiStepLR": (
-        s.MultiStep(0.1, [(100, 0.3), (500, 0.3), (501, 0.3)]),
+        s.PiecewiseConstant(0.1, [(100, 0.3), (500, 0.3), (501, 0.3)]),
         lambda of, o: of.MultiStepLR(o, [100, 500, 501], 0.3),
     ),
     "PolynomialLR": (s.Polynomial(0.1, 0.0, 1.7, 800), lambda of, o: of.PolynomialLR(o, 800, 1.7)),
@@ -76,7 +76,7 @@ PYTORCH = {
         lambda of, o: of.CyclicLR(o, 0.1, 0.5, 30, 50, cycle_momentum=False),
     ),
     "SequentialLR": (
-        s.Sequence([s.Linear(0.05, 0.1, 20), s.Exponential(0.1, 0.99)], [20]),
+        s.Join([s.Linear(0.05, 0.1, 20), s.Exponential(0.1, 0.99)], [20]),
         lambda of, o: of.SequentialLR(o, [of.LinearLR(o, 0.5, 1.0, 20), of.ExponentialLR(o, 0.99)], [20]),
     ),
 }
@@ -150,7 +150,7 @@ OPTAX = {
     "exponential_decay": (s.Exponential(0.1, 0.5, 100), lambda o: o.exponential_decay(0.1, 100, 0.5)),
     "staircase": (s.StepDecay(0.1, 100, 0.5), lambda o: o.exponential_decay(0.1, 100, 0.5, staircase=True)),
     "piecewise_constant_schedule": (
-        s.MultiStep(0.1, {100: 0.5, 700: 0.1}),
+        s.PiecewiseConstant(0.1, {100: 0.5, 700: 0.1}),
         lambda o: o.piecewise_constant_schedule(0.1, {100: 0.5, 700: 0.1}),
     ),
     "polynomial_schedule": (s.Polynomial(0.1, 0.01, 1.7, 800), lambda o: o.polynomial_schedule(0.1, 0.01, 1.7, 800)),
@@ -162,7 +162,7 @@ OPTAX = {
         lambda o: o.warmup_cosine_decay_schedule(0.02, 0.1, 100, 800, 0.01),
     ),
     "join_schedules": (
-        s.Sequence([s.Linear(0.0, 0.1, 100), s.Constant(0.1), s.Exponential(0.1, 0.9)], [100, 500]),
+        s.Join([s.Linear(0.0, 0.1, 100), s.Constant(0.1), s.Exponential(0.1, 0.9)], [100, 500]),
         lambda o: o.join_schedules(
             [o.linear_schedule(0.0, 0.1, 100), o.constant_schedule(0.1), o.exponential_decay(0.1, 1, 0.9)], [100, 500]
         ),
@@ -215,18 +215,18 @@ def test_a_step_that_is_none_is_refused(schedule):
         (lambda: s.Exponential(0.1, -1), "decay_rate is -1"),
         (lambda: s.Exponential(0.1, 0.5, 0), "transition_steps is 0"),
         (lambda: s.StepDecay(0.1, 2.5), "step_size is 2.5"),
-        (lambda: s.MultiStep(0.1, 5), "boundaries_and_scales is 5"),
-        (lambda: s.MultiStep(0.1, {-1: 0.5}), "a step in boundaries_and_scales is -1"),
-        (lambda: s.MultiStep(0.1, {3: "x"}), r"boundaries_and_scales\[3\] is 'x'"),
-        (lambda: s.MultiStep(0.1, [(10, 0.1), (10, 0.5)]), r"boundaries_and_scales is \[\(10"),
-        (lambda: s.Sequence((s.Constant(t) for t in (0.0, 1.0)), [1]), "schedules is a 'generator'"),
-        (lambda: s.Sequence([s.Constant(1.0)], None), "boundaries is a 'NoneType'"),
+        (lambda: s.PiecewiseConstant(0.1, 5), "boundaries_and_scales is 5"),
+        (lambda: s.PiecewiseConstant(0.1, {-1: 0.5}), "a step in boundaries_and_scales is -1"),
+        (lambda: s.PiecewiseConstant(0.1, {3: "x"}), r"boundaries_and_scales\[3\] is 'x'"),
+        (lambda: s.PiecewiseConstant(0.1, [(10, 0.1), (10, 0.5)]), r"boundaries_and_scales is \[\(10"),
+        (lambda: s.Join((s.Constant(t) for t in (0.0, 1.0)), [1]), "schedules is a 'generator'"),
+        (lambda: s.Join([s.Constant(1.0)], None), "boundaries is a 'NoneType'"),
         (lambda: s.Warmup(lambda step: "0.5", 2)(1), "what <function .* gives for step 0 is '0.5'"),
-        (lambda: s.Sequence([lambda step: None], [])(1), "what <function .* gives for step 1 is None"),
+        (lambda: s.Join([lambda step: None], [])(1), "what <function .* gives for step 1 is None"),
         (lambda: s.plot_schedule(5, 10), "schedule is 5"),
         (lambda: s.Plateau(0.1).update("0.5"), "metric is '0.5'"),
         (lambda: s.Plateau(0.1).update(True), "metric is True"),
-        (lambda: s.InverseTime(0.1, -0.1), "decay_rate is -0.1"),
+        (lambda: s.InverseTimeDecay(0.1, -0.1), "decay_rate is -0.1"),
         (lambda: s.Polynomial(0.1, 0.0, 0, 10), "power is 0"),
         (lambda: s.Linear(0.1, math.inf, 10), "end_value is inf"),
         (lambda: s.Cosine("a", 10), "init_value is 'a'"),
@@ -235,9 +235,9 @@ def test_a_step_that_is_none_is_refused(schedule):
         (lambda: s.Cyclic(0.1, 0.2, 10, 0), "step_size_down is 0"),
         (lambda: s.WarmupStableDecay(0.1, -1, 2, 3), "warmup_steps is -1"),
         (lambda: s.Warmup(0.1, 10), "schedule is 0.1"),
-        (lambda: s.Sequence([s.Constant(1.0)], [1]), "boundaries has 1 steps"),
-        (lambda: s.Sequence([s.Constant(1.0), 3], [1]), r"schedules\[1\] is 3"),
-        (lambda: s.Sequence([s.Constant(1.0)] * 3, [5, 1]), r"boundaries is \[5, 1\]"),
+        (lambda: s.Join([s.Constant(1.0)], [1]), "boundaries has 1 steps"),
+        (lambda: s.Join([s.Constant(1.0), 3], [1]), r"schedules\[1\] is 3"),
+        (lambda: s.Join([s.Constant(1.0)] * 3, [5, 1]), r"boundaries is \[5, 1\]"),
         (lambda: s.Plateau(0.1, factor=1.0), "factor is 1.0"),
         (lambda: s.Plateau(0.1, mode="least"), "mode is 'least'"),
         (lambda: s.Plateau(0.1).update("x"), "metric is 'x'"),
@@ -265,7 +265,7 @@ VARYING = [
         {"momentum": s.Linear(0.5, 0.9, 7), "dampening": s.Constant(0.1), "weight_decay": s.Cosine(0.1, 9)},
     ),
     (fastopt.SGD, "sgd", {"momentum": s.Linear(0.0, 0.9, 3)}),  # the buffer is kept where it is 0, too
-    (fastopt.SGD, "sgd", {"momentum": s.MultiStep(0.9, {3: 0.0, 6: 2.0}), "dampening": 0.5}),
+    (fastopt.SGD, "sgd", {"momentum": s.PiecewiseConstant(0.9, {3: 0.0, 6: 2.0}), "dampening": 0.5}),
     (fastopt.RMSprop, "rmsprop", {"momentum": s.Linear(0.0, 0.9, 3)}),
     (fastopt.Momentum, "momentum", {"momentum": s.Linear(0.5, 0.9, 7), "form": "ema"}),
     (
@@ -346,7 +346,7 @@ def test_a_resumed_run_goes_on_with_its_schedules_and_their_memory():
     run(whole, 9)
     run(first, 5)
     saved = first.state_dict()
-    assert saved["param_groups"][0]["lr"] == [{"value": 0.1 / 16, "best": 1.0, "bad_epochs": 0, "cooling": 0}]
+    assert saved["param_groups"][0]["lr"] == [{"value": 0.1 / 16, "best": 1.0, "bad_epochs": 0, "cooldown_left": 0}]
     assert "weight_decay" not in saved["param_groups"][0]
     second.load_state_dict(pickle.loads(pickle.dumps(saved)))
     assert second.param_groups[0]["lr"] == first.param_groups[0]["lr"]
@@ -357,7 +357,7 @@ def test_a_resumed_run_goes_on_with_its_schedules_and_their_memory():
 
 
 @pytest.mark.parametrize(
-    "wrong", [None, [], [{"value": 0.1}], [{"value": "x", "best": 1, "bad_epochs": 0, "cooling": 0}]]
+    "wrong", [None, [], [{"value": 0.1}], [{"value": "x", "best": 1, "bad_epochs": 0, "cooldown_left": 0}]]
 )
 def test_a_memory_that_can_not_be_used_changes_nothing(wrong):
     optimizer = fastopt.SGD(np.ones(3), lr=s.Plateau(0.1))

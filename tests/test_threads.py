@@ -14,7 +14,7 @@ import pytest
 from cases import CASES, hard_numbers, same_bits, start_values
 
 import fastopt
-from fastopt import _kernels, runtime
+from fastopt import _core, runtime
 
 US = 1e-6
 
@@ -24,7 +24,7 @@ class Loop:
 
     def __init__(self, step, rest, most=2, noise=0.0):
         self.step, self.rest, self.most, self.noise = step, rest, most, noise
-        self.tuner, self.now, self.used = _kernels.Tuner(), 0.0, []
+        self.tuner, self.now, self.used = _core.Tuner(), 0.0, []
         self.random = np.random.default_rng(0)
 
     def seconds(self, about):
@@ -168,12 +168,12 @@ def test_a_change_of_the_limit_begins_anew():
 
 
 def test_spinning_can_be_forbidden():
-    _kernels.use_spinning(False)
+    _core.use_spinning(False)
     try:
         loop = Loop(lambda t, w: 1000 * US / t + waking(t, w, 300), lambda t, w: 6000 * US)
         loop.run(1000)
     finally:
-        _kernels.use_spinning(True)
+        _core.use_spinning(True)
     assert {choice for choice in loop.used if choice[1]} == set()
     loop = Loop(lambda t, w: 1000 * US / t + waking(t, w, 300), lambda t, w: 6000 * US)
     loop.run(1000)
@@ -198,7 +198,7 @@ def test_looking_changes_no_bit(case, monkeypatch):
         for step in range(36):  # two looks, at two threads asleep and awake
             optimizer.step(gradients[step % 2].copy())
         results.append([param, optimizer.grad_norm, *optimizer.state.values()])
-    assert optimizer.plan_info()["looks"] >= 2
+    assert optimizer.execution_info()["looks"] >= 2
     (param, norm, *states), (other, other_norm, *other_states) = results
     assert norm == other_norm
     assert same_bits(param, other)
@@ -210,24 +210,24 @@ def test_plan_info_tells_what_was_measured(monkeypatch):
     fastopt.set_num_threads("auto")
     param = np.zeros((3, 2**19), np.float32)
     optimizer = fastopt.Adam(list(param))
-    info = optimizer.plan_info()
+    info = optimizer.execution_info()
     assert info["tensors"] == 3
     assert info["elements"] == param.size
-    assert info["chunks"] == param.size // _kernels.CHUNK
+    assert info["chunks"] == param.size // _core.CHUNK
     assert info["isa"] == fastopt.isa()
     assert (info["threads"], info["most_threads"], info["looks"], info["measured"]) == (1, 2, 0, [])
     assert info["awake"] is False
     grad = np.ones_like(param)
     for _ in range(18):  # two steps, and a look
         optimizer.step(list(grad))
-    info = optimizer.plan_info()
+    info = optimizer.execution_info()
     assert info["looks"] == 1
     assert [found["threads"] for found in info["measured"]] == [1, 2]
     assert all(0 < found["step"] < 10 and 0 <= found["rest"] < 10 for found in info["measured"])
     fastopt.set_num_threads(5)
-    assert optimizer.plan_info()["threads"] == 5
+    assert optimizer.execution_info()["threads"] == 5
     fastopt.set_num_threads(1)
-    assert optimizer.plan_info()["threads"] == 1
+    assert optimizer.execution_info()["threads"] == 1
 
 
 def test_bare_calls_remember_the_choice(monkeypatch):
@@ -243,31 +243,31 @@ def test_small_steps_are_not_even_timed():
     optimizer = fastopt.Adam(np.zeros(1000))
     for _ in range(100):
         optimizer.step(np.ones(1000))
-    assert optimizer.plan_info()["looks"] == 0
-    assert optimizer.plan_info()["most_threads"] == 1
+    assert optimizer.execution_info()["looks"] == 0
+    assert optimizer.execution_info()["most_threads"] == 1
 
 
 def test_threadpoolctl_sees_and_limits_the_threads():
     threadpoolctl = pytest.importorskip("threadpoolctl")
     fastopt.set_num_threads(1000)
     optimizer = fastopt.SGD(np.zeros(2**22, np.float32))
-    assert optimizer.plan_info()["threads"] == 1000
+    assert optimizer.execution_info()["threads"] == 1000
 
     def ours():
         return [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "fastopt"]
 
     assert [(pool["num_threads"], pool["version"]) for pool in ours()] == [(1000, fastopt.__version__)]
     with threadpoolctl.threadpool_limits(1):
-        assert optimizer.plan_info()["threads"] == ours()[0]["num_threads"] == 1
+        assert optimizer.execution_info()["threads"] == ours()[0]["num_threads"] == 1
         fastopt.set_num_threads(500)
-        assert optimizer.plan_info()["threads"] == 1
+        assert optimizer.execution_info()["threads"] == 1
     fastopt.set_num_threads(2000 // 2)
-    assert optimizer.plan_info()["threads"] == 1000
+    assert optimizer.execution_info()["threads"] == 1000
     fastopt.set_num_threads(2)
     with threadpoolctl.threadpool_limits(1):
         fastopt.set_num_threads(8)
-        assert optimizer.plan_info()["threads"] == 1
-    assert optimizer.plan_info()["threads"] == 8
+        assert optimizer.execution_info()["threads"] == 1
+    assert optimizer.execution_info()["threads"] == 8
 
 
 def group(root, path, **files):

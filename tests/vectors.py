@@ -9,7 +9,8 @@ import numpy as np
 from cases import CASES, REALS, calls_on_rows, hard_numbers, start_values
 
 import fastopt
-from fastopt import _kernels, kernels, randomness, reference
+from fastopt import _core, kernels, reference
+from fastopt._util import random
 from fastopt.losses import cross_entropy
 
 KERNEL_CALL, TASK_CALL, SUM_OF_SQUARES = range(3)
@@ -39,7 +40,7 @@ class Recorder:
 
     def add(self, kind, name, real, count, grain, numbers, before, after, total=0.0):
         """Add a call: of ``before`` and ``after``, the contents of its arrays, which are None where it gets NULL."""
-        rows = {KERNEL_CALL: _kernels.KERNELS, TASK_CALL: _kernels.TASKS}.get(kind)
+        rows = {KERNEL_CALL: _core.KERNELS, TASK_CALL: _core.TASKS}.get(kind)
         row = rows[name].row if rows else 0
         self.calls += 1
         self.seen.add((kind, name, np.dtype(real).itemsize))
@@ -55,10 +56,10 @@ class Recorder:
     @contextmanager
     def listening(self):
         """Add all tasks that run meanwhile."""
-        run = _kernels.run
+        run = _core.run
 
         def recorded(name, arrays, numbers, count, grain, work):
-            task = _kernels.TASKS[name]
+            task = _core.TASKS[name]
             given = [arrays[own] for own in task.arrays]
             before = [None if array is None else array.copy() for array in given]
             total = run(name, arrays, numbers, count, grain, work)
@@ -66,7 +67,7 @@ class Recorder:
             self.add(TASK_CALL, name, real, count, grain, [numbers[own] for own in task.numbers], before, given, total)
             return total
 
-        with mock.patch.object(_kernels, "run", recorded):
+        with mock.patch.object(_core, "run", recorded):
             yield
 
 
@@ -82,7 +83,7 @@ def record_steps(recorder, case, real, size):
         coefficients = case.cls.all_fixed(hyper, 1.0) | case.cls.all_moving([hyper], step - 1)[0]
         lr = hyper["lr"](step - 1) if callable(hyper["lr"]) else hyper["lr"]
         getattr(kernels, case.cls.rule)(**streams, step=step, **{**hyper, "lr": lr})
-        row = _kernels.KERNELS[kernel]
+        row = _core.KERNELS[kernel]
         numbers = [coefficients[name] for name in row.coefficients]
         old, new = ([arrays[name] for name in row.streams] for arrays in (before, streams))
         recorder.add(KERNEL_CALL, kernel, real, size, 0, numbers, old, new)
@@ -93,9 +94,9 @@ def record_stages(recorder, real, size):
     for decay in (0.25, 0.999):
         averaged = ema.copy()
         with np.errstate(all="ignore"):
-            reference.average(averaged, param, decay=decay)
-        recorder.add(KERNEL_CALL, "average", real, size, 0, [decay, 1 - decay], [ema, param], [averaged, param])
-    recorder.add(KERNEL_CALL, "fill", real, size, 0, [0.0], [param], [np.zeros_like(param)])
+            reference.ema(averaged, param, decay=decay)
+        recorder.add(KERNEL_CALL, "ema", real, size, 0, [decay, 1 - decay], [ema, param], [averaged, param])
+    recorder.add(KERNEL_CALL, "zero_grad", real, size, 0, [0.0], [param], [np.zeros_like(param)])
     recorder.add(SUM_OF_SQUARES, "", real, size, 0, [], [param], [param], reference.sum_squares([param]))
 
 
@@ -113,8 +114,8 @@ def record_rows(real, shape):
     cross_entropy(x, np.where(labels, labels, -100), ignore_index=-100)
     for name in ("exponential", "logarithm"):
         numbers = hard_numbers(x.size, real)
-        _kernels.run(name, {"x": numbers, "y": np.empty_like(numbers)}, {}, x.size, 16, x.size)
-    _kernels.run("add", {"x": grad, "y": target}, {}, grad.size, _kernels.CHUNK, grad.size)
+        _core.run(name, {"x": numbers, "y": np.empty_like(numbers)}, {}, x.size, 16, x.size)
+    _core.run("add", {"x": grad, "y": target}, {}, grad.size, _core.CHUNK, grad.size)
 
 
 def record_images(dtype, shape):
@@ -144,11 +145,11 @@ def record(path):
         for dtype in (*REALS, np.uint8):
             for shape in IMAGES:
                 record_images(dtype, shape)
-        randomness.words(7, 3, 1, 100)
+        random.words(7, 3, 1, 100)
         record_labels(recorder)
     of_bytes, of_integers = {"affine_bytes", "random_words"}, {"count_labels"}
-    both = [(KERNEL_CALL, name) for name in _kernels.KERNELS] + [(SUM_OF_SQUARES, "")]
-    both += [(TASK_CALL, name) for name in _kernels.TASKS.keys() - of_bytes - of_integers]
+    both = [(KERNEL_CALL, name) for name in _core.KERNELS] + [(SUM_OF_SQUARES, "")]
+    both += [(TASK_CALL, name) for name in _core.TASKS.keys() - of_bytes - of_integers]
     wanted = {(*call, size) for call in both for size in (4, 8)}
     wanted |= {(TASK_CALL, name, 4) for name in of_bytes} | {(TASK_CALL, name, 8) for name in of_integers}
     assert recorder.seen == wanted

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 import fastopt
-from fastopt.buffers import Array
+from fastopt._util.arrays import Array
 from fastopt.examples import curves
 
 HIDDEN = 256
@@ -177,9 +177,9 @@ def train(
     network, rate = Network(recipe, seed), RATES[name][1] if lr is None else lr
     alone = len(images) % batch_size == 1  # the last image of an epoch: it has no variance for batch norm
     steps = epochs * (len(images) // batch_size if alone else -(-len(images) // batch_size))
-    schedule = fastopt.Warmup(fastopt.Cosine(rate, max(1, steps - steps // 20)), steps // 20)
+    schedule = fastopt.schedules.Warmup(fastopt.schedules.Cosine(rate, max(1, steps - steps // 20)), steps // 20)
     optimizer = getattr(fastopt, name)(network.params, lr=schedule if recipe.schedule else rate)
-    stopper, history = fastopt.EarlyStopping(patience=30), History()
+    early_stopping, history = fastopt.EarlyStopping(patience=30), History()
     for epoch in range(epochs):
         losses, stepping, start = [], 0.0, time.perf_counter()
         for x, y in fastopt.batches(images, labels, batch_size=batch_size, seed=seed, epoch=epoch, drop_last=alone):
@@ -194,9 +194,9 @@ def train(
         history.final = history.accuracy[-1]
         if recipe.early_stopping:
             loss, _ = fastopt.cross_entropy(network.logits(judged[0]), judged[1])
-            if stopper.update(loss, network.everything()) or epoch == epochs - 1:
-                if stopper.best_epoch is not None:  # a run may diverge at once
-                    stopper.restore(network.everything())
+            if early_stopping.update(loss, network.everything()) or epoch == epochs - 1:
+                if early_stopping.best_epoch is not None:  # a run may diverge at once
+                    early_stopping.restore(network.everything())
                 history.final = network.accuracy(*test)
                 yield history
                 return

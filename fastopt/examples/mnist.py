@@ -18,7 +18,7 @@ from typing import BinaryIO
 import numpy as np
 
 import fastopt
-from fastopt.buffers import Array
+from fastopt._util.arrays import Array
 
 HIDDEN = 512
 DROPOUT = 0.2
@@ -136,7 +136,9 @@ def train(data: tuple[Array, Array, Array, Array], epochs: int, batch_size: int,
     params = initial_params(seed)
     grads = params.zeros_like()
     steps = epochs * -(-len(images) // batch_size)
-    optimizer = fastopt.AdamW(params, lr=fastopt.Warmup(fastopt.Cosine(lr, steps - steps // 20), steps // 20))
+    optimizer = fastopt.AdamW(
+        params, lr=fastopt.schedules.Warmup(fastopt.schedules.Cosine(lr, steps - steps // 20), steps // 20)
+    )
     right = 0.0
     print("epoch    loss  accuracy  seconds")
     for epoch in range(epochs):

@@ -17,7 +17,7 @@ from importlib import resources
 import numpy as np
 
 import fastopt
-from fastopt.buffers import Array
+from fastopt._util.arrays import Array
 
 HIDDEN = 64
 BATCH_SIZE = 32
@@ -87,7 +87,7 @@ def train(cars: Cars, validation: Cars, epochs: int, seed: int) -> fastopt.Flat:
     grads = params.zeros_like()
     steps = epochs * -(-len(cars.miles) // BATCH_SIZE)
     warmup = steps // 10
-    lr = fastopt.Warmup(fastopt.Cosine(LR, steps - warmup), warmup)
+    lr = fastopt.schedules.Warmup(fastopt.schedules.Cosine(LR, steps - warmup), warmup)
     optimizer = fastopt.AdamW(params, lr=lr, weight_decay=0.01)
     stopping = fastopt.EarlyStopping(PATIENCE)
     for epoch in range(epochs):

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 import fastopt
-from fastopt.buffers import Array
+from fastopt._util.arrays import Array
 from fastopt.examples import curves, digits
 
 SIZE = 24  # pixels, of an enlarged image
@@ -88,7 +88,9 @@ def train(epochs: int, batch_size: int, lr: float, seed: int) -> tuple[fastopt.F
     params = initial_params(seed)
     grads = params.zeros_like()
     steps = epochs * -(-len(rest) // batch_size)
-    optimizer = fastopt.AdamW(params, lr=fastopt.Warmup(fastopt.Cosine(lr, steps - steps // 20), steps // 20))
+    optimizer = fastopt.AdamW(
+        params, lr=fastopt.schedules.Warmup(fastopt.schedules.Cosine(lr, steps - steps // 20), steps // 20)
+    )
     print("epoch    loss    Dice")
     for epoch in range(epochs):
         losses = []

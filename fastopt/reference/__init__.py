@@ -6,22 +6,15 @@
 """
 
 from fastopt.reference import augment, layers, losses
-from fastopt.reference.optimizers import (
-    adam,
-    average,
-    clip_factor,
-    momentum,
-    power,
-    rmsprop,
-    sgd,
-    sum_squares,
-    whole_step,
-)
+from fastopt.reference._common import clip_factor, ema, power, sum_squares, whole_step
+from fastopt.reference.adam import adam
+from fastopt.reference.rmsprop import rmsprop
+from fastopt.reference.sgd import momentum, sgd
 
 __all__ = [
     "adam",
     "augment",
-    "average",
+    "ema",
     "clip_factor",
     "layers",
     "losses",

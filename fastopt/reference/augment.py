@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fastopt.reference.numerics import Array, logarithm
-from fastopt.reference.randomness import philox
+from fastopt.reference._math import Array, logarithm
+from fastopt.reference._random import philox
 
 AUGMENTATION, NOISE = 3, 4
 BLOCK = 64

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from fastopt.reference.numerics import RUN, Array, sum_in_lanes
-from fastopt.reference.randomness import words
+from fastopt.reference._math import RUN, Array, sum_in_lanes
+from fastopt.reference._random import words
 
 DROPOUT = 1  # the stream of its random numbers
 GRAIN, PART = 4096, 16384  # elements that are summed together: of the penalty, of batch norm

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastopt.reference.numerics import (
+from fastopt.reference._math import (
     RUN,
     Array,
     exponential,

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+import errno
+import math
+import os
+from pathlib import Path
+from typing import IO, Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
-from fastopt import _kernels
-from fastopt.buffers import Array
+from fastopt import _core
 
+Array: TypeAlias = npt.NDArray[Any]
+Shape: TypeAlias = "tuple[int, ...]"
+
+ALIGNMENT = 64  # a cache line, and the widest vector register
+BLOCK = 2**20  # bytes that are written at a time
 GRAIN = 4096  # elements that a thread does at a time
 MOST = {char: float(np.finfo(char).max) for char in "fd"}
 LEAST = {char: float(np.finfo(char).smallest_subnormal) for char in "fd"}
@@ -18,7 +27,7 @@ def checked(name: str, array: Any, written: bool = False) -> np.dtype[Any]:
     """Give the dtype of an array that a task can use, or raise what is wrong with it."""
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{name} is a {type(array).__name__!r}; wants an array of float32 or float64")
-    _kernels.look_at(array, name, "", written)
+    _core.inspect_array(array, name, "", written)
     dtype: np.dtype[Any] = array.dtype
     return dtype
 
@@ -35,7 +44,7 @@ def like(name: str, array: Any, other: Array, other_name: str, written: bool = F
 def numbers(name: str, value: Any, kinds: str, wanted: str) -> Array:
     """Give an array of what the user may have as a list, of certain kinds of dtypes, or raise what is wrong with it."""
     if type(value) is not np.ndarray:
-        _kernels.refuse_mask(value, name)
+        _core.check_no_mask(value, name)
     try:
         array = np.asarray(value)
     except ValueError:  # lists of different lengths
@@ -64,7 +73,47 @@ def output(out: Array | None, x: Array, name: str, others: dict[str, Any]) -> Ar
 
 def apart(name: str, array: Array, others: dict[str, Any]) -> Array:
     """Give an array that shares no memory with others, which are C-contiguous or None, or raise with which it does."""
-    other = _kernels.overlap(array, others)
+    other = _core.overlap(array, others)
     if other is not None:
         raise ValueError(f"{name} and {other} overlap in memory; each wants memory of its own")
     return array
+
+
+def aligned_zeros(shape: Shape, dtype: npt.DTypeLike) -> Array:
+    """Zeros in memory that starts on a cache line."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = np.zeros(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+def mapped_zeros(file: Path, shape: Shape, dtype: npt.DTypeLike, made: list[Path]) -> Array:
+    """Zeros in a new .npy file, whose room on the disk is taken now: a full disk is an error, not a crash in a step.
+
+    The file is added to those ``made`` before there is one, so that Ctrl-C does not leave it behind.
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if not size:
+        return aligned_zeros(shape, dtype)  # no bytes can't be mapped
+    if file.exists():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(file))
+    made.append(file)
+    with file.open("xb") as new:
+        head = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(new, head)  # a whole number of 64 bytes
+        new.flush()
+        try:
+            _take_room(new, size)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(file)) from error
+    return np.asarray(np.load(file, mmap_mode="r+"))
+
+
+def _take_room(file: IO[bytes], size: int) -> None:
+    """Add so many zeros."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), file.tell(), size)
+        return
+    for begin in range(0, size, BLOCK):  # macOS
+        file.write(bytes(min(BLOCK, size - begin)))
+    file.flush()

@@ -15,10 +15,12 @@ from urllib.parse import quote
 
 import numpy as np
 
-from fastopt import _kernels, saving
-from fastopt.buffers import Array, aligned_zeros, mapped_zeros
-from fastopt.hyperparameters import CHECKS, Group, refuse_unknown, value_at
-from fastopt.structures import Grouped, Structure, structure_of
+from fastopt import _core
+from fastopt._util.arrays import Array, aligned_zeros, mapped_zeros
+from fastopt._util.validation import check_known
+from fastopt.optimizers import _state
+from fastopt.optimizers._param_groups import CHECKS, Group, value_at
+from fastopt.optimizers._param_tree import Grouped, Structure, param_tree
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -106,7 +108,7 @@ class Optimizer:
         owner = type(self).__name__
         hyperparameters = {**hyperparameters, **GROUP_DEFAULTS}
         known = {**hyperparameters, **STEP_DEFAULTS}
-        refuse_unknown(owner, common, known)
+        check_known(owner, common, known)
         values = {**known, **common}
         self._options = {name: CHECKS[name](name, values[name]) for name in STEP_DEFAULTS}
         self._grouped = isinstance(params, (list, tuple)) and any(
@@ -122,10 +124,10 @@ class Optimizer:
             if not isinstance(group, Mapping) or "params" not in group:
                 raise TypeError(f"{where} is {group!r}; wants a group dict with 'params', as the others are")
             own = {name: value for name, value in group.items() if name != "params"}
-            refuse_unknown(f"{owner}, in {where},", own, hyperparameters)
+            check_known(f"{owner}, in {where},", own, hyperparameters)
             defaults = {name: values[name] for name in hyperparameters}
             groups.append(Group(owner, where if self._grouped else "", self.kernel, {**defaults, **own}, self._news))
-            structures.append(structure_of(group["params"]))
+            structures.append(param_tree(group["params"]))
         self.param_groups = tuple(groups)
         self._structure = Grouped(structures) if self._grouped else structures[0]
         self._files: list[Path] = []
@@ -159,7 +161,7 @@ class Optimizer:
         return {
             "scale": -scale if h["maximize"] else scale,
             "l2": 0.0 if h["decoupled_weight_decay"] else h["weight_decay"],
-            "shrink": 1.0,
+            "param_decay": 1.0,
             **cls.fixed(h),
         }
 
@@ -173,7 +175,7 @@ class Optimizer:
                 lr = value_at("lr", lr, steps)
             moving = cls.moving(h, lr, steps + 1)
             if h["decoupled_weight_decay"]:
-                moving["shrink"] = 1.0 - lr * h["weight_decay"]
+                moving["param_decay"] = 1.0 - lr * h["weight_decay"]
             result.append(moving)
         return result
 
@@ -183,16 +185,16 @@ class Optimizer:
         """Allocate the states and let the core check and hold all arrays."""
         plan = []
         for i, (group, structure) in enumerate(zip(self.param_groups, structures, strict=True)):
-            names = list(_kernels.KERNELS[group.kernel].streams[2:])
+            names = list(_core.KERNELS[group.kernel].streams[2:])
             kernels = [group.kernel]
             if self._options["ema_decay"] is not None:
-                kernels.append("average")
+                kernels.append("ema")
                 names.append("ema")
             if self._options["zero_grads"]:
-                kernels.append("fill")
+                kernels.append("zero_grad")
             suffixes = [f"[{i}]{own}" if self._grouped else own for own in structure.suffixes]
             looks = [
-                _kernels.look_at(array, "params", own) for array, own in zip(structure.arrays, suffixes, strict=True)
+                _core.inspect_array(array, "params", own) for array, own in zip(structure.arrays, suffixes, strict=True)
             ]
             states = {
                 name: [self._zeros(f"{name}{own}", *look) for look, own in zip(looks, suffixes, strict=True)]
@@ -206,7 +208,7 @@ class Optimizer:
                 for t, (own, array) in enumerate(zip(suffixes, structure.arrays, strict=True))
             ]
             plan.append((tuple(kernels), tensors))
-        self._plan = _kernels.Plan(plan, ARGUMENTS)
+        self._plan = _core.Plan(plan, ARGUMENTS)
 
     def _zeros(self, name: str, shape: tuple[int, ...], dtype: str) -> Array:
         """Allocate a state, in memory or in a file."""
@@ -293,7 +295,7 @@ class Optimizer:
         options = self._options
         grad_scale, decay = options["grad_scale"] * self._parts, options["ema_decay"] or 0.0
         self._plan.set_norm(grad_scale, options["max_grad_norm"], options["nonfinite"] != "propagate")
-        stages = {"ema_decay": decay, "one_minus_ema_decay": 1.0 - decay, "fill_value": 0.0}
+        stages = {"ema_decay": decay, "one_minus_ema_decay": 1.0 - decay, "zero": 0.0}
         self._checked = [group.at(self.steps) for group in self.param_groups]
         for i, h in enumerate(self._checked):
             self._plan.set(i, {**self.all_fixed(h, 1.0 / grad_scale), **stages})
@@ -358,7 +360,7 @@ class Optimizer:
         self._options["grad_scale"] = CHECKS["grad_scale"]("grad_scale", value)
         self._news.append("grad_scale")
 
-    def plan_info(self) -> dict[str, Any]:
+    def execution_info(self) -> dict[str, Any]:
         """Tell how steps run: how many threads were chosen, and what was measured to choose it.
 
         ``tensors``, ``elements`` and ``chunks`` of the step; the instruction set ``isa``; the number of ``threads``,
@@ -367,7 +369,7 @@ class Optimizer:
         ``rest`` of the iteration, since the step before.
 
         >>> import fastopt, numpy as np
-        >>> fastopt.SGD(np.zeros(1000)).plan_info()["threads"]
+        >>> fastopt.SGD(np.zeros(1000)).execution_info()["threads"]
         1
         """
         return self._plan.info()
@@ -399,11 +401,11 @@ class Optimizer:
         the whole step (but ``grad_scale``): make the new optimizer with the same ones.
         """
         with self._plan:
-            return saving.state_of(self, np.array)
+            return _state.state_of(self, np.array)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over what ``state_dict`` gave; everything is checked before the first byte changes.
 
         Raises ``ValueError`` or ``TypeError`` for what is missing, unknown, out of range, or of another shape or dtype.
         """
-        saving.take_over(self, saving.checked_state(self, "state_dict", state_dict))
+        _state.take_over(self, _state.checked_state(self, "state_dict", state_dict))

@@ -9,26 +9,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastopt.base import Optimizer
-from fastopt.buffers import Array
-from fastopt.hyperparameters import any_number, count, finite_positive
-from fastopt.saving import trial
-from fastopt.structures import checked_arrays
+from fastopt._util.arrays import Array
+from fastopt._util.validation import any_number, count, finite_positive
+from fastopt.optimizers._base import Optimizer
+from fastopt.optimizers._param_tree import check_arrays
+from fastopt.optimizers._state import trial
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["RangeTest", "find_lr"]
+__all__ = ["LRFinderResult", "find_lr"]
 
 REACH = 0.05  # of all steps: the distance at which a loss counts 1/e as much in a smoothed one
 DIVERGED = 4.0  # times the best smoothed loss
 
 
 @dataclass(frozen=True, eq=False)
-class RangeTest:
+class LRFinderResult:
     """What `find_lr` found: ``rates`` and ``losses`` of the steps that were done, float64, and a ``suggestion``.
 
-    >>> test = RangeTest(np.array([0.01, 0.1, 1.0]), np.array([2.0, 1.0, 4.0]), 0.1)
+    >>> test = LRFinderResult(np.array([0.01, 0.1, 1.0]), np.array([2.0, 1.0, 4.0]), 0.1)
     >>> test.plot().savefig("rates.png")  # doctest: +SKIP
     """
 
@@ -62,7 +62,7 @@ def find_lr(
     end: float = 10.0,
     steps: int = 100,
     restore: Any = (),
-) -> RangeTest:
+) -> LRFinderResult:
     r"""Train with rates that grow from ``start`` to ``end``, suggest one, and leave everything as it was.
 
     ``step(i)`` does the i-th step, from 0, with ``optimizer``: it computes loss and gradients of a batch, calls
@@ -100,12 +100,12 @@ def find_lr(
     start, end, steps = finite_positive("start", start), finite_positive("end", end), count("steps", steps, 2)
     if start >= end:
         raise ValueError(f"start is {start!r} and end {end!r}; wants start below end")
-    others = checked_arrays("restore", restore)
+    others = check_arrays("restore", restore)
     rates, reach = np.geomspace(start, end, steps), REACH * steps
     with trial(optimizer, others):
         losses = np.array(_train(step, optimizer, rates.tolist(), reach))
     rates = rates[: len(losses)].copy()
-    return RangeTest(rates, losses, _steepest(rates, losses, reach))
+    return LRFinderResult(rates, losses, _steepest(rates, losses, reach))
 
 
 def _train(step: Callable[[int], float], optimizer: Optimizer, rates: list[float], reach: float) -> list[float]:

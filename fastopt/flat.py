@@ -2,68 +2,22 @@
 
 from __future__ import annotations
 
-import errno
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from pathlib import Path
 from types import MappingProxyType
-from typing import IO, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from fastopt._kernels import refuse_mask
-from fastopt.hyperparameters import is_int
+from fastopt import _core
+from fastopt._util.arrays import Array, Shape, aligned_zeros
+from fastopt._util.validation import is_int
 
-Array: TypeAlias = npt.NDArray[Any]
-Shape: TypeAlias = "tuple[int, ...]"
 Layout: TypeAlias = "Mapping[str, Shape]"
 
-ALIGNMENT = 64  # a cache line, and the widest vector register
-BLOCK = 2**20  # bytes that are written at a time
 REALS = (np.dtype(np.float32), np.dtype(np.float64))
-
-
-def aligned_zeros(shape: Shape, dtype: npt.DTypeLike) -> Array:
-    """Zeros in memory that starts on a cache line."""
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    memory = np.zeros(size + ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT
-    return memory[start : start + size].view(dtype).reshape(shape)
-
-
-def mapped_zeros(file: Path, shape: Shape, dtype: npt.DTypeLike, made: list[Path]) -> Array:
-    """Zeros in a new .npy file, whose room on the disk is taken now: a full disk is an error, not a crash in a step.
-
-    The file is added to those ``made`` before there is one, so that Ctrl-C does not leave it behind.
-    """
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    if not size:
-        return aligned_zeros(shape, dtype)  # no bytes can't be mapped
-    if file.exists():
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(file))
-    made.append(file)
-    with file.open("xb") as new:
-        head = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(new, head)  # a whole number of 64 bytes
-        new.flush()
-        try:
-            _take_room(new, size)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(file)) from error
-    return np.asarray(np.load(file, mmap_mode="r+"))
-
-
-def _take_room(file: IO[bytes], size: int) -> None:
-    """Add so many zeros."""
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(file.fileno(), file.tell(), size)
-        return
-    for begin in range(0, size, BLOCK):  # macOS
-        file.write(bytes(min(BLOCK, size - begin)))
-    file.flush()
 
 
 class Flat(Mapping[str, Array]):
@@ -114,13 +68,13 @@ class Flat(Mapping[str, Array]):
             start = end
 
     @classmethod
-    def over(cls, layout: Layout, buffer: Array) -> Flat:
+    def from_buffer(cls, layout: Layout, buffer: Array) -> Flat:
         """Make a ``Flat`` of views into a one-dimensional buffer that is there already, a memory map, say.
 
-        >>> Flat.over({"w": (2,), "b": (1,)}, np.arange(3.0))["b"]
+        >>> Flat.from_buffer({"w": (2,), "b": (1,)}, np.arange(3.0))["b"]
         array([2.])
         """
-        refuse_mask(buffer, "buffer")
+        _core.check_no_mask(buffer, "buffer")
         if not isinstance(layout, MappingProxyType):
             layout = {name: _shape(name, shape) for name, shape in layout.items()}
         size = sum(math.prod(shape) for shape in layout.values())
@@ -157,7 +111,7 @@ class Flat(Mapping[str, Array]):
         self._write(name, values, name)
 
     def _write(self, name: str, values: Any, what: str) -> None:
-        refuse_mask(values, what)
+        _core.check_no_mask(values, what)
         try:
             np.copyto(self._views[name], values, casting="same_kind")
         except TypeError as error:
@@ -183,7 +137,7 @@ class Flat(Mapping[str, Array]):
 
     def zeros_like(self) -> Flat:
         """Give a ``Flat`` of the same layout, filled with zeros."""
-        return Flat.over(self.layout, aligned_zeros(self.buffer.shape, self.dtype))
+        return Flat.from_buffer(self.layout, aligned_zeros(self.buffer.shape, self.dtype))
 
     def copy(self) -> Flat:
         """Give a ``Flat`` of the same layout with a copy of the values."""
@@ -206,7 +160,7 @@ class Flat(Mapping[str, Array]):
 def _restore(layout: Layout, values: Array) -> Flat:
     buffer = aligned_zeros(values.shape, values.dtype)
     buffer[:] = values
-    return Flat.over(layout, buffer)
+    return Flat.from_buffer(layout, buffer)
 
 
 def _is_array(thing: object) -> bool:

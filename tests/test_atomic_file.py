@@ -17,7 +17,8 @@ import pytest
 from interrupts import interrupts, leaves_files_open
 
 import fastopt
-from fastopt import checkpoint, files
+from fastopt import checkpoint
+from fastopt._util import atomic_file as files
 
 
 def saved_numbers(folder):

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from fastopt import _kernels
-from fastopt.buffers import Array
-from fastopt.hyperparameters import is_int
+from fastopt import _core
+from fastopt._util.arrays import Array
+from fastopt._util.validation import is_int
 
 # What the numbers are for: the same seed and step give other numbers to each. Those of csrc/random.h are 1 and 4.
 ORDER, AUGMENTATION = 2, 3
@@ -31,7 +31,7 @@ def words(seed: Any, step: Any, stream: int, count: int) -> Array:
     """
     x = np.empty(count, np.uint32)
     numbers = {**key(seed, step), "stream": stream}
-    _kernels.run("random_words", {"x": x, "blocks": None}, numbers, count, GRAIN, count)
+    _core.run("random_words", {"x": x, "blocks": None}, numbers, count, GRAIN, count)
     return x
 
 
@@ -43,7 +43,7 @@ def words_of_blocks(seed: Any, step: Any, stream: int, blocks: Array) -> Array:
     """
     x = np.empty((len(blocks), BLOCK), np.uint32)
     numbers = {**key(seed, step), "stream": stream}
-    _kernels.run("random_words", {"x": x, "blocks": blocks}, numbers, x.size, GRAIN, x.size)
+    _core.run("random_words", {"x": x, "blocks": blocks}, numbers, x.size, GRAIN, x.size)
     return x
 
 

@@ -11,7 +11,7 @@ from cases import CASES, same_bits, start_values
 
 import fastopt
 from fastopt import schedules
-from fastopt.rate_finder import RangeTest, find_lr
+from fastopt.lr_finder import LRFinderResult, find_lr
 
 
 class StopError(Exception):
@@ -288,7 +288,7 @@ def test_the_picture():
 
 def test_a_result_is_frozen():
     with pytest.raises(AttributeError):
-        RangeTest(np.ones(1), np.ones(1), None).suggestion = 3.0
+        LRFinderResult(np.ones(1), np.ones(1), None).suggestion = 3.0
 
 
 W = np.ones(3)

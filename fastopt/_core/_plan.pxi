@@ -82,7 +82,7 @@ cdef class Plan:
                                "raise MAX_STREAMS or MAX_COEFFICIENTS in _kernels.pyx")
         group.scale = names.index("scale")
         self.places.append({name: i for i, name in enumerate(names)})
-        self.grads_written = self.grads_written or "fill" in kernels
+        self.grads_written = self.grads_written or "zero_grad" in kernels
 
     cdef void add_tensor(self, Tensor *tensor, Group *group, tuple kernels, str suffix, dict streams,
                          list spans) except *:

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from fastopt import _kernels
-from fastopt.buffers import Array, Flat
+from fastopt import _core
+from fastopt._util.arrays import Array
+from fastopt.flat import Flat
 
 Arrays: TypeAlias = "list[Any]"  # whatever offers a buffer or __array_interface__
 
@@ -127,7 +128,7 @@ class Whole(Structure):
 
     def give(self, arrays: Arrays) -> Flat:
         """Give a ``Flat`` over the buffer."""
-        return Flat.over(self.layout, arrays[0])
+        return Flat.from_buffer(self.layout, arrays[0])
 
     def named(self, arrays: Arrays) -> list[tuple[str, Any]]:
         """Pair the views with their names."""
@@ -169,7 +170,7 @@ class Grouped(Structure):
 
 
 class Changes(NamedTuple):
-    """What has been checked, and ``_kernels.put`` does at once: arrays to copy, as (target, source), and attributes."""
+    """What has been checked, and ``_core.put`` does at once: arrays to copy, as (target, source), and attributes."""
 
     copies: list[tuple[Array, Array]]
     attributes: list[tuple[Any, str, Any]]
@@ -183,7 +184,7 @@ class Changes(NamedTuple):
         )
 
 
-def structure_of(params: Any) -> Structure:
+def param_tree(params: Any) -> Structure:
     """Say what kind of thing the parameters are; what is no container is one array, and the core looks at it."""
     if isinstance(params, Flat):
         return Whole(params)
@@ -194,12 +195,12 @@ def structure_of(params: Any) -> Structure:
     return One(params)
 
 
-def checked_arrays(name: str, thing: Any, written: bool = True) -> Arrays:
+def check_arrays(name: str, thing: Any, written: bool = True) -> Arrays:
     """Give the arrays of a thing that an optimizer could have as parameters, or raise what is wrong with it."""
-    structure = structure_of(thing)
+    structure = param_tree(thing)
     for array, suffix in zip(structure.arrays, structure.suffixes, strict=True):
-        _kernels.look_at(array, name, suffix, written)
-    _kernels.refuse_shared(structure.arrays, [name + suffix for suffix in structure.suffixes])
+        _core.inspect_array(array, name, suffix, written)
+    _core.check_no_overlap(structure.arrays, [name + suffix for suffix in structure.suffixes])
     return structure.arrays
 
 
@@ -214,10 +215,10 @@ def plain(thing: Any, array: Callable[[Any], Array] = np.array) -> Any:
 
 def pairs(state: Any, saved: Any, where: str) -> list[tuple[Array, Array]]:
     """Pair each array of a state with the saved one; raises where they don't fit."""
-    like = structure_of(dict(state) if isinstance(state, Flat) else state)
+    like = param_tree(dict(state) if isinstance(state, Flat) else state)
     taken = like.take(saved, where)
     for source, suffix in zip(taken, like.suffixes, strict=True):
-        _kernels.refuse_mask(source, f"{where}{suffix}")
+        _core.check_no_mask(source, f"{where}{suffix}")
         if isinstance(source, (list, tuple)):  # NumPy would make a new array of it
             raise TypeError(f"{where}{suffix} is a {type(source).__name__!r}; wants an array")
     targets = map(np.asarray, like.arrays)  # a parameter may be anything with a buffer, and stays where it is

@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 
 import fastopt
-from fastopt import randomness, runtime
-from fastopt.reference import randomness as reference
-from fastopt.training import EarlyStopping, batches
+from fastopt import runtime
+from fastopt._util import random
+from fastopt.batches import batches
+from fastopt.early_stopping import EarlyStopping
+from fastopt.reference import _random as reference
 
 
 def order(seed, epoch, rows):
     """The order of the rows, from the reference's random numbers."""
-    words = reference.words(seed, epoch, randomness.ORDER, 2 * rows).astype(np.uint64)
+    words = reference.words(seed, epoch, random.ORDER, 2 * rows).astype(np.uint64)
     keys = [int(low) + (int(high) << 32) for low, high in words.reshape(-1, 2)]
     return sorted(range(rows), key=keys.__getitem__)
 

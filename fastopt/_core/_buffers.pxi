@@ -21,7 +21,7 @@ cdef int real_of(const Py_buffer *view) noexcept:
     return -1
 
 
-def refuse_mask(array, str name):
+def check_no_mask(array, str name):
     """Raise for a masked array, whose mask would be ignored."""
     if isinstance(array, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array; wants one without a mask, which would be ignored")
@@ -41,7 +41,7 @@ cdef tuple shape_of(const Py_buffer *view):
 cdef void take(object array, Py_buffer *view, str name, str suffix, bint written, const Tensor *like) except *:
     """Take the buffer of an array, or raise what is wrong with it; `like` is the tensor that it belongs to, if any."""
     if type(array) is not ndarray:
-        refuse_mask(array, name + suffix)
+        check_no_mask(array, name + suffix)
     if not PyObject_CheckBuffer(array):
         if not hasattr(array, "__array_interface__"):
             raise TypeError(f"{name}{suffix} is {type(array).__name__!r}; wants an array: something with the buffer "
@@ -81,7 +81,7 @@ cdef void check(object array, const Py_buffer *view, str name, str suffix, bint 
         raise ValueError(f"{name}{suffix} is read-only; wants an array that can be written")
 
 
-def look_at(param, str name, str suffix, bint written=True):
+def inspect_array(param, str name, str suffix, bint written=True):
     """The shape and the type of an array; raises what is wrong with it."""
     cdef Py_buffer view
     take(param, &view, name, suffix, written, NULL)
@@ -91,7 +91,7 @@ def look_at(param, str name, str suffix, bint written=True):
         PyBuffer_Release(&view)
 
 
-def refuse_shared(list arrays, list names):
+def check_no_overlap(list arrays, list names):
     """Raise for arrays, with a buffer of numbers each, of which two share memory."""
     cdef Py_buffer view
     spans = []

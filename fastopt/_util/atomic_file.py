@@ -18,7 +18,7 @@ from typing import IO, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from fastopt.buffers import Array
+from fastopt._util.arrays import Array
 
 TEXT = "fastopt"  # the name that the text goes by
 BLOCK = 2**20  # bytes that are read or written at a time

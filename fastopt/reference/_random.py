@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastopt.reference.numerics import Array
+from fastopt.reference._math import Array
 
 BLOCK = 64
 

@@ -2,14 +2,14 @@
 
 >>> import numpy as np
 >>> x, y = np.arange(10.0), np.arange(10) % 2
->>> stopper = EarlyStopping(patience=2)
+>>> early_stopping = EarlyStopping(patience=2)
 >>> w = np.zeros(1)
 >>> for epoch in range(100):
 ...     for inputs, labels in batches(x, y, batch_size=4, epoch=epoch):
 ...         w += inputs.sum() / 45  # a step of an optimizer
-...     if stopper.update(abs(w[0] - 3.0), w):
+...     if early_stopping.update(abs(w[0] - 3.0), w):
 ...         break
->>> stopper.restore(w)
+>>> early_stopping.restore(w)
 >>> epoch, w.round(6)
 (4, array([3.]))
 """
@@ -17,137 +17,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
-from fastopt import _kernels, randomness
-from fastopt.buffers import Array
-from fastopt.hyperparameters import (
+from fastopt import _core
+from fastopt._util.arrays import Array
+from fastopt._util.validation import (
     any_number,
+    check_names,
     choice,
     count,
-    flag,
     non_negative,
     not_nan,
     or_none,
     positive_count,
-    same_names,
 )
-from fastopt.structures import Changes, checked_arrays, pairs, plain
+from fastopt.optimizers._param_tree import Changes, check_arrays, pairs, plain
 
-__all__ = ["EarlyStopping", "batches"]
-
-
-# Mini-batches
-
-
-def batches(
-    *arrays: Array,
-    batch_size: int | None,
-    seed: int = 0,
-    epoch: int = 0,
-    shuffle: bool = True,
-    drop_last: bool = False,
-    start: int = 0,
-) -> Batches:
-    """Go through the rows of arrays once, some at a time, in an order that depends on ``seed`` and ``epoch`` alone.
-
-    ``arrays`` are NumPy arrays (memory maps too) of any dtype and layout, with the same number of rows, along the first
-    axis. Of several arrays each batch is a tuple, of one array it is an array. ``batch_size`` is the number of rows:
-    1 gives one at a time, None all of them. The last batch is smaller where the rows don't divide, or with
-    ``drop_last`` left out. ``start`` batches of the epoch are done already: a run that is resumed goes on with the
-    others. The result is an iterator, and its length is the number of batches that are left.
-
-    The batches are new, C-contiguous arrays; with ``shuffle=False`` the rows come as they stand, in views without a
-    copy. The order is that of the random 64-bit keys of the rows: the same on every platform and with every version of
-    NumPy, whose own generators have no part in it.
-
-    Raises ``TypeError`` for what is no array (or masked) and for numbers of another kind; ``ValueError`` for arrays of
-    different lengths or without rows, for ``start`` beyond the epoch, and where ``drop_last`` would leave nothing.
-
-    >>> for x, y in batches(np.arange(5), np.arange(5) * 10, batch_size=2, seed=0, epoch=1):
-    ...     print(x, y)
-    [1 3] [10 30]
-    [4 0] [40  0]
-    [2] [20]
-    >>> [x.tolist() for x in batches(np.arange(5), batch_size=2, seed=0, epoch=1, start=1)]
-    [[4, 0], [2]]
-    """
-    checked = [_rows_of(f"arrays[{i}]", array) for i, array in enumerate(arrays)]
-    if not checked:
-        raise TypeError("arrays is empty; wants at least one array")
-    rows = len(checked[0])
-    for i, array in enumerate(checked):
-        if len(array) != rows:
-            raise ValueError(f"arrays[{i}] has {len(array)} rows; wants {rows}, as arrays[0]")
-    if rows == 0:
-        raise ValueError(f"arrays[0] has shape {checked[0].shape}; wants at least one row")
-    size = rows if batch_size is None else positive_count("batch_size", batch_size)
-    if flag("drop_last", drop_last) and size > rows:
-        raise ValueError(f"batch_size is {size} with drop_last, which leaves no batch; wants at most {rows}, the rows")
-    end = rows // size if drop_last else -(-rows // size)
-    if count("start", start) > end:
-        raise ValueError(f"start is {start}; wants at most {end}, the batches of an epoch")
-    key = randomness.of_bits(64, "seed", seed), randomness.of_bits(53, "epoch", epoch)
-    return Batches(checked, _order(*key, rows) if flag("shuffle", shuffle) else None, size, int(start), end)
-
-
-class Batches(Iterator[Any]):
-    """What `batches` gives."""
-
-    def __init__(self, arrays: list[Array], order: Array | None, size: int, done: int, end: int) -> None:
-        self._arrays = arrays
-        self._order = order
-        self._size = size
-        self._done = done
-        self._end = end
-
-    def __len__(self) -> int:
-        return self._end - self._done
-
-    def __next__(self) -> Any:
-        if self._done == self._end:
-            raise StopIteration
-        part = slice(self._done * self._size, (self._done + 1) * self._size)
-        self._done += 1
-        if self._order is None:
-            batch = tuple(array[part] for array in self._arrays)
-        else:
-            batch = tuple(_gather(array, self._order[part]) for array in self._arrays)
-        return batch if len(batch) > 1 else batch[0]
-
-
-def _rows_of(name: str, array: Any) -> Array:
-    """Give an array as NumPy's own kind, a view of a memory map, say, or raise what is wrong with it."""
-    _kernels.refuse_mask(array, name)
-    if not isinstance(array, np.ndarray):
-        raise TypeError(f"{name} is a {type(array).__name__!r}; wants a NumPy array")
-    if array.ndim == 0:
-        raise ValueError(f"{name} has no dimensions; wants rows along the first axis")
-    return np.asarray(array)
-
-
-def _order(seed: int, epoch: int, rows: int) -> Array:
-    """Sort the rows by random keys, of two words each: the first is the lower half on every processor."""
-    words = randomness.words(seed, epoch, randomness.ORDER, 2 * rows)
-    return words.astype("<u4", copy=False).view("<u8").argsort(kind="stable")
-
-
-def _gather(array: Array, rows: Array) -> Array:
-    """Copy some rows.
-
-    ``take`` is up to twice as fast as an index where rows are short (128 rows of 64 float32: 0.8 against 2.1 us; of
-    784: 6.0 and 6.8), but it copies the whole of an array that isn't contiguous first.
-    """
-    if array.flags.c_contiguous and array.flags.aligned:
-        return array.take(rows, axis=0)
-    return np.ascontiguousarray(array[rows])
-
-
-# Early stopping
+__all__ = ["EarlyStopping"]
 
 
 @dataclass(eq=False)
@@ -164,16 +54,16 @@ class EarlyStopping:
     Parameters are what an optimizer takes without groups: a ``Flat``, one array, a list or tuple, a mapping of names to
     arrays. Source: Prechelt, "Early stopping - but when?", 1998.
 
-    >>> stopper, w = EarlyStopping(patience=2), np.zeros(2)
+    >>> early_stopping, w = EarlyStopping(patience=2), np.zeros(2)
     >>> for loss in [3.0, 2.0, 2.5, 2.0]:
     ...     w += 1
-    ...     print(stopper.update(loss, w))
+    ...     print(early_stopping.update(loss, w))
     False
     False
     False
     True
-    >>> stopper.restore(w)
-    >>> stopper.best, stopper.best_epoch, w
+    >>> early_stopping.restore(w)
+    >>> early_stopping.best, early_stopping.best_epoch, w
     (2.0, 1, array([2., 2.]))
     """
 
@@ -216,7 +106,7 @@ class EarlyStopping:
             copies = of_best
         elif self.epochs >= self.warmup:
             news["bad_epochs"] = self.bad_epochs + 1
-        _kernels.put(copies, [(self, name, value) for name, value in news.items()])
+        _core.put(copies, [(self, name, value) for name, value in news.items()])
         return self.stopped
 
     def restore(self, params: Any) -> None:
@@ -228,7 +118,7 @@ class EarlyStopping:
         copies = self._paired(params, written=True)
         if self._params is None:
             raise RuntimeError(f"there are no best parameters after {self.epochs} epochs; wants a good epoch first")
-        _kernels.put([(target, own) for own, target in copies], [])
+        _core.put([(target, own) for own, target in copies], [])
 
     def _is_better(self, metric: float) -> bool:
         if self.mode == "min":
@@ -237,7 +127,7 @@ class EarlyStopping:
 
     def _paired(self, params: Any, written: bool) -> list[tuple[Array, Array]]:
         """Pair each array of the copy, if there is one, with that of the parameters; raises where these are wrong."""
-        checked_arrays("params", params, written)
+        check_arrays("params", params, written)
         return [] if self._params is None else pairs(self._params, params, "params")
 
     # Saving
@@ -258,11 +148,11 @@ class EarlyStopping:
 
         Raises ``ValueError`` or ``TypeError`` for what is missing, unknown or out of range.
         """
-        _kernels.put(*self._checked_state("state_dict", state_dict))
+        _core.put(*self._checked_state("state_dict", state_dict))
 
     def _checked_state(self, where: str, state_dict: Any) -> Changes:
         """Check what ``state_dict`` gave, which stands ``where``, and give what takes it over."""
-        same_names(where, state_dict, [*_MEMORY, "params"])
+        check_names(where, state_dict, [*_MEMORY, "params"])
         memory = {name: check(f"{where}[{name!r}]", state_dict[name]) for name, check in _MEMORY.items()}
         params = state_dict["params"]
         if (params is None) != (memory["best_epoch"] is None):
@@ -273,7 +163,7 @@ class EarlyStopping:
         if params is not None and memory["best_epoch"] + 1 + memory["bad_epochs"] > memory["epochs"]:
             raise ValueError(f"{where} has {memory}; wants the best epoch before the bad ones, among the epochs")
         if params is not None:
-            checked_arrays(f"{where}['params']", params, written=False)
+            check_arrays(f"{where}['params']", params, written=False)
             params = plain(params)
 
         return Changes([], [(self, name, value) for name, value in {**memory, "_params": params}.items()])

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastopt import _kernels
-from fastopt.buffers import Array
-from fastopt.hyperparameters import CHECKS, Group, count, same_names, varies
+from fastopt import _core
+from fastopt._util.arrays import Array
+from fastopt._util.validation import check_names, count
+from fastopt.optimizers._param_groups import CHECKS, Group, varies
+from fastopt.optimizers._param_tree import Changes, pairs, plain
 from fastopt.schedules import Plateau, memories
-from fastopt.structures import Changes, pairs, plain
 
 if TYPE_CHECKING:
-    from fastopt.base import Optimizer
+    from fastopt.optimizers._base import Optimizer
 
 
 def state_of(optimizer: Optimizer, array: Callable[[Any], Array]) -> dict[str, Any]:
@@ -41,7 +42,7 @@ def state_of(optimizer: Optimizer, array: Callable[[Any], Array]) -> dict[str, A
 
 def checked_state(optimizer: Optimizer, where: str, state_dict: Any) -> Changes:
     """Check what ``state_dict`` gave, which stands ``where``, and give what takes it over."""
-    same_names(where, state_dict, ["steps", "skipped", "grad_scale", "param_groups"])
+    check_names(where, state_dict, ["steps", "skipped", "grad_scale", "param_groups"])
     grad_scale = CHECKS["grad_scale"](f"{where}['grad_scale']", state_dict["grad_scale"])
     counts = {own: count(f"{where}[{own!r}]", state_dict[own]) for own in ("steps", "skipped")}
     saved, groups = state_dict["param_groups"], optimizer.param_groups
@@ -80,11 +81,11 @@ def checked_memories(schedule: Any, where: str, saved: Any) -> list[tuple[Any, s
 def take_over(optimizer: Optimizer | None, changes: Changes) -> None:
     """Do what has been checked, of which an optimizer may be a part; no step of that comes between."""
     if optimizer is None:
-        _kernels.put(*changes)
+        _core.put(*changes)
         return
     with optimizer._plan:
         optimizer._news.append("state_dict")
-        _kernels.put(*changes)
+        _core.put(*changes)
 
 
 @contextmanager
@@ -109,11 +110,11 @@ def _checked_group(group: Group, where: str, saved: Any) -> Changes:
     """Check what was saved of a group: its hyperparameters, the memory of its schedules, its states."""
     remembered = _remembered(group)
     fixed = [name for name, value in group.items() if not varies(value)]
-    same_names(where, saved, [*fixed, *remembered, "state"])
+    check_names(where, saved, [*fixed, *remembered, "state"])
     attributes = [(group, "checked", group.changed({name: saved[name] for name in fixed}, where))]
     for name in remembered:
         attributes += checked_memories(group[name], f"{where}[{name!r}]", saved[name])
-    same_names(f"{where}['state']", saved["state"], list(group.state))
+    check_names(f"{where}['state']", saved["state"], list(group.state))
     copies = [
         pair
         for name, state in group.state.items()

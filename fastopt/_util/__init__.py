@@ -1,0 +1,1 @@
+"""What is specific to no optimizer: validation, arrays, random numbers, files."""
