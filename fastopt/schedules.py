@@ -558,7 +558,7 @@ class Plateau(Schedule):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over what ``state_dict`` gave; nothing changes if something is missing or wrong."""
         checked = self.checked_state("state_dict", state_dict)
-        _core.put([], [(self, name, value) for name, value in checked.items()])
+        _core.commit([], [(vars(self), checked)])
 
 
 def memories(schedule: Any) -> list[Plateau]:

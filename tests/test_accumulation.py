@@ -64,7 +64,7 @@ def test_every_kind_of_parameters(kind):
     for _ in range(4):
         optimizer.accumulate(grads)
     optimizer.step()
-    assert all((array == 0).all() for array in optimizer._structure.arrays)
+    assert all((array == 0).all() for array in optimizer._tree.arrays)
 
 
 def test_zero_grads_leaves_the_parts_zero():
