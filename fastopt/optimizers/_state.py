@@ -11,7 +11,7 @@ import numpy as np
 
 from fastopt import _core
 from fastopt._util.arrays import Array
-from fastopt._util.validation import check_names, count
+from fastopt._util.validation import check_keys, count
 from fastopt.optimizers._param_groups import CHECKS, Group, varies
 from fastopt.optimizers._param_tree import Changes, pairs, plain
 from fastopt.schedules import Plateau, memories
@@ -42,7 +42,7 @@ def state_of(optimizer: Optimizer, array: Callable[[Any], Array]) -> dict[str, A
 
 def checked_state(optimizer: Optimizer, where: str, state_dict: Any) -> Changes:
     """Check what ``state_dict`` gave, which stands ``where``, and give what takes it over."""
-    check_names(where, state_dict, ["steps", "skipped", "grad_scale", "param_groups"])
+    check_keys(where, state_dict, ["steps", "skipped", "grad_scale", "param_groups"])
     grad_scale = CHECKS["grad_scale"](f"{where}['grad_scale']", state_dict["grad_scale"])
     counts = {own: count(f"{where}[{own!r}]", state_dict[own]) for own in ("steps", "skipped")}
     saved, groups = state_dict["param_groups"], optimizer.param_groups
@@ -110,11 +110,11 @@ def _checked_group(group: Group, where: str, saved: Any) -> Changes:
     """Check what was saved of a group: its hyperparameters, the memory of its schedules, its states."""
     remembered = _remembered(group)
     fixed = [name for name, value in group.items() if not varies(value)]
-    check_names(where, saved, [*fixed, *remembered, "state"])
+    check_keys(where, saved, [*fixed, *remembered, "state"])
     attributes = [(group, "checked", group.changed({name: saved[name] for name in fixed}, where))]
     for name in remembered:
         attributes += checked_memories(group[name], f"{where}[{name!r}]", saved[name])
-    check_names(f"{where}['state']", saved["state"], list(group.state))
+    check_keys(f"{where}['state']", saved["state"], list(group.state))
     copies = [
         pair
         for name, state in group.state.items()
