@@ -27,12 +27,12 @@ from fastopt import _core
 from fastopt._util.arrays import Array
 from fastopt._util.validation import (
     any_number,
-    check_names,
+    check_keys,
     choice,
     count,
     non_negative,
     not_nan,
-    or_none,
+    optional,
     positive_count,
 )
 from fastopt.optimizers._param_tree import check_arrays, pairs, plain
@@ -153,7 +153,7 @@ class EarlyStopping:
 
     def _checked_state(self, where: str, state_dict: Any) -> Changes:
         """Check what ``state_dict`` gave, which stands ``where``, and give what takes it over."""
-        check_names(where, state_dict, [*_MEMORY, "params"])
+        check_keys(where, state_dict, [*_MEMORY, "params"])
         memory = {name: check(f"{where}[{name!r}]", state_dict[name]) for name, check in _MEMORY.items()}
         params = state_dict["params"]
         if (params is None) != (memory["best_epoch"] is None):
@@ -172,7 +172,7 @@ class EarlyStopping:
 
 _MEMORY: dict[str, Callable[[str, Any], Any]] = {
     "best": not_nan,
-    "best_epoch": or_none(count),
+    "best_epoch": optional(count),
     "epochs": count,
     "bad_epochs": count,
 }

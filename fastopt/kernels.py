@@ -23,7 +23,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fastopt import _core, optimizers, reference
-from fastopt._util.validation import finite, step_number
+from fastopt._util.validation import finite, positive_count
 from fastopt.optimizers import Optimizer
 from fastopt.optimizers._param_groups import CHECKS
 
@@ -54,7 +54,7 @@ def _kernel_function(cls: type[Optimizer]) -> Callable[..., None]:
         if len(given) != len(arrays) + len(named) or not required <= given.keys() <= defaults.keys():
             _raise_signature_error(cls.rule, signature, arrays, named)
         arguments = {**defaults, **given}
-        step, scale = step_number("step", arguments.pop("step")), finite("scale", arguments.pop("scale"))
+        step, scale = positive_count("step", arguments.pop("step")), finite("scale", arguments.pop("scale"))
         h = {name: CHECKS[name](name, arguments.pop(name)) for name in list(arguments) if name in CHECKS}
         operands = {name: array for name, array in arguments.items() if array is not None}
         kernel = cls._kernel(h)

@@ -11,7 +11,7 @@ import numpy as np
 
 from fastopt import _core
 from fastopt._util.arrays import Array
-from fastopt._util.validation import check_names, count
+from fastopt._util.validation import check_keys, count
 from fastopt.optimizers._param_groups import CHECKS, Group, varies
 from fastopt.optimizers._param_tree import pairs, plain
 from fastopt.schedules import memories
@@ -54,7 +54,7 @@ def snapshot(optimizer: Optimizer, array: Callable[[Any], Array]) -> dict[str, A
 
 def checked(optimizer: Optimizer, where: str, state_dict: Any) -> Changes:
     """Check what ``snapshot`` returned, called ``where`` in errors, and return the changes that load it."""
-    check_names(where, state_dict, ["steps", "skipped", "grad_scale", "param_groups"])
+    check_keys(where, state_dict, ["steps", "skipped", "grad_scale", "param_groups"])
     grad_scale = CHECKS["grad_scale"](f"{where}['grad_scale']", state_dict["grad_scale"])
     steps, skipped = (count(f"{where}[{name!r}]", state_dict[name]) for name in ("steps", "skipped"))
     saved, groups = state_dict["param_groups"], optimizer.param_groups
@@ -114,12 +114,12 @@ def _stateful(group: Group) -> dict[str, list[Any]]:
 def _checked_group(group: Group, where: str, saved: Any) -> Changes:
     stateful = _stateful(group)
     constant = [name for name, value in group.items() if not varies(value)]
-    check_names(where, saved, [*constant, *stateful, "state"])
+    check_keys(where, saved, [*constant, *stateful, "state"])
     values = group.changed({name: saved[name] for name in constant}, where)
     updates = [(vars(group), {"checked": values})]
     for name in stateful:
         updates += checked_schedule(group[name], f"{where}[{name!r}]", saved[name])
-    check_names(f"{where}['state']", saved["state"], list(group.state))
+    check_keys(f"{where}['state']", saved["state"], list(group.state))
     copies = [
         pair
         for name, state in group.state.items()
