@@ -167,8 +167,8 @@ OTHERS = {
     "one": (W, [W], TypeError, "params is a 'list'; wants an array"),
     "masked": ({"w": W, "b": B}, {"w": W, "b": np.ma.array(B)}, TypeError, r"params\['b'\] is a masked array"),
     "integers": ({"w": W, "b": B}, {"w": W, "b": B.astype(int)}, TypeError, r"params\['b'\] has dtype int64"),
-    "layout": ({"w": W, "b": B}, {"w": np.asfortranarray(W), "b": B}, ValueError, r"\['w'\] is not C-contiguous"),
-    "no array": ({"w": W, "b": B}, {"w": W, "b": [1.0] * 3}, TypeError, r"params\['b'\] is 'list'; wants an array"),
+    "layout": ({"w": W, "b": B}, {"w": np.asfortranarray(W), "b": B}, ValueError, r"\['w'\] must be C-contiguous"),
+    "no array": ({"w": W, "b": B}, {"w": W, "b": [1.0] * 3}, TypeError, r"params\['b'\] must be an array .*, got 'list'"),
     "Flat": (fastopt.Flat({"w": 2}), fastopt.Flat({"v": 2}), ValueError, r"params lacks \['w'\] and has \['v'\]"),
 }
 
