@@ -42,8 +42,8 @@ from fastopt._util.validation import FunctionOfStep, function_of_step, positive_
 from fastopt.early_stopping import EarlyStopping
 from fastopt.optimizers._base import Optimizer
 from fastopt.optimizers._param_tree import Changes, check_arrays, pairs, plain
-from fastopt.optimizers._state import checked_memories, checked_state, state_of, take_over
-from fastopt.schedules import Plateau, memories
+from fastopt.optimizers._state import checked_schedules, checked_state, state_of, take_over
+from fastopt.schedules._base import StatefulSchedule, stateful_schedules
 
 __all__ = ["Checkpoint", "load", "save"]
 
@@ -79,7 +79,7 @@ def save(
     """Save all that a run needs to go on, to the bit; what is None is left out.
 
     ``params`` is what an optimizer takes (without groups): a ``Flat``, one array, a list or tuple, or a mapping of
-    arrays; ``schedule`` is one with a memory (a `Plateau`, also inside of others) that no optimizer has, for that of an
+    arrays; ``schedule`` is one with state (a `Plateau`, also inside of others) that no optimizer has, for that of an
     optimizer is saved with it; ``arrays`` are extra ones of numbers or booleans, by name; ``values`` anything that JSON
     has. ``keep`` files stay, this one included: the one before run.npz is run.1.npz.
 
@@ -110,7 +110,7 @@ def save(
             _of_kind("early_stopping", early_stopping, EarlyStopping)
             tree["early_stopping"] = early_stopping._state_dict(np.asarray)
         if schedule is not None:
-            tree["schedule"] = [memory.state_dict() for memory in _with_memory(schedule)]
+            tree["schedule"] = [each.state_dict() for each in _stateful(schedule)]
         if arrays is not None:
             tree["arrays"] = _named_arrays(arrays)
         found: dict[str, Array] = {}
@@ -160,10 +160,12 @@ def load(
     if optimizer is not None:
         wants["optimizer"] = lambda saved: checked_state(optimizer, "optimizer", saved)
     if early_stopping is not None:
-        wants["early_stopping"] = lambda saved: early_stopping._checked_state("early_stopping", saved)
+        wants["early_stopping"] = lambda saved: Changes(
+            [], [(early_stopping, *item) for item in early_stopping._check_state("early_stopping", saved).items()]
+        )
     if schedule is not None:
-        _with_memory(schedule)
-        wants["schedule"] = lambda saved: Changes([], checked_memories(schedule, "schedule", saved))
+        _stateful(schedule)
+        wants["schedule"] = lambda saved: Changes([], checked_schedules(schedule, "schedule", saved))
     try:
         tree, values = _read(source, container)
         extra = _named_arrays(tree.get("arrays", {}))
@@ -288,10 +290,10 @@ def _refuse_other_names(values: Any) -> None:
             _refuse_other_names(own)
 
 
-def _with_memory(schedule: FunctionOfStep) -> list[Plateau]:
-    found = memories(function_of_step("schedule", schedule))
+def _stateful(schedule: FunctionOfStep) -> list[StatefulSchedule]:
+    found = stateful_schedules(function_of_step("schedule", schedule))
     if not found:
-        raise ValueError(f"schedule is {schedule!r}, which has no Plateau; wants one with a memory to save")
+        raise ValueError(f"schedule must have state to save, as Plateau has, got {schedule!r}")
     return found
 
 

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fastopt import _core, optimizers, reference
-from fastopt._util.validation import finite, step_number
+from fastopt._util.validation import finite, positive_count
 from fastopt.optimizers._base import Optimizer
 from fastopt.optimizers._param_groups import CHECKS
 
@@ -66,7 +66,7 @@ def _bare(cls: type[Optimizer]) -> Callable[..., None]:
             raise TypeError(
                 f"kernels.{cls.rule} got {', '.join(streams)}; wants {', '.join(wanted)} for these hyperparameters"
             )
-        step, scale = step_number("step", arguments["step"]), finite("scale", arguments["scale"])
+        step, scale = positive_count("step", arguments["step"]), finite("scale", arguments["scale"])
         grad = streams.pop("grad")
         plan = _core.Plan([((kernel,), [("", streams)])], {})
         # The choice of threads is remembered from call to call, for all arrays of about the same size.

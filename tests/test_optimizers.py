@@ -117,7 +117,7 @@ def test_grad_scale_divides_and_may_change():
     assert optimizer.grad_scale == 8.0
     optimizer.step(np.array([4.0]))
     assert param[0] == -1.5
-    with pytest.raises(ValueError, match="grad_scale is 0; wants a finite number > 0"):
+    with pytest.raises(ValueError, match="grad_scale must be a finite number > 0, got 0"):
         optimizer.grad_scale = 0
     assert optimizer.grad_scale == 8.0
 

@@ -337,12 +337,12 @@ KERNELS = {
         r"kernels.sgd: multiple values for argument 'p",
     ),
     "no step": Refused(lambda k, a: k.sgd(a, a.copy()), TypeError, r"kernels.sgd: missing a required .*'step'; wants"),
-    "step 0": Refused(lambda k, a: k.sgd(a, a.copy(), step=0), ValueError, r"step is 0; wants an int >= 1"),
+    "step 0": Refused(lambda k, a: k.sgd(a, a.copy(), step=0), ValueError, r"step must be an int >= 1, got 0"),
     "no scale": Refused(
-        lambda k, a: k.sgd(a, a.copy(), step=1, scale=math.nan), ValueError, r"scale is nan; wants a fin"
+        lambda k, a: k.sgd(a, a.copy(), step=1, scale=math.nan), ValueError, r"scale must be a finite number.*, got nan"
     ),
     "a schedule": Refused(
-        lambda k, a: k.sgd(a, a.copy(), step=1, lr=lambda s: 1), TypeError, r"lr is .*; wants a finite"
+        lambda k, a: k.sgd(a, a.copy(), step=1, lr=lambda s: 1), TypeError, r"lr must be a finite number.*, got .*"
     ),
     "an option": Refused(
         lambda k, a: k.sgd(a, a.copy(), step=1, beta=1),
@@ -350,7 +350,7 @@ KERNELS = {
         r"kernels.sgd: got an unexpected keyword argument 'beta'; wants",
     ),
     "a range": Refused(
-        lambda k, a: k.sgd(a, a.copy(), step=1, lr=-1), ValueError, r"lr is -1; wants a finite number >= 0"
+        lambda k, a: k.sgd(a, a.copy(), step=1, lr=-1), ValueError, r"lr must be a finite number >= 0, got -1"
     ),
     "overlap": Refused(lambda k, a: k.sgd(a, a, step=1), ValueError, r"grad and param overlap in memory"),
     "a state's shape": Refused(

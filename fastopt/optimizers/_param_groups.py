@@ -6,22 +6,21 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any, NoReturn
 
 from fastopt._util.validation import (
-    Checker,
+    Check,
     betas,
     check_known,
     choice,
     decay,
+    directory,
     finite_positive,
     flag,
-    folder,
     fraction,
     non_negative,
-    or_none,
-    pair_of,
+    optional,
     positive,
 )
 
-CHECKS: dict[str, Checker] = {
+CHECKS: dict[str, Check] = {
     "lr": non_negative,
     "betas": betas,
     "eps": non_negative,
@@ -32,12 +31,12 @@ CHECKS: dict[str, Checker] = {
     "form": choice("classical", "ema"),
     **dict.fromkeys(["amsgrad", "centered", "decoupled_weight_decay", "eps_inside_sqrt", "maximize", "nesterov"], flag),
     # of the whole optimizer, not of a group
-    "max_grad_norm": or_none(positive),
+    "max_grad_norm": optional(positive),
     "grad_scale": finite_positive,
     "zero_grads": flag,
-    "ema_decay": or_none(decay),
+    "ema_decay": optional(decay),
     "nonfinite": choice("propagate", "skip", "raise"),
-    "state_dir": or_none(folder),
+    "state_dir": optional(directory),
 }
 
 MAY_VARY = {"lr", "eps", "weight_decay", "alpha", "momentum", "dampening"}  # and either of the betas
@@ -48,7 +47,7 @@ def number_or_function(name: str, label: str, value: Any) -> Any:
     if name in MAY_VARY and callable(value):
         return value
     if name == "betas":
-        return pair_of(label, value, lambda own, beta: beta if callable(beta) else decay(own, beta))
+        return betas(label, value, lambda own, beta: beta if callable(beta) else decay(own, beta))
     return CHECKS[name](label, value)
 
 

@@ -11,10 +11,10 @@ import numpy as np
 
 from fastopt import _core
 from fastopt._util.arrays import Array
-from fastopt._util.validation import check_names, count
+from fastopt._util.validation import check_keys, count
 from fastopt.optimizers._param_groups import CHECKS, Group, varies
 from fastopt.optimizers._param_tree import Changes, pairs, plain
-from fastopt.schedules import Plateau, memories
+from fastopt.schedules._base import StatefulSchedule, stateful_schedules
 
 if TYPE_CHECKING:
     from fastopt.optimizers._base import Optimizer
@@ -32,7 +32,7 @@ def state_of(optimizer: Optimizer, array: Callable[[Any], Array]) -> dict[str, A
         "param_groups": [
             {
                 **{name: value for name, value in group.items() if not varies(value)},
-                **{name: [memory.state_dict() for memory in found] for name, found in _remembered(group).items()},
+                **{name: [each.state_dict() for each in found] for name, found in _stateful(group).items()},
                 "state": {name: plain(thing, array) for name, thing in group.state.items()},
             }
             for group in optimizer.param_groups
@@ -42,7 +42,7 @@ def state_of(optimizer: Optimizer, array: Callable[[Any], Array]) -> dict[str, A
 
 def checked_state(optimizer: Optimizer, where: str, state_dict: Any) -> Changes:
     """Check what ``state_dict`` gave, which stands ``where``, and give what takes it over."""
-    check_names(where, state_dict, ["steps", "skipped", "grad_scale", "param_groups"])
+    check_keys(where, state_dict, ["steps", "skipped", "grad_scale", "param_groups"])
     grad_scale = CHECKS["grad_scale"](f"{where}['grad_scale']", state_dict["grad_scale"])
     counts = {own: count(f"{where}[{own!r}]", state_dict[own]) for own in ("steps", "skipped")}
     saved, groups = state_dict["param_groups"], optimizer.param_groups
@@ -66,15 +66,15 @@ def checked_state(optimizer: Optimizer, where: str, state_dict: Any) -> Changes:
     return Changes(_apart(copies), [*attributes, *whole])
 
 
-def checked_memories(schedule: Any, where: str, saved: Any) -> list[tuple[Any, str, Any]]:
-    """Check what was saved of all that remembers in a schedule, and give the attributes to set."""
-    found = memories(schedule)
+def checked_schedules(schedule: Any, where: str, saved: Any) -> list[tuple[Any, str, Any]]:
+    """Return the attributes to set in order to load the saved states of all stateful schedules in a hyperparameter."""
+    found = stateful_schedules(schedule)
     if not isinstance(saved, (list, tuple)) or len(saved) != len(found):
-        raise ValueError(f"{where} is {saved!r}; wants a list of {len(found)}, the memory of each Plateau")
+        raise ValueError(f"{where} must be a list of {len(found)} states, one of each stateful schedule, got {saved!r}")
     return [
-        (memory, name, value)
-        for i, (memory, own) in enumerate(zip(found, saved, strict=True))
-        for name, value in memory.checked_state(f"{where}[{i}]", own).items()
+        (each, name, value)
+        for i, (each, own) in enumerate(zip(found, saved, strict=True))
+        for name, value in each._check_state(f"{where}[{i}]", own).items()
     ]
 
 
@@ -101,20 +101,20 @@ def trial(optimizer: Optimizer, others: Iterable[Any] = ()) -> Iterator[None]:
         take_over(optimizer, Changes([*copies, *back.copies], [*back.attributes, norm]))
 
 
-def _remembered(group: Group) -> dict[str, list[Plateau]]:
-    """Find what remembers in the schedules of a group, by the hyperparameter."""
-    return {name: found for name, value in group.items() if (found := memories(value))}
+def _stateful(group: Group) -> dict[str, list[StatefulSchedule]]:
+    """Return the stateful schedules of a group by hyperparameter."""
+    return {name: found for name, value in group.items() if (found := stateful_schedules(value))}
 
 
 def _checked_group(group: Group, where: str, saved: Any) -> Changes:
-    """Check what was saved of a group: its hyperparameters, the memory of its schedules, its states."""
-    remembered = _remembered(group)
+    """Check what was saved of a group: its hyperparameters, the state of its schedules, its states."""
+    stateful = _stateful(group)
     fixed = [name for name, value in group.items() if not varies(value)]
-    check_names(where, saved, [*fixed, *remembered, "state"])
+    check_keys(where, saved, [*fixed, *stateful, "state"])
     attributes = [(group, "checked", group.changed({name: saved[name] for name in fixed}, where))]
-    for name in remembered:
-        attributes += checked_memories(group[name], f"{where}[{name!r}]", saved[name])
-    check_names(f"{where}['state']", saved["state"], list(group.state))
+    for name in stateful:
+        attributes += checked_schedules(group[name], f"{where}[{name!r}]", saved[name])
+    check_keys(f"{where}['state']", saved["state"], list(group.state))
     copies = [
         pair
         for name, state in group.state.items()

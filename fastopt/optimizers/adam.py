@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastopt import _core
-from fastopt._util.validation import Varying
+from fastopt._util.validation import FloatOrSchedule
 from fastopt.optimizers._base import Common, Optimizer
 
 if TYPE_CHECKING:
@@ -44,10 +44,10 @@ class Adam(Optimizer):
     def __init__(
         self,
         params: Any,
-        lr: Varying = 1e-3,
-        betas: tuple[Varying, Varying] = (0.9, 0.999),
-        eps: Varying = 1e-8,
-        weight_decay: Varying = 0.0,
+        lr: FloatOrSchedule = 1e-3,
+        betas: tuple[FloatOrSchedule, FloatOrSchedule] = (0.9, 0.999),
+        eps: FloatOrSchedule = 1e-8,
+        weight_decay: FloatOrSchedule = 0.0,
         amsgrad: bool = False,
         **common: Unpack[Common],
     ) -> None:
@@ -100,10 +100,10 @@ class AdamW(Adam):
     def __init__(
         self,
         params: Any,
-        lr: Varying = 1e-3,
-        betas: tuple[Varying, Varying] = (0.9, 0.999),
-        eps: Varying = 1e-8,
-        weight_decay: Varying = 1e-2,
+        lr: FloatOrSchedule = 1e-3,
+        betas: tuple[FloatOrSchedule, FloatOrSchedule] = (0.9, 0.999),
+        eps: FloatOrSchedule = 1e-8,
+        weight_decay: FloatOrSchedule = 1e-2,
         amsgrad: bool = False,
         **common: Unpack[Common],
     ) -> None:

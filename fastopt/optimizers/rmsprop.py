@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from fastopt._util.validation import Varying
+from fastopt._util.validation import FloatOrSchedule
 from fastopt.optimizers._base import Common, Optimizer
 
 if TYPE_CHECKING:
@@ -43,11 +43,11 @@ class RMSprop(Optimizer):
     def __init__(
         self,
         params: Any,
-        lr: Varying = 1e-2,
-        alpha: Varying = 0.99,
-        eps: Varying = 1e-8,
-        weight_decay: Varying = 0.0,
-        momentum: Varying = 0.0,
+        lr: FloatOrSchedule = 1e-2,
+        alpha: FloatOrSchedule = 0.99,
+        eps: FloatOrSchedule = 1e-8,
+        weight_decay: FloatOrSchedule = 0.0,
+        momentum: FloatOrSchedule = 0.0,
         centered: bool = False,
         eps_inside_sqrt: bool = False,
         **common: Unpack[Common],

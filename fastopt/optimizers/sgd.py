@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from fastopt._util.validation import Varying
+from fastopt._util.validation import FloatOrSchedule
 from fastopt.optimizers._base import Common, Optimizer
 
 if TYPE_CHECKING:
@@ -42,10 +42,10 @@ class SGD(Optimizer):
     def __init__(
         self,
         params: Any,
-        lr: Varying = 1e-3,
-        momentum: Varying = 0.0,
-        dampening: Varying = 0.0,
-        weight_decay: Varying = 0.0,
+        lr: FloatOrSchedule = 1e-3,
+        momentum: FloatOrSchedule = 0.0,
+        dampening: FloatOrSchedule = 0.0,
+        weight_decay: FloatOrSchedule = 0.0,
         nesterov: bool = False,
         **common: Unpack[Common],
     ) -> None:
@@ -113,9 +113,9 @@ class Momentum(Optimizer):
     def __init__(
         self,
         params: Any,
-        lr: Varying = 1e-3,
-        momentum: Varying = 0.9,
-        weight_decay: Varying = 0.0,
+        lr: FloatOrSchedule = 1e-3,
+        momentum: FloatOrSchedule = 0.9,
+        weight_decay: FloatOrSchedule = 0.0,
         nesterov: bool = False,
         form: Literal["classical", "ema"] = "classical",
         **common: Unpack[Common],

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from fastopt._util.records import Frozen, attributes_repr
-from fastopt._util.validation import FunctionOfStep, any_number, check_names
+from fastopt._util.validation import Check, FunctionOfStep, any_number, check_keys
 
 
 class Schedule:
@@ -137,7 +137,7 @@ class StatefulSchedule(Schedule):
     [{'value': 0.05}]
     """
 
-    state_checks: ClassVar[Mapping[str, Callable[[str, Any], Any]]] = {}
+    state_checks: ClassVar[Mapping[str, Check]] = {}
 
     def __eq__(self, other: object) -> bool:
         return vars(self) == vars(other) if type(self) is type(other) else NotImplemented
@@ -171,7 +171,7 @@ class StatefulSchedule(Schedule):
 
     def _check_state(self, name: str, state_dict: Any) -> dict[str, Any]:
         """Return the attributes to set in order to load a state, or raise; ``name`` is used in error messages."""
-        check_names(name, state_dict, list(self.state_checks))
+        check_keys(name, state_dict, list(self.state_checks))
         return {key: check(f"{name}[{key!r}]", state_dict[key]) for key, check in self.state_checks.items()}
 
 

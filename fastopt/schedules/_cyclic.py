@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastopt._util.validation import count, finite, finite_positive, fraction, or_none, positive_count
+from fastopt._util.validation import count, finite, finite_positive, fraction, optional, positive_count
 from fastopt.schedules._base import FrozenSchedule, cosine, linear
 
 
@@ -174,7 +174,7 @@ class Cyclic(FrozenSchedule):
         self.base_value = finite("base_value", base_value)
         self.peak_value = finite("peak_value", peak_value)
         self.step_size_up = positive_count("step_size_up", step_size_up)
-        self.step_size_down = or_none(positive_count)("step_size_down", step_size_down)
+        self.step_size_down = optional(positive_count)("step_size_down", step_size_down)
 
     def at(self, step: int) -> float:
         """Return the value at ``step``."""
