@@ -75,6 +75,8 @@ class DynamicLossScale:
     (1, 16384.0, array([-1.e-04, -3.e+00], dtype=float32))
     """
 
+    _counts: tuple[int, int]  # steps and skipped steps of the optimizer at the last update
+
     def __init__(
         self,
         optimizer: Optimizer,

@@ -73,7 +73,8 @@ class LRFinderResult(Frozen):
             axes.legend()
             descent = _descent(self.losses)
             low, high = descent.min(), descent.max()
-            axes.set_ylim(low - 0.1 * (high - low), high + 0.3 * (high - low))  # losses that diverge would hide the rest
+            # losses that diverge would hide the others
+            axes.set_ylim(low - 0.1 * (high - low), high + 0.3 * (high - low))
         axes.grid(alpha=0.3)
         return figure
 
