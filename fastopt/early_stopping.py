@@ -26,12 +26,7 @@ from fastopt.optimizers._param_tree import check_arrays, pairs, plain
 
 __all__ = ["EarlyStopping"]
 
-STATE_CHECKS: dict[str, Check] = {
-    "best": not_nan,
-    "best_epoch": optional(count),
-    "epochs": count,
-    "bad_epochs": count,
-}
+STATE_CHECKS: dict[str, Check] = {"best": not_nan, "best_epoch": optional(count), "epochs": count, "bad_epochs": count}
 
 
 class EarlyStopping:

@@ -55,5 +55,6 @@ __all__ = [
     "plot_schedule",
 ]
 
-for _name in __all__:  # a pickle must not name a private module, which may change
-    globals()[_name].__module__ = __name__
+for _name in __all__:
+    if isinstance(globals()[_name], type):  # a pickle must not name a private module, which may change
+        globals()[_name].__module__ = __name__

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, overload
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from fastopt._util.records import Frozen, attributes_repr
 from fastopt._util.validation import Check, FunctionOfStep, any_number, check_keys
+
+NO_CHECKS: Mapping[str, Check] = {}
 
 
 class Schedule:
@@ -137,7 +139,7 @@ class StatefulSchedule(Schedule):
     [{'value': 0.05}]
     """
 
-    state_checks: ClassVar[Mapping[str, Check]] = {}
+    state_checks = NO_CHECKS
 
     def __eq__(self, other: object) -> bool:
         return vars(self) == vars(other) if type(self) is type(other) else NotImplemented

@@ -57,7 +57,6 @@ class Warmup(FrozenSchedule):
         self.start = finite("start", start)
 
     def at(self, step: int) -> float:
-        """Return the value at ``step``."""
         if step >= self.warmup_steps:
             return value_at(self.schedule, step - self.warmup_steps)
         return linear(self.start, value_at(self.schedule, 0), step / self.warmup_steps)
@@ -106,7 +105,6 @@ class Join(FrozenSchedule):
             raise ValueError(f"boundaries must be in ascending order, got {boundaries!r}")
 
     def at(self, step: int) -> float:
-        """Return the value at ``step``."""
         index = bisect_right(self.boundaries, step)
         start = self.boundaries[index - 1] if index else 0
         return value_at(self.schedules[index], step - start)

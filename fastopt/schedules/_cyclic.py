@@ -55,7 +55,6 @@ class CosineRestarts(FrozenSchedule):
         self.end_value = finite("end_value", end_value)
 
     def at(self, step: int) -> float:
-        """Return the value at ``step``."""
         period = self.decay_steps
         if self.multiplier == 1:
             step %= period
@@ -123,7 +122,6 @@ class OneCycle(FrozenSchedule):
         self.final_div_factor = finite_positive("final_div_factor", final_div_factor)
 
     def at(self, step: int) -> float:
-        """Return the value at ``step``."""
         start, peak = self.peak_value / self.div_factor, self.pct_start * self.transition_steps
         if step < peak:
             return cosine(start, self.peak_value, step / peak)
@@ -177,7 +175,6 @@ class Cyclic(FrozenSchedule):
         self.step_size_down = optional(positive_count)("step_size_down", step_size_down)
 
     def at(self, step: int) -> float:
-        """Return the value at ``step``."""
         up, down = self.step_size_up, self.step_size_down or self.step_size_up
         step %= up + down
         return linear(self.base_value, self.peak_value, step / up if step <= up else 1.0 - (step - up) / down)
@@ -233,7 +230,6 @@ class WarmupStableDecay(FrozenSchedule):
         self.end_value = finite("end_value", end_value)
 
     def at(self, step: int) -> float:
-        """Return the value at ``step``."""
         if step < self.warmup_steps:
             return linear(0.0, self.peak_value, step / self.warmup_steps)
         decayed = max(step - self.warmup_steps - self.stable_steps, 0)

@@ -40,7 +40,6 @@ class Constant(FrozenSchedule):
         self.value = finite("value", value)
 
     def at(self, step: int) -> float:
-        """Return the value at ``step``."""
         return self.value
 
 
@@ -89,7 +88,6 @@ class Exponential(FrozenSchedule):
         self.transition_steps = positive_count("transition_steps", transition_steps)
 
     def at(self, step: int) -> float:
-        """Return the value at ``step``."""
         return scaled_power(self.init_value, self.decay_rate, step / self.transition_steps)
 
 
@@ -136,7 +134,6 @@ class StepDecay(FrozenSchedule):
         self.decay_rate = finite_positive("decay_rate", decay_rate)
 
     def at(self, step: int) -> float:
-        """Return the value at ``step``."""
         return scaled_power(self.init_value, self.decay_rate, step // self.step_size)
 
 
@@ -187,7 +184,6 @@ class PiecewiseConstant(FrozenSchedule):
         self.boundaries_and_scales = tuple(pairs)
 
     def at(self, step: int) -> float:
-        """Return the value at ``step``."""
         value = self.init_value
         for boundary, scale in self.boundaries_and_scales:
             if step >= boundary:
@@ -231,7 +227,6 @@ class InverseTimeDecay(FrozenSchedule):
         self.decay_rate = non_negative("decay_rate", decay_rate)
 
     def at(self, step: int) -> float:
-        """Return the value at ``step``."""
         return self.init_value / (1.0 + self.decay_rate * step)
 
 
@@ -278,7 +273,6 @@ class Polynomial(FrozenSchedule):
         self.transition_steps = positive_count("transition_steps", transition_steps)
 
     def at(self, step: int) -> float:
-        """Return the value at ``step``."""
         remaining = 1.0 - min(step / self.transition_steps, 1.0)
         return self.end_value + (self.init_value - self.end_value) * math.pow(remaining, self.power)
 
@@ -322,7 +316,6 @@ class Linear(FrozenSchedule):
         self.transition_steps = positive_count("transition_steps", transition_steps)
 
     def at(self, step: int) -> float:
-        """Return the value at ``step``."""
         return linear(self.init_value, self.end_value, step / self.transition_steps)
 
 
@@ -376,5 +369,4 @@ class Cosine(FrozenSchedule):
         self.end_value = finite("end_value", end_value)
 
     def at(self, step: int) -> float:
-        """Return the value at ``step``."""
         return cosine(self.init_value, self.end_value, step / self.decay_steps)

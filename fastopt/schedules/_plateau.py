@@ -16,12 +16,8 @@ class Plateau(StatefulSchedule):
     multiplied by ``factor``. An epoch is good if its metric m is better than the best one so far, :math:`m^*`, by more
     than the threshold :math:`\theta`:
 
-    ==========  ===============================  =========================
-    ``mode``    ``threshold_mode="rel"``         ``threshold_mode="abs"``
-    ==========  ===============================  =========================
-    ``"min"``   :math:`m < m^* (1 - \theta)`     :math:`m < m^* - \theta`
-    ``"max"``   :math:`m > m^* (1 + \theta)`     :math:`m > m^* + \theta`
-    ==========  ===============================  =========================
+    - ``mode="min"``: :math:`m < m^* (1 - \theta)`, or :math:`m < m^* - \theta` with ``threshold_mode="abs"``
+    - ``mode="max"``: :math:`m > m^* (1 + \theta)`, or :math:`m > m^* + \theta` with ``threshold_mode="abs"``
 
     Parameters
     ----------
@@ -110,7 +106,6 @@ class Plateau(StatefulSchedule):
         self.cooldown_left = 0
 
     def at(self, step: int) -> float:
-        """Return the current value, which does not depend on ``step``."""
         return self.value
 
     def update(self, metric: float) -> None:
