@@ -62,7 +62,7 @@ def batches(
     end = rows // size if drop_last else -(-rows // size)
     if count("start", start) > end:
         raise ValueError(f"start is {start}; wants at most {end}, the batches of an epoch")
-    key = random.of_bits(64, "seed", seed), random.of_bits(53, "epoch", epoch)
+    key = random.check_uint("seed", seed, 64), random.check_uint("epoch", epoch, 53)
     return Batches(checked, _order(*key, rows) if flag("shuffle", shuffle) else None, size, int(start), end)
 
 
@@ -103,7 +103,7 @@ def _rows_of(name: str, array: Any) -> Array:
 
 def _order(seed: int, epoch: int, rows: int) -> Array:
     """Sort the rows by random keys, of two words each: the first is the lower half on every processor."""
-    words = random.words(seed, epoch, random.ORDER, 2 * rows)
+    words = random.random_uint32(seed, epoch, random.BATCH_ORDER, 2 * rows)
     return words.astype("<u4", copy=False).view("<u8").argsort(kind="stable")
 
 
