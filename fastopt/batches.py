@@ -94,10 +94,9 @@ def batches(
     if flag("drop_last", drop_last) and size > rows:
         raise ValueError(f"batch_size must be at most the number of rows ({rows}) with drop_last, got {size}")
     end = rows // size if drop_last else -(-rows // size)
-    start = count("start", start)
-    if start > end:
+    if (start := count("start", start)) > end:
         raise ValueError(f"start must be at most the number of batches ({end}), got {start}")
-    key = random.of_bits(64, "seed", seed), random.of_bits(53, "epoch", epoch)
+    key = random.check_uint("seed", seed, 64), random.check_uint("epoch", epoch, 53)
     return Batches(checked, _order(*key, rows) if flag("shuffle", shuffle) else None, size, start, end)
 
 
@@ -150,7 +149,7 @@ def _check_rows(name: str, array: Any) -> Array:
 
 def _order(seed: int, epoch: int, rows: int) -> Array:
     """Return the rows sorted by random keys of two words; the first word is the lower half on all platforms."""
-    words = random.words(seed, epoch, random.ORDER, 2 * rows)
+    words = random.random_uint32(seed, epoch, random.BATCH_ORDER, 2 * rows)
     return words.astype("<u4", copy=False).view("<u8").argsort(kind="stable")
 
 

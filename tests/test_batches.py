@@ -14,7 +14,7 @@ from fastopt.reference import _random as reference
 
 def order(seed, epoch, rows):
     """Return the order of the rows, computed with the reference's random numbers."""
-    words = reference.words(seed, epoch, random.ORDER, 2 * rows).astype(np.uint64)
+    words = reference.words(seed, epoch, random.BATCH_ORDER, 2 * rows).astype(np.uint64)
     keys = [int(low) + (int(high) << 32) for low, high in words.reshape(-1, 2)]
     return sorted(range(rows), key=keys.__getitem__)
 
@@ -177,10 +177,10 @@ INVALID = [
     ),
     (lambda: batches(X, batch_size=3, start=-1), ValueError, "start must be .*, got -1"),
     (lambda: batches(X, batch_size=3, start=None), TypeError, "start must be .*, got None"),
-    (lambda: batches(X, batch_size=3, seed=-1), ValueError, r"seed is -1; wants an int from 0 to 2\*\*64 - 1"),
-    (lambda: batches(X, batch_size=3, seed=None), TypeError, "seed is None"),
-    (lambda: batches(X, batch_size=3, epoch=2**53), ValueError, "epoch is 9007199254740992"),
-    (lambda: batches(X, batch_size=3, epoch=0.5, shuffle=False), TypeError, "epoch is 0.5"),
+    (lambda: batches(X, batch_size=3, seed=-1), ValueError, r"seed must be an int from 0 to 2\*\*64 - 1, got -1"),
+    (lambda: batches(X, batch_size=3, seed=None), TypeError, "seed must be .*, got None"),
+    (lambda: batches(X, batch_size=3, epoch=2**53), ValueError, "epoch must be .*, got 9007199254740992"),
+    (lambda: batches(X, batch_size=3, epoch=0.5, shuffle=False), TypeError, "epoch must be .*, got 0.5"),
 ]
 
 
