@@ -42,7 +42,7 @@ def batches(
     drop_last : bool, default False
         Whether to leave out the last batch if it has fewer than ``batch_size`` rows.
     start : int, default 0
-        Number of batches to skip, for a run that is resumed within an epoch; >= 0 and at most the number of batches.
+        Number of batches to skip when a run is resumed within an epoch; >= 0 and at most the number of batches.
 
     Returns
     -------

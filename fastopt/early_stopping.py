@@ -68,7 +68,7 @@ class EarlyStopping:
     -----
     The arguments have the names and the rules of Keras's ``EarlyStopping``, where ``bad_epochs`` is called ``wait``.
     The best parameters are written back by `restore` only, as with ``restore_best_weights=False``. PyTorch Lightning
-    has the same ``patience``, ``min_delta`` and ``mode``, but stops at once at a NaN.
+    has the same ``patience``, ``min_delta`` and ``mode``, but stops at once at a NaN by default.
 
     An update at a good epoch makes the new copy before it drops the old one, so there are two copies for a moment.
 
