@@ -42,8 +42,8 @@ from fastopt._util.validation import FunctionOfStep, function_of_step, positive_
 from fastopt.early_stopping import EarlyStopping
 from fastopt.optimizers import Optimizer, _state
 from fastopt.optimizers._param_tree import check_arrays, pairs, plain
-from fastopt.optimizers._state import Changes, checked_schedule
-from fastopt.schedules import Plateau, memories
+from fastopt.optimizers._state import Changes, checked_schedules
+from fastopt.schedules._base import StatefulSchedule, stateful_schedules
 
 __all__ = ["Checkpoint", "load", "save"]
 
@@ -110,7 +110,7 @@ def save(
             _of_kind("early_stopping", early_stopping, EarlyStopping)
             tree["early_stopping"] = early_stopping._state_dict(np.asarray)
         if schedule is not None:
-            tree["schedule"] = [memory.state_dict() for memory in _with_memory(schedule)]
+            tree["schedule"] = [each.state_dict() for each in _stateful(schedule)]
         if arrays is not None:
             tree["arrays"] = _named_arrays(arrays)
         found: dict[str, Array] = {}
@@ -160,10 +160,12 @@ def load(
     if optimizer is not None:
         wants["optimizer"] = lambda saved: _state.checked(optimizer, "optimizer", saved)
     if early_stopping is not None:
-        wants["early_stopping"] = lambda saved: early_stopping._checked_state("early_stopping", saved)
+        wants["early_stopping"] = lambda saved: Changes(
+            [], [(vars(early_stopping), early_stopping._check_state("early_stopping", saved))]
+        )
     if schedule is not None:
-        _with_memory(schedule)
-        wants["schedule"] = lambda saved: Changes([], checked_schedule(schedule, "schedule", saved))
+        _stateful(schedule)
+        wants["schedule"] = lambda saved: Changes([], checked_schedules(schedule, "schedule", saved))
     try:
         tree, values = _read(source, container)
         extra = _named_arrays(tree.get("arrays", {}))
@@ -288,8 +290,8 @@ def _refuse_other_names(values: Any) -> None:
             _refuse_other_names(own)
 
 
-def _with_memory(schedule: FunctionOfStep) -> list[Plateau]:
-    found = memories(function_of_step("schedule", schedule))
+def _stateful(schedule: FunctionOfStep) -> list[StatefulSchedule]:
+    found = stateful_schedules(function_of_step("schedule", schedule))
     if not found:
         raise ValueError(f"schedule is {schedule!r}, which has no Plateau; wants one with a memory to save")
     return found

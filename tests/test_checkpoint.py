@@ -164,7 +164,7 @@ OTHERS = {
         "optimizer.* must have the keys ",
     ),
     "another group": ("optimizer", lambda: fastopt.Adam([{"params": W}, {"params": B}]), "has 1 groups; wants 2"),
-    "another memory": ("schedule", two_plateaus, "schedule is .*; wants a list of 2"),
+    "another state": ("schedule", two_plateaus, "schedule must be a list of 2 states"),
 }
 
 
@@ -205,7 +205,7 @@ REFUSED = [
     (
         lambda f: fastopt.save(f, schedule=fastopt.schedules.Constant(1.0)),
         ValueError,
-        "schedule is Constant.*; wants one with a m",
+        "schedule must have state to save, .*, got Constant",
     ),
     (lambda f: fastopt.load(f, schedule=0.1), TypeError, "schedule must be a schedule or .*, got 0.1"),
     (lambda f: fastopt.save(f, arrays=[P["w"]]), TypeError, "arrays is a 'list'; wants a mapping"),

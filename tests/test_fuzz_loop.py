@@ -66,7 +66,7 @@ SCHEDULES = {
     "Cyclic": {"base_value": VALUES, "peak_value": VALUES, "step_size_up": SOME, "step_size_down": [None, *SOME]},
     "WarmupStableDecay": {"peak_value": VALUES, "warmup_steps": STEPS, "stable_steps": STEPS, "decay_steps": SOME},
     "Warmup": {"schedule": [fastopt.schedules.Linear(1, 0, 5), rate], "warmup_steps": STEPS, "start": VALUES},
-    "Sequence": {"schedules": [[rate, fastopt.schedules.Constant(1.0)]], "boundaries": [[step] for step in STEPS]},
+    "Join": {"schedules": [[rate, fastopt.schedules.Constant(1.0)]], "boundaries": [[step] for step in STEPS]},
     "Plateau": {"init_value": VALUES, "factor": [0.0, 0.5], "patience": [0, 1], "threshold": [0.0, 0.1]},
 }
 
@@ -126,7 +126,7 @@ def test_early_stopping(data):
     scene = Scene(data)
     make, odd = things(scene), False  # whether parameters of another form were taken
     good = {"patience": scene.pick([1, 2, 5]), "min_delta": scene.pick([0.0, 0.5]), "mode": scene.pick(["min", "max"])}
-    arguments = scene.spoil({**good, "warmup": scene.pick([0, 0, 1])})
+    arguments = scene.spoil({**good, "start_from_epoch": scene.pick([0, 0, 1])})
     note(f"{arguments}")
     early_stopping, error = scene.attempt(lambda: fastopt.EarlyStopping(**arguments))
     assert not error or scene.spoiled, error
@@ -153,7 +153,7 @@ def test_early_stopping(data):
             assert same(leaves(early_stopping.state_dict()), leaves(memory))
         else:
             odd, metric = odd or bool(scene.spoiled), sign * as_float(own["metric"])
-            if epochs >= int(arguments["warmup"]):
+            if epochs >= int(arguments["start_from_epoch"]):
                 good = metric < best - least
                 best, bad = (metric, 0) if good else (best, bad + 1)
                 kept = [np.array(array) for array in leaves(own["params"])] if good else kept

@@ -144,7 +144,7 @@ def test_batch_norm(data):
     got = scene.check(batch_norm, wanted_batch_norm, arguments, good, ["out", "running_mean", "running_var"])
     if got is None:
         return
-    saved = layers.Normalized(*got[1])
+    saved = layers.BatchNormCache(*got[1])
     scene.spoiled.clear()
     columnwise = {name: scene.pick([None, scene.array(np.zeros_like(weight))]) for name in ("grad_weight", "grad_bias")}
     good = with_out(scene, {"grad": grad, "saved": saved, **columnwise}, x, [grad])
