@@ -85,7 +85,7 @@ class DynamicLossScale:
         self.good_steps = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Give all that ``update`` changes, as plain numbers: what ``values`` of `fastopt.save` has a place for."""
+        """Give all that ``update`` changes, as plain numbers: what ``metadata`` of `fastopt.save` has a place for."""
         return {"scale": self.scale, "good_steps": self.good_steps}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
