@@ -48,14 +48,15 @@ class Run:
         return digest(self.params.buffer, self.optimizer.state_dict())
 
 
-def work(file: Path) -> None:
-    """Train and save until killed."""
+def work(file: Path, done: int) -> None:
+    """Train and save until killed; write a byte after each save."""
     run = Run()
     if file.exists():
         run.load(file)
     while True:
         run.step()
         fastopt.save(file, params=run.params, optimizer=run.optimizer, metadata=run.optimizer.steps, keep=KEEP)
+        os.write(done, b".")
 
 
 def older(file: Path) -> list[Path]:
@@ -66,15 +67,22 @@ def older(file: Path) -> list[Path]:
 
 def main(name: str, kills: int, seed: int) -> None:
     """Kill the child, and check the files."""
-    file, rng, within, last = Path(name), random.Random(seed), 0, 0
+    file, rng, within, last, duration = Path(name), random.Random(seed), 0, 0, 0.01
     truth, found, states = Run(), Run(), {}
     for _ in range(kills):
+        reader, writer = os.pipe()
         child = os.fork()
         if not child:
-            work(file)
-        time.sleep(rng.uniform(0.0, 0.05))
+            work(file, writer)
+        os.close(writer)
+        for i in range(rng.randrange(4)):  # saves, not seconds: a busy machine makes progress too
+            begin = time.monotonic()
+            assert os.read(reader, 1), "the child failed"
+            duration = time.monotonic() - begin if i else duration  # of a step and a save
+        time.sleep(rng.uniform(0.0, duration))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+        os.close(reader)
         within += file.with_name(f".{file.name}.tmp").exists()
         steps = []
         for checkpoint in older(file):

@@ -67,11 +67,11 @@ class Target:
             assert state_of(self.things) == self.before
         return error
 
-    def refuses(self, content, says):
+    def refuses(self, content, message):
         """Check that a file is rejected with a message."""
         error = self.load(content)
         assert error is not None
-        assert re.search(says, str(error)), error
+        assert re.search(message, str(error)), error
 
 
 @pytest.fixture
@@ -210,8 +210,8 @@ HEADERS = {
 @npz
 @pytest.mark.parametrize("name", HEADERS)
 def test_malformed_header_is_rejected(name, target):
-    header, says = HEADERS[name]
-    target.refuses(with_header(target.good, header), says)
+    header, message = HEADERS[name]
+    target.refuses(with_header(target.good, header), message)
 
 
 SHAPES = [
@@ -291,8 +291,8 @@ def other_files(good):
 @npz
 def test_malicious_npz_is_rejected(target):
     cases = other_files(target.good)
-    for content, says in cases.values():
-        target.refuses(content, says)
+    for content, message in cases.values():
+        target.refuses(content, message)
     assert len(cases) > 15
 
 
@@ -322,11 +322,11 @@ def test_changed_safetensors_header_is_rejected(target):
     size = struct.unpack("<Q", target.good[:8])[0]
     header, data = json.loads(target.good[8 : 8 + size]), target.good[8 + size :]
 
-    def refused(header, says):
+    def refused(header, message):
         text = json.dumps(header).encode()
-        target.refuses(struct.pack("<Q", len(text)) + text + data, says)
+        target.refuses(struct.pack("<Q", len(text)) + text + data, message)
 
-    for change, says in [
+    for change, message in [
         (lambda h: h["params/w"].update(shape=[5, 4]), r"must have dtype float32 and shape \(4, 5\)"),
         (lambda h: h["params/w"].update(dtype="I32"), "got int32"),
         (lambda h: h["params/w"].update(dtype="BF16", shape=[8, 5]), "cannot load"),
@@ -339,4 +339,4 @@ def test_changed_safetensors_header_is_rejected(target):
     ]:
         other = json.loads(json.dumps(header))
         change(other)
-        refused(other, says)
+        refused(other, message)
