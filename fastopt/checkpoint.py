@@ -60,7 +60,7 @@ Formats
 The suffix selects the format: ``.npz`` (also read by `numpy.load`) or ``.safetensors`` (requires the package
 ``safetensors``). Both hold one array per parameter and state, with names like ``params/w`` and
 ``optimizer/param_groups/0/state/exp_avg/w``, and a text ``fastopt`` (in an .npz file as an array of bytes; in a
-.safetensors file as metadata). The text is the SHA-256 of a JSON header, a space, and the header::
+.safetensors file as metadata). The text is the SHA-256 of a JSON header, a space, and the header:
 
     {"format": 1,
      "tree": {"params": {"w": {"__array__": 0}}, "optimizer": {...}},
@@ -112,7 +112,7 @@ DTYPES = {np.dtype(char).newbyteorder("<").str: np.dtype(char) for char in "?bhi
 class Checkpoint:
     """What `load` returns: the contents of a file that are not restored in place.
 
-    Attributes
+    Parameters
     ----------
     arrays : dict of str to ndarray
         The ``arrays`` given to `save`, empty if there were none.

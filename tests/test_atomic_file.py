@@ -20,8 +20,8 @@ import fastopt
 from fastopt._util.array_file import FORMATS, Format
 
 
-def saved_numbers(folder):
-    return {path.name: int(fastopt.load(path).metadata) for path in folder.iterdir()}
+def saved_numbers(directory):
+    return {path.name: int(fastopt.load(path).metadata) for path in directory.iterdir()}
 
 
 def test_keep_older_versions(file):
@@ -112,18 +112,30 @@ def test_failed_save_leaves_the_old_file(file, monkeypatch):
     assert file.read_bytes() == before
 
 
+SAVE_20 = """
+import sys
+import numpy as np, fastopt
+for number in range(int(sys.argv[2]), int(sys.argv[2]) + 20):
+    fastopt.save(sys.argv[1], arrays={"x": np.full(3000, number)}, metadata=number, keep=2)
+"""
+
+
 def test_concurrent_saves_wait_for_each_other(file):
+    """In two other processes and two threads of this one."""
+    processes = [subprocess.Popen([sys.executable, "-c", SAVE_20, file, str(100 * i)]) for i in range(2)]
+
     def work(first):
         for number in range(first, first + 20):
             fastopt.save(file, arrays={"x": np.full(3000, number)}, metadata=number, keep=2)
 
-    threads = [threading.Thread(target=work, args=(100 * i,)) for i in range(4)]
+    threads = [threading.Thread(target=work, args=(first,)) for first in (200, 300)]
     for thread in threads:
         thread.start()
-    while any(thread.is_alive() for thread in threads):
+    while any(thread.is_alive() for thread in threads) or any(process.poll() is None for process in processes):
         if file.exists():
             found = fastopt.load(file)
             assert (found.arrays["x"] == found.metadata).all()
+    assert [process.returncode for process in processes] == [0, 0]
     assert fastopt.load(file).metadata % 100 == 19
     assert {path.name for path in file.parent.iterdir()} == {f"run{file.suffix}", f"run.1{file.suffix}"}
 
@@ -158,15 +170,15 @@ def test_full_disk_leaves_the_old_file(file):
 
 def test_read_only_or_missing_directory(file):
     fastopt.save(file, metadata=1)
-    for folder in [file.parent, *file.parent.parents][:3]:
-        folder.chmod(0o755)  # so that another user can enter
+    for directory in [file.parent, *file.parent.parents][:3]:
+        directory.chmod(0o755)  # so that another user can enter
     file.parent.chmod(0o555)
     done = subprocess.run([sys.executable, "-c", UNWRITABLE, file], capture_output=True, text=True, check=True)
     file.parent.chmod(0o755)
     assert re.search(rf"PermissionError .*{re.escape(str(file.parent))}", done.stdout)
     assert saved_numbers(file.parent) == {file.name: 1}
-    with pytest.raises(FileNotFoundError, match="no such folder"):
-        fastopt.save(file.parent / "no such folder" / file.name, metadata=1)
+    with pytest.raises(FileNotFoundError, match="missing"):
+        fastopt.save(file.parent / "missing" / file.name, metadata=1)
 
 
 @leaves_files_open

@@ -67,7 +67,7 @@ class Target:
             assert state_of(self.things) == self.before
         return error
 
-    def refuses(self, content, message):
+    def rejects(self, content, message):
         """Check that a file is rejected with a message."""
         error = self.load(content)
         assert error is not None
@@ -111,7 +111,7 @@ def changed(good, rng):
 def test_changed_bytes_are_detected_or_irrelevant(target):
     """A load that succeeds, because the bytes were the date of a member, for example, restores what was saved."""
     rng, loaded = np.random.default_rng(0), 0
-    target.refuses(target.good[:-1], "cannot load")
+    target.rejects(target.good[:-1], "cannot load")
     for _ in range(FILES):
         if target.load(changed(target.good, rng)) is None:
             loaded += 1
@@ -211,7 +211,7 @@ HEADERS = {
 @pytest.mark.parametrize("name", HEADERS)
 def test_malformed_header_is_rejected(name, target):
     header, message = HEADERS[name]
-    target.refuses(with_header(target.good, header), message)
+    target.rejects(with_header(target.good, header), message)
 
 
 SHAPES = [
@@ -238,7 +238,7 @@ def test_wrong_dtype_or_shape_in_the_header_is_rejected(column, wrong, target):
     header = header_of(target.good)
     row = next(row for row in header["arrays"] if row[0] == "params/w")
     row[column] = wrong
-    target.refuses(with_header(target.good, header), "cannot load")
+    target.rejects(with_header(target.good, header), "cannot load")
 
 
 class Bomb:
@@ -248,7 +248,7 @@ class Bomb:
         return os._exit, (99,)
 
 
-def other_files(good):
+def malicious_files(good):
     """Return malicious files by name, with the expected messages."""
     parts = members(good)
     w, giant = "params/w.npy", npy(np.zeros(1, np.float32)).replace(b"(1,)", b"(9" + b"9" * 17 + b",)")
@@ -257,9 +257,9 @@ def other_files(good):
     doubled = io.BytesIO(packed(parts))
     with zipfile.ZipFile(doubled, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
         archive.writestr(w, npy(np.ones((4, 5), np.float32)))
-    lying = bytearray(packed(parts))
-    at = lying.rindex(b"PK\1\2")
-    lying[at + 20 : at + 28] = struct.pack("<II", 2**31, 2**31)  # the sizes of the last member
+    false_sizes = bytearray(packed(parts))
+    at = false_sizes.rindex(b"PK\1\2")
+    false_sizes[at + 20 : at + 28] = struct.pack("<II", 2**31, 2**31)  # the sizes of the last member
     encrypted = bytearray(packed(parts))
     at = encrypted.index(b"PK\1\2")
     encrypted[at + 8] |= 1
@@ -283,16 +283,16 @@ def other_files(good):
         "other numbers": (packed({**parts, w: npy(np.ones((4, 5), "f"))}), "'params/w' does not match its SHA-256"),
         "compressed": (packed(parts, zipfile.ZIP_DEFLATED), "compressed|larger"),
         "a bomb": (packed({**parts, "x.npy": bytes(10**8)}, zipfile.ZIP_DEFLATED), "larger than the file"),
-        "a false size": (bytes(lying), "larger than the file"),
+        "a false size": (bytes(false_sizes), "larger than the file"),
         "encrypted": (bytes(encrypted), "encrypted"),
     }
 
 
 @npz
 def test_malicious_npz_is_rejected(target):
-    cases = other_files(target.good)
+    cases = malicious_files(target.good)
     for content, message in cases.values():
-        target.refuses(content, message)
+        target.rejects(content, message)
     assert len(cases) > 15
 
 
@@ -313,7 +313,7 @@ def test_malicious_safetensors_is_rejected(name, target):
     content = SAFETENSORS[name]
     if content[:1] == b"{":
         content = struct.pack("<Q", len(content)) + content + b"\0\0"
-    target.refuses(content, "cannot load")
+    target.rejects(content, "cannot load")
 
 
 @pytest.mark.parametrize("target", [".safetensors"], indirect=True)
@@ -322,9 +322,9 @@ def test_changed_safetensors_header_is_rejected(target):
     size = struct.unpack("<Q", target.good[:8])[0]
     header, data = json.loads(target.good[8 : 8 + size]), target.good[8 + size :]
 
-    def refused(header, message):
+    def rejected(header, message):
         text = json.dumps(header).encode()
-        target.refuses(struct.pack("<Q", len(text)) + text + data, message)
+        target.rejects(struct.pack("<Q", len(text)) + text + data, message)
 
     for change, message in [
         (lambda h: h["params/w"].update(shape=[5, 4]), r"must have dtype float32 and shape \(4, 5\)"),
@@ -339,4 +339,4 @@ def test_changed_safetensors_header_is_rejected(target):
     ]:
         other = json.loads(json.dumps(header))
         change(other)
-        refused(other, message)
+        rejected(other, message)

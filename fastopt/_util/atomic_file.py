@@ -69,16 +69,16 @@ def _is_at(file: IO[bytes], path: Path) -> bool:
         return False
 
 
-def older(path: Path, i: int) -> Path:
+def _version(path: Path, i: int) -> Path:
     """Return the path of the i-th version before this one: model.npz, model.1.npz, model.2.npz."""
     return path.with_name(f"{path.stem}.{i}{path.suffix}") if i else path
 
 
 def _rotate(path: Path, keep: int) -> None:
     """Move each version one place on, up to the first free place, and let the newest keep its name too."""
-    free = next((i for i in range(1, keep) if not older(path, i).exists()), keep - 1)  # or that of the oldest
+    free = next((i for i in range(1, keep) if not _version(path, i).exists()), keep - 1)  # or that of the oldest
     for i in range(free, 1, -1):
-        older(path, i - 1).replace(older(path, i))
+        _version(path, i - 1).replace(_version(path, i))
     if keep > 1 and path.exists():
         link = path.with_name(f".{path.name}.old")
         link.unlink(missing_ok=True)
@@ -86,4 +86,4 @@ def _rotate(path: Path, keep: int) -> None:
             link.hardlink_to(path)  # renaming would leave a moment without a file at this path
         except OSError:  # the file system has no hard links
             shutil.copy2(path, link)
-        link.replace(older(path, 1))
+        link.replace(_version(path, 1))
