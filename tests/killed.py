@@ -1,8 +1,8 @@
-"""A run that is killed again and again: ``python killed.py FILE KILLS SEED``.
+"""Kill a training run repeatedly: ``python killed.py FILE KILLS SEED``.
 
-A child loads the newest checkpoint and goes on, saving after every step; it is killed (SIGKILL) at a random moment, and
-what it left must load and be a state of the run that nobody interrupts, to the bit. It prints how often it was killed,
-how often within a save, and the last step.
+A child process loads the newest checkpoint and continues, saving after every step, until it is killed (SIGKILL) at a
+random moment. The files that it leaves must load, and must be bit-for-bit states of an uninterrupted run. Prints the
+number of kills, the number of kills during a save, and the last step.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ KEEP = 3
 
 
 class Run:
-    """A run of which every step is a function of the one before."""
+    """A run whose steps depend only on its state."""
 
     def __init__(self) -> None:
         self.params = fastopt.Flat({"w": (300, 100), "b": 300})
@@ -33,48 +33,56 @@ class Run:
         self.grads = self.params.zeros_like()
 
     def step(self) -> None:
-        """Do a step."""
+        """Take a step."""
         np.sin(self.params.buffer + self.optimizer.steps, out=self.grads.buffer)
         self.optimizer.step(self.grads)
 
     def load(self, file: Path) -> str:
-        """Take the state of a checkpoint, and digest it."""
+        """Load a checkpoint and return its digest."""
         saved = fastopt.load(file, params=self.params, optimizer=self.optimizer)
-        assert saved.values == self.optimizer.steps
+        assert saved.metadata == self.optimizer.steps
         return self.digest()
 
     def digest(self) -> str:
-        """Digest the state."""
+        """Return the digest of the state."""
         return digest(self.params.buffer, self.optimizer.state_dict())
 
 
-def work(file: Path) -> None:
-    """Go on for good."""
+def work(file: Path, done: int) -> None:
+    """Train and save until killed; write a byte after each save."""
     run = Run()
     if file.exists():
         run.load(file)
     while True:
         run.step()
-        fastopt.save(file, params=run.params, optimizer=run.optimizer, values=run.optimizer.steps, keep=KEEP)
+        fastopt.save(file, params=run.params, optimizer=run.optimizer, metadata=run.optimizer.steps, keep=KEEP)
+        os.write(done, b".")
 
 
 def older(file: Path) -> list[Path]:
-    """Give the checkpoints that there are, the newest first."""
+    """Return the existing checkpoints, newest first."""
     names = [file, *(file.with_name(f"{file.stem}.{i}{file.suffix}") for i in range(1, KEEP))]
     return [name for name in names if name.exists()]
 
 
 def main(name: str, kills: int, seed: int) -> None:
-    """Kill, and look."""
-    file, rng, within, last = Path(name), random.Random(seed), 0, 0
+    """Kill the child, and check the files."""
+    file, rng, within, last, duration = Path(name), random.Random(seed), 0, 0, 0.01
     truth, found, states = Run(), Run(), {}
     for _ in range(kills):
+        reader, writer = os.pipe()
         child = os.fork()
         if not child:
-            work(file)
-        time.sleep(rng.uniform(0.0, 0.05))
+            work(file, writer)
+        os.close(writer)
+        for i in range(rng.randrange(4)):  # saves, not seconds: a busy machine makes progress too
+            begin = time.monotonic()
+            assert os.read(reader, 1), "the child failed"
+            duration = time.monotonic() - begin if i else duration  # of a step and a save
+        time.sleep(rng.uniform(0.0, duration))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+        os.close(reader)
         within += file.with_name(f".{file.name}.tmp").exists()
         steps = []
         for checkpoint in older(file):
@@ -83,8 +91,8 @@ def main(name: str, kills: int, seed: int) -> None:
             while truth.optimizer.steps < steps[-1]:
                 truth.step()
                 states[truth.optimizer.steps] = truth.digest()
-            assert state == states[steps[-1]], f"{checkpoint} is of no step"
-        assert steps == sorted(steps, reverse=True), f"the newest is not the newest: {steps}"
+            assert state == states[steps[-1]], f"{checkpoint} is not a state of the run"
+        assert steps == sorted(steps, reverse=True), f"the files are not in order: {steps}"
         assert not steps or steps[0] >= last, f"step {last} was saved; found {steps}"
         assert steps or not last, "the file is gone"
         last = steps[0] if steps else last
