@@ -5,20 +5,18 @@ from __future__ import annotations
 import gzip
 import re
 import struct
-import subprocess
-import sys
 import tracemalloc
 
 import numpy as np
 import pytest
+from processes import run_python
 
 import fastopt
 from fastopt.examples import digits, mnist
 
 
 def run(*arguments):
-    command = [sys.executable, "-W", "error", "-m", "fastopt.examples.mnist", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    return run_python("-m", "fastopt.examples.mnist", *arguments)
 
 
 def idx(array):

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from processes import run_python
 
 import fastopt
 from fastopt.examples import regression
 
 
 def run(*arguments):
-    command = [sys.executable, "-W", "error", "-m", "fastopt.examples.regression", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    return run_python("-m", "fastopt.examples.regression", *arguments)
 
 
 def test_the_table():

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from processes import run_python
 
 from fastopt.examples import digits, segmentation
 
 
-def run(*arguments, warnings="error"):
-    command = [sys.executable, "-W", warnings, "-m", "fastopt.examples.segmentation", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+def run(*arguments, **environment):
+    return run_python("-m", "fastopt.examples.segmentation", *arguments, **environment)
 
 
 def test_the_images_are_the_digits_enlarged_and_the_masks_their_strokes():
@@ -60,7 +58,7 @@ def test_the_gradients_are_those_of_the_loss():
 def test_it_finds_the_strokes_and_draws_a_sheet(tmp_path):
     pytest.importorskip("matplotlib")
     file = tmp_path / "sheet.png"
-    done = run("--sheet", str(file), warnings="default")
+    done = run("--sheet", str(file), PYTHONWARNINGS="default")
     assert done.returncode == 0, done.stderr
     assert float(re.search(r"held-out Dice ([\d.]+)", done.stdout)[1]) >= 0.85
     assert file.read_bytes()[:4] == b"\x89PNG"

@@ -13,13 +13,13 @@ import termios
 
 import numpy as np
 import pytest
+from processes import run_python
 
 from fastopt.examples import digits
 
 
-def run(*arguments, warnings="error"):
-    command = [sys.executable, "-W", warnings, "-m", "fastopt.examples.digits", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+def run(*arguments, **environment):
+    return run_python("-m", "fastopt.examples.digits", *arguments, **environment)
 
 
 def test_the_data():
@@ -90,14 +90,14 @@ def test_a_run_can_be_repeated():
 
 @pytest.mark.parametrize("arguments", [("--batch-size", "647"), ("--lr", "1e10")], ids=str)
 def test_a_batch_of_one_image_is_left_out_and_a_run_may_diverge(arguments):
-    done = run("--epochs", "1", *arguments, warnings="default")
+    done = run("--epochs", "1", *arguments, PYTHONWARNINGS="default")
     assert done.returncode == 0, done.stderr
 
 
 def test_comparing_and_plotting(tmp_path):
     pytest.importorskip("matplotlib")
     file = tmp_path / "curves.png"
-    done = run("--compare", "--epochs", "1", "--batch-size", "256", "--plot", str(file), warnings="default")
+    done = run("--compare", "--epochs", "1", "--batch-size", "256", "--plot", str(file), PYTHONWARNINGS="default")
     assert done.returncode == 0, done.stderr
     rows = [line.split()[0] for line in done.stdout.splitlines()[1:] if "%" in line]
     assert rows == [name for name in digits.RATES for _ in range(3)]

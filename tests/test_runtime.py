@@ -3,33 +3,20 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import run_python
 
 import fastopt
 from fastopt import _core, runtime
 
 
-def python(*arguments, **environment):
-    """Run Python in a fresh process; it gets the package that is imported here."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("FASTOPT_", "OMP_", "GOMP_"))}
-    return subprocess.run(
-        [sys.executable, *arguments],
-        env={**kept, **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-
 def printed(code, **environment):
-    done = python("-c", f"import fastopt; {code}", **environment)
+    done = run_python("-c", f"import fastopt; {code}", **environment)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -61,7 +48,7 @@ def test_an_unknown_instruction_set_is_refused(name):
 
 
 def test_an_unknown_instruction_set_in_the_environment_is_refused():
-    done = python("-c", "import fastopt", FASTOPT_ISA="mmx")
+    done = run_python("-c", "import fastopt", FASTOPT_ISA="mmx")
     assert done.returncode != 0
     assert "ValueError: FASTOPT_ISA: name is 'mmx'; wants an instruction set of this machine: " in done.stderr
 
@@ -91,14 +78,14 @@ def test_threads_in_the_environment():
         ({"FASTOPT_NUM_THREADS": "auto", "OMP_NUM_THREADS": "5"}, runtime.available_threads()),
     ):
         assert printed("print(fastopt.num_threads())", **environment) == str(wanted)
-    done = python("-c", "import fastopt", FASTOPT_NUM_THREADS="many")
+    done = run_python("-c", "import fastopt", FASTOPT_NUM_THREADS="many")
     assert done.returncode != 0
     assert "ValueError: FASTOPT_NUM_THREADS: n is 'many'; wants 'auto' or an int from 1" in done.stderr
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "abc", ",", "40000"])
 def test_what_openmp_would_ignore_is_ignored_with_a_warning(text):
-    done = python("-c", "import fastopt; print(fastopt.num_threads())", OMP_NUM_THREADS=text)
+    done = run_python("-c", "import fastopt; print(fastopt.num_threads())", OMP_NUM_THREADS=text)
     assert f"RuntimeWarning: OMP_NUM_THREADS is '{text}', which is ignored: n is " in done.stderr
     assert done.stdout.strip() == str(runtime.available_threads())
 
@@ -117,7 +104,7 @@ def test_fixed_threads_are_used():
 
 
 def test_the_report():
-    done = python("-m", "fastopt")
+    done = run_python("-m", "fastopt")
     assert done.returncode == 0, done.stderr
     for part in (fastopt.__version__, _core.COMPILER, ", ".join(runtime.available_isas())):
         assert part in done.stdout
