@@ -40,9 +40,9 @@ from fastopt._util.arrays import Array
 from fastopt._util.atomic_file import CONTAINERS, Container, Contents, named, replace
 from fastopt._util.validation import FunctionOfStep, function_of_step, positive_count
 from fastopt.early_stopping import EarlyStopping
-from fastopt.optimizers._base import Optimizer
-from fastopt.optimizers._param_tree import Changes, check_arrays, pairs, plain
-from fastopt.optimizers._state import checked_memories, checked_state, state_of, take_over
+from fastopt.optimizers import Optimizer, _state
+from fastopt.optimizers._param_tree import check_arrays, pairs, plain
+from fastopt.optimizers._state import Changes, checked_schedule
 from fastopt.schedules import Plateau, memories
 
 __all__ = ["Checkpoint", "load", "save"]
@@ -105,7 +105,7 @@ def save(
             check_arrays("params", params, written=False)
             tree["params"] = plain(params, np.asarray)
         if optimizer is not None:
-            tree["optimizer"] = state_of(optimizer, np.asarray)
+            tree["optimizer"] = _state.snapshot(optimizer, np.asarray)
         if early_stopping is not None:
             _of_kind("early_stopping", early_stopping, EarlyStopping)
             tree["early_stopping"] = early_stopping._state_dict(np.asarray)
@@ -158,12 +158,12 @@ def load(
     if params is not None:
         wants["params"] = lambda saved: Changes(pairs(params, saved, "params"), [])
     if optimizer is not None:
-        wants["optimizer"] = lambda saved: checked_state(optimizer, "optimizer", saved)
+        wants["optimizer"] = lambda saved: _state.checked(optimizer, "optimizer", saved)
     if early_stopping is not None:
         wants["early_stopping"] = lambda saved: early_stopping._checked_state("early_stopping", saved)
     if schedule is not None:
         _with_memory(schedule)
-        wants["schedule"] = lambda saved: Changes([], checked_memories(schedule, "schedule", saved))
+        wants["schedule"] = lambda saved: Changes([], checked_schedule(schedule, "schedule", saved))
     try:
         tree, values = _read(source, container)
         extra = _named_arrays(tree.get("arrays", {}))
@@ -175,7 +175,7 @@ def load(
         raise ValueError(f"{source} can't be loaded: {error}") from error
     except OSError as error:
         raise named(error, source) from error
-    take_over(optimizer, Changes.together(changes))
+    _state.apply(optimizer, Changes.together(changes))
     return Checkpoint(extra, values)
 
 

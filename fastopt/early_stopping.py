@@ -27,15 +27,16 @@ from fastopt import _core
 from fastopt._util.arrays import Array
 from fastopt._util.validation import (
     any_number,
-    check_names,
+    check_keys,
     choice,
     count,
     non_negative,
     not_nan,
-    or_none,
+    optional,
     positive_count,
 )
-from fastopt.optimizers._param_tree import Changes, check_arrays, pairs, plain
+from fastopt.optimizers._param_tree import check_arrays, pairs, plain
+from fastopt.optimizers._state import Changes
 
 __all__ = ["EarlyStopping"]
 
@@ -106,7 +107,7 @@ class EarlyStopping:
             copies = of_best
         elif self.epochs >= self.warmup:
             news["bad_epochs"] = self.bad_epochs + 1
-        _core.put(copies, [(self, name, value) for name, value in news.items()])
+        _core.commit(copies, [(vars(self), news)])
         return self.stopped
 
     def restore(self, params: Any) -> None:
@@ -118,7 +119,7 @@ class EarlyStopping:
         copies = self._paired(params, written=True)
         if self._params is None:
             raise RuntimeError(f"there are no best parameters after {self.epochs} epochs; wants a good epoch first")
-        _core.put([(target, own) for own, target in copies], [])
+        _core.commit([(target, own) for own, target in copies], [])
 
     def _is_better(self, metric: float) -> bool:
         if self.mode == "min":
@@ -148,11 +149,11 @@ class EarlyStopping:
 
         Raises ``ValueError`` or ``TypeError`` for what is missing, unknown or out of range.
         """
-        _core.put(*self._checked_state("state_dict", state_dict))
+        _core.commit(*self._checked_state("state_dict", state_dict))
 
     def _checked_state(self, where: str, state_dict: Any) -> Changes:
         """Check what ``state_dict`` gave, which stands ``where``, and give what takes it over."""
-        check_names(where, state_dict, [*_MEMORY, "params"])
+        check_keys(where, state_dict, [*_MEMORY, "params"])
         memory = {name: check(f"{where}[{name!r}]", state_dict[name]) for name, check in _MEMORY.items()}
         params = state_dict["params"]
         if (params is None) != (memory["best_epoch"] is None):
@@ -166,12 +167,12 @@ class EarlyStopping:
             check_arrays(f"{where}['params']", params, written=False)
             params = plain(params)
 
-        return Changes([], [(self, name, value) for name, value in {**memory, "_params": params}.items()])
+        return Changes([], [(vars(self), {**memory, "_params": params})])
 
 
 _MEMORY: dict[str, Callable[[str, Any], Any]] = {
     "best": not_nan,
-    "best_epoch": or_none(count),
+    "best_epoch": optional(count),
     "epochs": count,
     "bad_epochs": count,
 }

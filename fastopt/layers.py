@@ -191,11 +191,11 @@ def l2_penalty(params: Any, lam: float, grads: Any = None) -> float:
     """
     structure = param_tree(params)
     lam = non_negative("lam", lam)
-    named = {f"params{own}": array for own, array in zip(structure.suffixes, structure.arrays, strict=True)}
+    named = {f"params{own}": array for own, array in zip(structure.paths, structure.arrays, strict=True)}
     for name, array in named.items():
         held("2 lam", 2 * lam, checked(name, array))
-    others = [None] * len(named) if grads is None else structure.take(grads, "grads")
-    for (name, array), grad, own in zip(list(named.items()), others, structure.suffixes, strict=True):
+    others = [None] * len(named) if grads is None else structure.flatten(grads, "grads")
+    for (name, array), grad, own in zip(list(named.items()), others, structure.paths, strict=True):
         if grads is not None:
             like(f"grads{own}", grad, array, name, written=True)
             apart(f"grads{own}", grad, named)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
-from fastopt._util.validation import check_names, count, finite_positive, fraction, number, positive_count
+from fastopt._util.validation import check_keys, count, finite_positive, fraction, number, positive_count
 from fastopt.optimizers._base import Optimizer
 
 __all__ = ["DynamicLossScale"]
@@ -90,7 +90,7 @@ class DynamicLossScale:
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over what ``state_dict`` gave, after the optimizer was loaded; nothing changes if something is wrong."""
-        check_names("state_dict", state_dict, ["scale", "good_steps"])
+        check_keys("state_dict", state_dict, ["scale", "good_steps"])
         scale = _in_range("state_dict['scale']", state_dict["scale"])
         self.good_steps = count("state_dict['good_steps']", state_dict["good_steps"])
         self.optimizer.grad_scale = scale

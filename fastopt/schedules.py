@@ -29,7 +29,7 @@ from fastopt import _core
 from fastopt._util.validation import (
     FunctionOfStep,
     any_number,
-    check_names,
+    check_keys,
     choice,
     count,
     decay,
@@ -552,13 +552,13 @@ class Plateau(Schedule):
 
     def checked_state(self, where: str, state: Any) -> dict[str, float]:
         """Give what ``load_state_dict`` would take over, or raise what is wrong with it; ``where`` it stands."""
-        check_names(where, state, list(_MEMORY))
+        check_keys(where, state, list(_MEMORY))
         return {name: check(f"{where}[{name!r}]", state[name]) for name, check in _MEMORY.items()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over what ``state_dict`` gave; nothing changes if something is missing or wrong."""
         checked = self.checked_state("state_dict", state_dict)
-        _core.put([], [(self, name, value) for name, value in checked.items()])
+        _core.commit([], [(vars(self), checked)])
 
 
 def memories(schedule: Any) -> list[Plateau]:

@@ -64,7 +64,7 @@ def test_two_threads_on_one_optimizer_never_tear_a_step():
     together(work, work, work)
     assert optimizer.steps == len(done)
     assert len(done) + len(refused) == 180
-    assert {text[:33] for text in refused} <= {"this optimizer is in use already:"}
+    assert {text[:33] for text in refused} <= {"the optimizer is already in use:"}
     alone = np.zeros(SIZE)
     other = fastopt.Adam(alone, lr=1e-3, ema_decay=0.9, max_grad_norm=10.0)
     for _ in done:
@@ -137,7 +137,7 @@ def test_gradients_accumulated_while_a_step_begins_are_not_lost():
         optimizer.accumulate(np.full(3, 5.0))
         go.set()
 
-    with pytest.raises(RuntimeError, match="in use already"):
+    with pytest.raises(RuntimeError, match="already in use"):
         together(optimizer.step, add)
     assert (params.tolist(), optimizer.steps) == ([0.0] * 3, 0)
     optimizer.step()

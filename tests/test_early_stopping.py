@@ -167,8 +167,8 @@ OTHERS = {
     "one": (W, [W], TypeError, "params is a 'list'; wants an array"),
     "masked": ({"w": W, "b": B}, {"w": W, "b": np.ma.array(B)}, TypeError, r"params\['b'\] is a masked array"),
     "integers": ({"w": W, "b": B}, {"w": W, "b": B.astype(int)}, TypeError, r"params\['b'\] has dtype int64"),
-    "layout": ({"w": W, "b": B}, {"w": np.asfortranarray(W), "b": B}, ValueError, r"\['w'\] is not C-contiguous"),
-    "no array": ({"w": W, "b": B}, {"w": W, "b": [1.0] * 3}, TypeError, r"params\['b'\] is 'list'; wants an array"),
+    "layout": ({"w": W, "b": B}, {"w": np.asfortranarray(W), "b": B}, ValueError, r"\['w'\] must be C-contiguous"),
+    "no array": ({"w": W, "b": B}, {"w": W, "b": [1.0] * 3}, TypeError, r"params\['b'\] must be an array .*, got 'list'"),
     "Flat": (fastopt.Flat({"w": 2}), fastopt.Flat({"v": 2}), ValueError, r"params lacks \['w'\] and has \['v'\]"),
 }
 
@@ -190,18 +190,10 @@ def test_other_parameters_change_nothing(case):
         np.testing.assert_equal(plain(others), values)
 
 
-def test_vast_metrics_are_infinities():
-    early_stopping = EarlyStopping(mode="max")
-    early_stopping.update(-(10**400), W)
-    assert (early_stopping.best, early_stopping.best_epoch) == (-math.inf, None)
-    with pytest.raises(TypeError, match=r"patience is .*timedelta64.*; wants an int >= 1"):
-        EarlyStopping(np.timedelta64(3))
-
-
 def test_what_update_and_restore_refuse():
     early_stopping, fixed = EarlyStopping(), {"w": W.copy(), "b": read_only(2 * B)}
     for metric in ("1", None, True, [1.0], 1j, np.timedelta64(1)):
-        with pytest.raises(TypeError, match=r"metric is .*; wants a number"):
+        with pytest.raises(TypeError, match=r"metric must be a number, got .*"):
             early_stopping.update(metric, W)
     for params in (3.0, {"w": 1}, [W, "b"], W.astype(int)):
         with pytest.raises(TypeError, match="params"):
@@ -303,19 +295,19 @@ def test_a_new_state_takes_the_place_of_another():
 
 
 BROKEN = [
-    ({"best": None}, TypeError, r"state_dict\['best'\] is None"),
-    ({"best": NAN}, ValueError, r"state_dict\['best'\] is nan; wants a number, not NaN"),
-    ({"best_epoch": -1}, ValueError, r"state_dict\['best_epoch'\] is -1"),
+    ({"best": None}, TypeError, r"state_dict\['best'\] must be .*, got None"),
+    ({"best": NAN}, ValueError, r"state_dict\['best'\] must be a number, not NaN, got nan"),
+    ({"best_epoch": -1}, ValueError, r"state_dict\['best_epoch'\] must be .*, got -1"),
     ({"best_epoch": None}, ValueError, r"state_dict\['params'\] is a 'dict' with best_epoch None; wants None"),
-    ({"epochs": 1.5}, TypeError, r"state_dict\['epochs'\] is 1.5"),
-    ({"bad_epochs": True}, TypeError, r"state_dict\['bad_epochs'\] is True"),
+    ({"epochs": 1.5}, TypeError, r"state_dict\['epochs'\] must be .*, got 1.5"),
+    ({"bad_epochs": True}, TypeError, r"state_dict\['bad_epochs'\] must be .*, got True"),
     ({"params": None}, ValueError, r"state_dict\['params'\] is a 'NoneType' with best_epoch 0"),
     ({"params": {"w": [1.0]}}, TypeError, r"state_dict\['params'\]\['w'\] is 'list'"),
     ({"params": {"w": np.ma.array(W)}}, TypeError, r"state_dict\['params'\]\['w'\] is a masked array"),
     ({"params": 1.0}, TypeError, r"state_dict\['params'\] is 'float'"),
     ({"best_epoch": 7}, ValueError, "state_dict has .*; wants the best epoch before the bad ones"),
     ({"bad_epochs": 1}, ValueError, "state_dict has .*; wants the best epoch before the bad ones"),
-    ({"patience": 3}, ValueError, r"state_dict has \[.*'patience'\]; wants \['bad_epochs', 'best', 'best_epoch'"),
+    ({"patience": 3}, ValueError, r"state_dict must have the keys \['bad_epochs', 'best', .*, got .*'patience'\]"),
 ]
 
 
@@ -326,7 +318,7 @@ def test_a_broken_state_changes_nothing(change, error, says):
     other.update(5.0, {"w": 2 * W, "b": 2 * B})
     before = early_stopping.state_dict()
     for state in ([], {**other.state_dict(), **change}):
-        with pytest.raises(error if state else TypeError, match=says if state else "state_dict is a 'list'"):
+        with pytest.raises(error if state else TypeError, match=says if state else "state_dict must be a mapping"):
             early_stopping.load_state_dict(state)
         np.testing.assert_equal(early_stopping.state_dict(), before)
 

@@ -103,15 +103,27 @@ ADAM = make(np.ones(3))
 REFUSED = [
     (lambda: DynamicLossScale(np.ones(3)), TypeError, "optimizer is a 'ndarray'"),
     (lambda: DynamicLossScale(fastopt.Adam(np.ones(3))), ValueError, "nonfinite='propagate'; wants 'skip'"),
-    (lambda: DynamicLossScale(ADAM, init_scale=0.0), ValueError, "init_scale is 0.0; wants a number from 2"),
-    (lambda: DynamicLossScale(ADAM, init_scale="1"), TypeError, "init_scale is '1'"),
-    (lambda: DynamicLossScale(ADAM, growth_factor=0.5), ValueError, "growth_factor is 0.5; wants a finite number >= 1"),
-    (lambda: DynamicLossScale(ADAM, backoff_factor=2.0), ValueError, "backoff_factor is 2.0"),
-    (lambda: DynamicLossScale(ADAM, backoff_factor=0.0), ValueError, "backoff_factor is 0.0"),
-    (lambda: DynamicLossScale(ADAM, growth_interval=0), ValueError, "growth_interval is 0"),
-    (lambda: GOOD.load_state_dict({"scale": 1.0}), ValueError, "state_dict has .*'scale'.*; wants"),
-    (lambda: GOOD.load_state_dict({"scale": math.nan, "good_steps": 0}), ValueError, r"state_dict\['scale'\] is nan"),
-    (lambda: GOOD.load_state_dict({"scale": 1.0, "good_steps": -1}), ValueError, r"state_dict\['good_steps'\] is -1"),
+    (lambda: DynamicLossScale(ADAM, init_scale=0.0), ValueError, "init_scale must be a number from 2.*, got 0.0"),
+    (lambda: DynamicLossScale(ADAM, init_scale="1"), TypeError, "init_scale must be .*, got '1'"),
+    (
+        lambda: DynamicLossScale(ADAM, growth_factor=0.5),
+        ValueError,
+        "growth_factor must be .* >= 1, got 0.5",
+    ),
+    (lambda: DynamicLossScale(ADAM, backoff_factor=2.0), ValueError, "backoff_factor must be .*, got 2.0"),
+    (lambda: DynamicLossScale(ADAM, backoff_factor=0.0), ValueError, "backoff_factor must be .*, got 0.0"),
+    (lambda: DynamicLossScale(ADAM, growth_interval=0), ValueError, "growth_interval must be .*, got 0"),
+    (lambda: GOOD.load_state_dict({"scale": 1.0}), ValueError, "state_dict must have the keys .*, got .*'scale'"),
+    (
+        lambda: GOOD.load_state_dict({"scale": math.nan, "good_steps": 0}),
+        ValueError,
+        r"\['scale'\] must be .*, got nan",
+    ),
+    (
+        lambda: GOOD.load_state_dict({"scale": 1.0, "good_steps": -1}),
+        ValueError,
+        r"\['good_steps'\] must be .*, got -1",
+    ),
 ]
 GOOD = DynamicLossScale(make(np.ones(3)))
 

@@ -296,16 +296,16 @@ SGD = fastopt.SGD(W)
 REFUSED = [
     (lambda: find_lr(3, SGD), TypeError, "step is 3; wants a function"),
     (lambda: find_lr(lambda i: 1.0, W), TypeError, "optimizer is a 'ndarray'; wants one of fastopt's"),
-    (lambda: find_lr(lambda i: 1.0, SGD, start=0), ValueError, "start is 0; wants a finite number > 0"),
-    (lambda: find_lr(lambda i: 1.0, SGD, end=math.inf), ValueError, "end is inf"),
-    (lambda: find_lr(lambda i: 1.0, SGD, end="10"), TypeError, "end is '10'"),
+    (lambda: find_lr(lambda i: 1.0, SGD, start=0), ValueError, "start must be a finite number > 0, got 0"),
+    (lambda: find_lr(lambda i: 1.0, SGD, end=math.inf), ValueError, "end must be .*, got inf"),
+    (lambda: find_lr(lambda i: 1.0, SGD, end="10"), TypeError, "end must be .*, got '10'"),
     (lambda: find_lr(lambda i: 1.0, SGD, start=1, end=1), ValueError, "start is 1.0 and end 1.0; wants start below"),
-    (lambda: find_lr(lambda i: 1.0, SGD, steps=1), ValueError, "steps is 1; wants an int >= 2"),
-    (lambda: find_lr(lambda i: 1.0, SGD, steps=9.0), TypeError, "steps is 9.0"),
-    (lambda: find_lr(lambda i: 1.0, SGD, restore=[1.0]), TypeError, r"restore\[0\] is 'float'; wants an array"),
+    (lambda: find_lr(lambda i: 1.0, SGD, steps=1), ValueError, "steps must be an int >= 2, got 1"),
+    (lambda: find_lr(lambda i: 1.0, SGD, steps=9.0), TypeError, "steps must be .*, got 9.0"),
+    (lambda: find_lr(lambda i: 1.0, SGD, restore=[1.0]), TypeError, r"restore\[0\] must be an array .*, got 'float'"),
     (lambda: find_lr(lambda i: 1.0, SGD, restore=np.ones(3, int)), TypeError, "restore has dtype int64"),
-    (lambda: find_lr(lambda i: None, SGD), TypeError, "the result of step, the loss, is None; wants a number"),
-    (lambda: find_lr(lambda i: np.ones(2), SGD), TypeError, "the result of step, the loss, is array"),
+    (lambda: find_lr(lambda i: None, SGD), TypeError, "the result of step, the loss, must be a number, got None"),
+    (lambda: find_lr(lambda i: np.ones(2), SGD), TypeError, "the result of step, the loss, must be .*, got array"),
 ]
 
 

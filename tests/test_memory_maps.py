@@ -70,7 +70,10 @@ def test_what_is_there_is_not_written_over_and_what_fails_leaves_nothing(tmp_pat
 
 @pytest.mark.parametrize(
     ("folder", "error", "says"),
-    [(3, TypeError, "state_dir is 3; wants the name of a folder"), ("/no/such", ValueError, "state_dir is '/no/such'")],
+    [
+        (3, TypeError, "state_dir must be the path of a directory, got 3"),
+        ("/no/such", ValueError, "state_dir must be an existing directory, got '/no/such'"),
+    ],
 )
 def test_refused(folder, error, says):
     with pytest.raises(error, match=says):

@@ -211,41 +211,41 @@ def test_a_step_that_is_none_is_refused(schedule):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: s.Constant(math.nan), "value is nan"),
-        (lambda: s.Exponential(0.1, -1), "decay_rate is -1"),
-        (lambda: s.Exponential(0.1, 0.5, 0), "transition_steps is 0"),
-        (lambda: s.StepDecay(0.1, 2.5), "step_size is 2.5"),
+        (lambda: s.Constant(math.nan), "value must be .*, got nan"),
+        (lambda: s.Exponential(0.1, -1), "decay_rate must be .*, got -1"),
+        (lambda: s.Exponential(0.1, 0.5, 0), "transition_steps must be .*, got 0"),
+        (lambda: s.StepDecay(0.1, 2.5), "step_size must be .*, got 2.5"),
         (lambda: s.PiecewiseConstant(0.1, 5), "boundaries_and_scales is 5"),
-        (lambda: s.PiecewiseConstant(0.1, {-1: 0.5}), "a step in boundaries_and_scales is -1"),
-        (lambda: s.PiecewiseConstant(0.1, {3: "x"}), r"boundaries_and_scales\[3\] is 'x'"),
+        (lambda: s.PiecewiseConstant(0.1, {-1: 0.5}), "a step in boundaries_and_scales must be .*, got -1"),
+        (lambda: s.PiecewiseConstant(0.1, {3: "x"}), r"boundaries_and_scales\[3\] must be .*, got 'x'"),
         (lambda: s.PiecewiseConstant(0.1, [(10, 0.1), (10, 0.5)]), r"boundaries_and_scales is \[\(10"),
         (lambda: s.Join((s.Constant(t) for t in (0.0, 1.0)), [1]), "schedules is a 'generator'"),
         (lambda: s.Join([s.Constant(1.0)], None), "boundaries is a 'NoneType'"),
-        (lambda: s.Warmup(lambda step: "0.5", 2)(1), "what <function .* gives for step 0 is '0.5'"),
-        (lambda: s.Join([lambda step: None], [])(1), "what <function .* gives for step 1 is None"),
-        (lambda: s.plot_schedule(5, 10), "schedule is 5"),
-        (lambda: s.Plateau(0.1).update("0.5"), "metric is '0.5'"),
-        (lambda: s.Plateau(0.1).update(True), "metric is True"),
-        (lambda: s.InverseTimeDecay(0.1, -0.1), "decay_rate is -0.1"),
-        (lambda: s.Polynomial(0.1, 0.0, 0, 10), "power is 0"),
-        (lambda: s.Linear(0.1, math.inf, 10), "end_value is inf"),
-        (lambda: s.Cosine("a", 10), "init_value is 'a'"),
-        (lambda: s.CosineRestarts(0.1, 10, 1.5), "multiplier is 1.5"),
-        (lambda: s.OneCycle(10, 1.0, 1.5), "pct_start is 1.5"),
-        (lambda: s.Cyclic(0.1, 0.2, 10, 0), "step_size_down is 0"),
-        (lambda: s.WarmupStableDecay(0.1, -1, 2, 3), "warmup_steps is -1"),
-        (lambda: s.Warmup(0.1, 10), "schedule is 0.1"),
+        (lambda: s.Warmup(lambda step: "0.5", 2)(1), "what <function .* gives for step 0 must be .*, got '0.5'"),
+        (lambda: s.Join([lambda step: None], [])(1), "what <function .* gives for step 1 must be .*, got None"),
+        (lambda: s.plot_schedule(5, 10), "schedule must be .*, got 5"),
+        (lambda: s.Plateau(0.1).update("0.5"), "metric must be .*, got '0.5'"),
+        (lambda: s.Plateau(0.1).update(True), "metric must be .*, got True"),
+        (lambda: s.InverseTimeDecay(0.1, -0.1), "decay_rate must be .*, got -0.1"),
+        (lambda: s.Polynomial(0.1, 0.0, 0, 10), "power must be .*, got 0"),
+        (lambda: s.Linear(0.1, math.inf, 10), "end_value must be .*, got inf"),
+        (lambda: s.Cosine("a", 10), "init_value must be .*, got 'a'"),
+        (lambda: s.CosineRestarts(0.1, 10, 1.5), "multiplier must be .*, got 1.5"),
+        (lambda: s.OneCycle(10, 1.0, 1.5), "pct_start must be .*, got 1.5"),
+        (lambda: s.Cyclic(0.1, 0.2, 10, 0), "step_size_down must be .*, got 0"),
+        (lambda: s.WarmupStableDecay(0.1, -1, 2, 3), "warmup_steps must be .*, got -1"),
+        (lambda: s.Warmup(0.1, 10), "schedule must be .*, got 0.1"),
         (lambda: s.Join([s.Constant(1.0)], [1]), "boundaries has 1 steps"),
-        (lambda: s.Join([s.Constant(1.0), 3], [1]), r"schedules\[1\] is 3"),
+        (lambda: s.Join([s.Constant(1.0), 3], [1]), r"schedules\[1\] must be .*, got 3"),
         (lambda: s.Join([s.Constant(1.0)] * 3, [5, 1]), r"boundaries is \[5, 1\]"),
-        (lambda: s.Plateau(0.1, factor=1.0), "factor is 1.0"),
-        (lambda: s.Plateau(0.1, mode="least"), "mode is 'least'"),
-        (lambda: s.Plateau(0.1).update("x"), "metric is 'x'"),
-        (lambda: s.plot_schedule(s.Constant(1.0), 0), "steps is 0"),
+        (lambda: s.Plateau(0.1, factor=1.0), "factor must be .*, got 1.0"),
+        (lambda: s.Plateau(0.1, mode="least"), "mode must be .*, got 'least'"),
+        (lambda: s.Plateau(0.1).update("x"), "metric must be .*, got 'x'"),
+        (lambda: s.plot_schedule(s.Constant(1.0), 0), "steps must be .*, got 0"),
     ],
 )
 def test_what_can_not_be_used_is_refused(make, message):
-    with pytest.raises((TypeError, ValueError), match=f"{message}.*wants"):
+    with pytest.raises((TypeError, ValueError), match=message):
         make()
 
 
@@ -254,7 +254,7 @@ def test_a_plot_has_all_steps():
     (axes,) = s.plot_schedule(s.Linear(0.0, 1.0, 10), 20).axes
     (line,) = axes.lines
     assert line.get_ydata().tolist() == s.Linear(0.0, 1.0, 10)(np.arange(20)).tolist()
-    with pytest.raises(TypeError, match=r"schedule\(0\) is 'fast'; wants a number"):
+    with pytest.raises(TypeError, match=r"schedule\(0\) must be a number, got 'fast'"):
         s.plot_schedule(lambda _: "fast", 20)
 
 
@@ -310,21 +310,23 @@ def test_what_a_schedule_gives_is_checked_before_anything_is_written():
     optimizer.step(np.ones(3))
     before = param.copy()
     for _ in range(2):
-        with pytest.raises(ValueError, match=r"betas at step 1\[1\] is 1.0; wants a number in \[0, 1\)"):
+        with pytest.raises(ValueError, match=r"betas at step 1\[1\] must be a number in \[0, 1\), got 1.0"):
             optimizer.step(np.ones(3))
         assert same_bits(param, before)
     optimizer.param_groups[0]["betas"] = (0.9, 0.99)
     optimizer.step(np.ones(3))
     optimizer.step(np.ones(3))
-    with pytest.raises(ValueError, match=r"weight_decay, as the function Linear.* gives it for step 3, is -0.25"):
+    with pytest.raises(
+        ValueError, match=r"weight_decay, as the function Linear.* gives it for step 3, must be .*, got -0.25"
+    ):
         optimizer.step(np.ones(3))
     assert optimizer.steps == 3
 
 
 def test_bare_calls_take_numbers_only():
-    with pytest.raises(TypeError, match=r"lr is Constant.*wants a finite number >= 0"):
+    with pytest.raises(TypeError, match=r"lr must be a finite number >= 0, got Constant"):
         fastopt.kernels.sgd(np.ones(3), np.ones(3), step=1, lr=s.Constant(0.1))
-    with pytest.raises(TypeError, match=r"betas\[0\] is Constant"):
+    with pytest.raises(TypeError, match=r"betas\[0\] must be .*, got Constant"):
         fastopt.kernels.adam(*np.ones((4, 3)), step=1, betas=(s.Constant(0.9), 0.999))
 
 

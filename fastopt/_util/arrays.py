@@ -73,7 +73,7 @@ def output(out: Array | None, x: Array, name: str, others: dict[str, Any]) -> Ar
 
 def apart(name: str, array: Array, others: dict[str, Any]) -> Array:
     """Give an array that shares no memory with others, which are C-contiguous or None, or raise with which it does."""
-    other = _core.overlap(array, others)
+    other = _core.first_overlap(array, others)
     if other is not None:
         raise ValueError(f"{name} and {other} overlap in memory; each wants memory of its own")
     return array
