@@ -1,4 +1,4 @@
-"""Signals that arrive while fastopt is at work."""
+"""Signals that arrive while fastopt runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 import fastopt
 
-# A call that is interrupted while it opens a file leaves closing it to the garbage collection, which warns.
+# A call interrupted while it opens a file leaves it to the garbage collector, which warns.
 leaves_files_open = pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"
 )
@@ -20,16 +20,16 @@ SOON = 2e-5  # seconds
 
 
 @contextmanager
-def interrupts(seconds, again=1.0):
-    """Raise KeyboardInterrupt, as Ctrl-C does, after some time, but only while a function of fastopt runs.
+def interrupts(seconds, repeat=1.0):
+    """Send a signal that raises KeyboardInterrupt, as Ctrl-C does, after some seconds, and repeat it.
 
-    It is raised again after ``again`` seconds, because Python drops an exception that is raised in a ``__del__``: so a
-    loop of calls can wait for it without a limit.
+    It is raised only inside of fastopt, so that the test itself is not interrupted. Python drops an exception raised in
+    ``__del__``: because of the repetition, a loop can wait for it without a limit.
     """
 
     def handler(_, frame):
         at_work = any(frame.f_code.co_filename.startswith(PACKAGE) for frame, _ in traceback.walk_stack(frame))
-        signal.setitimer(signal.ITIMER_REAL, again if at_work else SOON)
+        signal.setitimer(signal.ITIMER_REAL, repeat if at_work else SOON)
         if at_work:
             raise KeyboardInterrupt
 

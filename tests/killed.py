@@ -23,7 +23,7 @@ KEEP = 3
 
 
 class Run:
-    """A run whose every step is a function of the previous one."""
+    """A run whose steps depend only on its state."""
 
     def __init__(self) -> None:
         self.params = fastopt.Flat({"w": (300, 100), "b": 300})
@@ -33,12 +33,12 @@ class Run:
         self.grads = self.params.zeros_like()
 
     def step(self) -> None:
-        """Do a step."""
+        """Take a step."""
         np.sin(self.params.buffer + self.optimizer.steps, out=self.grads.buffer)
         self.optimizer.step(self.grads)
 
     def load(self, file: Path) -> str:
-        """Load a checkpoint and return the digest of its state."""
+        """Load a checkpoint and return its digest."""
         saved = fastopt.load(file, params=self.params, optimizer=self.optimizer)
         assert saved.values == self.optimizer.steps
         return self.digest()
@@ -60,13 +60,13 @@ def work(file: Path, pipe: int) -> None:
 
 
 def older(file: Path) -> list[Path]:
-    """Return the existing checkpoints, the newest first."""
+    """Return the existing checkpoints, newest first."""
     names = [file, *(file.with_name(f"{file.stem}.{i}{file.suffix}") for i in range(1, KEEP))]
     return [name for name in names if name.exists()]
 
 
 def main(name: str, kills: int, seed: int) -> None:
-    """Kill, and check what was left."""
+    """Kill the child, and check the files."""
     file, rng, total, within, last = Path(name), random.Random(seed), 0, 0, 0
     truth, found, states = Run(), Run(), {}
     while within < kills:
@@ -89,8 +89,8 @@ def main(name: str, kills: int, seed: int) -> None:
             while truth.optimizer.steps < steps[-1]:
                 truth.step()
                 states[truth.optimizer.steps] = truth.digest()
-            assert state == states[steps[-1]], f"{checkpoint} is not a step of the run"
-        assert steps == sorted(steps, reverse=True), f"the newest is not the newest: {steps}"
+            assert state == states[steps[-1]], f"{checkpoint} is not a state of the run"
+        assert steps == sorted(steps, reverse=True), f"the files are not in order: {steps}"
         assert not steps or steps[0] >= last, f"step {last} was saved; found {steps}"
         assert steps or not last, "the file is gone"
         last = steps[0] if steps else last
