@@ -1,8 +1,8 @@
-"""Kill a training run repeatedly: ``python killed.py FILE KILLS SEED``.
+"""A run that is killed again and again: ``python killed.py FILE KILLS SEED``.
 
-A child process loads the newest checkpoint and continues, saving after every step, until it is killed (SIGKILL) at a
-random moment. The files that it leaves must load, and must be bit-for-bit states of an uninterrupted run. Prints the
-number of kills, the number of kills during a save, and the last step.
+A child loads the newest checkpoint and continues, saving after every step. It is killed (SIGKILL) at a random moment,
+and each file that it left must load and be bit-identical to a step of an uninterrupted run. This ends after KILLS kills
+in the middle of a save. Prints the number of all kills, of those during a save, and the last step.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ class Run:
         return digest(self.params.buffer, self.optimizer.state_dict())
 
 
-def work(file: Path, done: int) -> None:
-    """Train and save until killed; write a byte after each save."""
+def work(file: Path, pipe: int) -> None:
+    """Continue until killed; write a byte for every save."""
     run = Run()
     if file.exists():
         run.load(file)
     while True:
         run.step()
         fastopt.save(file, params=run.params, optimizer=run.optimizer, metadata=run.optimizer.steps, keep=KEEP)
-        os.write(done, b".")
+        os.write(pipe, b".")
 
 
 def older(file: Path) -> list[Path]:
@@ -67,23 +67,21 @@ def older(file: Path) -> list[Path]:
 
 def main(name: str, kills: int, seed: int) -> None:
     """Kill the child, and check the files."""
-    file, rng, within, last, duration = Path(name), random.Random(seed), 0, 0, 0.01
+    file, rng, total, within, last = Path(name), random.Random(seed), 0, 0, 0
     truth, found, states = Run(), Run(), {}
-    for _ in range(kills):
-        reader, writer = os.pipe()
+    while within < kills:
+        read, write = os.pipe()
         child = os.fork()
         if not child:
-            work(file, writer)
-        os.close(writer)
-        for i in range(rng.randrange(4)):  # saves, not seconds: a busy machine makes progress too
-            begin = time.monotonic()
-            assert os.read(reader, 1), "the child failed"
-            duration = time.monotonic() - begin if i else duration  # of a step and a save
-        time.sleep(rng.uniform(0.0, duration))
+            work(file, write)
+        os.close(write)
+        for _ in range(rng.randint(0, 3)):  # saves, however long they take here
+            assert os.read(read, 1), "the child has ended"
+        time.sleep(rng.uniform(0.0, 0.01))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        os.close(reader)
-        within += file.with_name(f".{file.name}.tmp").exists()
+        os.close(read)
+        total, within = total + 1, within + file.with_name(f".{file.name}.tmp").exists()
         steps = []
         for checkpoint in older(file):
             state = found.load(checkpoint)
@@ -96,7 +94,7 @@ def main(name: str, kills: int, seed: int) -> None:
         assert not steps or steps[0] >= last, f"step {last} was saved; found {steps}"
         assert steps or not last, "the file is gone"
         last = steps[0] if steps else last
-    print(kills, within, last)
+    print(total, within, last)
 
 
 if __name__ == "__main__":

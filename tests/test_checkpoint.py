@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from cases import layouts, same_bits
+from processes import run_python
 from resume import digest
 
 import fastopt
@@ -22,8 +22,7 @@ RNG = np.random.default_rng(0)
 
 
 def script(name, *arguments):
-    command = [sys.executable, "-W", "error", str(HERE / name), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    done = run_python(HERE / name, *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -277,11 +276,11 @@ def test_numpy_scalars_are_saved_as_numbers(file):
     fastopt.load(file, early_stopping=early_stopping)
 
 
+@pytest.mark.parametrize("kills", [5, pytest.param(100, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_killed_run_resumes_from_a_whole_file(suffix, tmp_path):
+def test_killed_run_leaves_whole_checkpoints(suffix, kills, tmp_path):
     if suffix == ".safetensors":
         pytest.importorskip("safetensors")
-    kills, within, steps = map(int, script("killed.py", tmp_path / f"run{suffix}", 60, 0).split())
-    assert kills == 60
-    assert within > 20  # kills during a save
-    assert steps > 60
+    total, within, steps = map(int, script("killed.py", tmp_path / f"run{suffix}", kills, 0).split())
+    assert total >= within == kills
+    assert steps > 0

@@ -1,4 +1,4 @@
-"""Every example in a docstring and in the README runs and prints what it says."""
+"""Every example in a docstring or in the README runs and prints the documented output."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ PUBLIC = {
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_what_is_public_has_an_example(name):
+def test_public_objects_have_an_example(name):
     assert ">>>" in inspect.getdoc(PUBLIC[name])
 
 
 @pytest.mark.parametrize("name", optimizers.__all__)
-def test_optimizers_give_equation_source_and_example(name):
+def test_optimizers_have_equation_source_and_example(name):
     text = inspect.getdoc(getattr(fastopt, name))
     assert ".. math::" in text or ":math:" in text
     assert "Source: " in text
@@ -52,7 +52,7 @@ def test_optimizers_give_equation_source_and_example(name):
 
 def test_readme():
     if not README.exists():
-        pytest.skip("the README is not beside the tests")
+        pytest.skip("needs the README")
     blocks = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     assert blocks
     for block in blocks:
