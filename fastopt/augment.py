@@ -33,7 +33,7 @@ from fastopt._util.validation import choice, finite, finite_positive, fraction, 
 __all__ = ["affine", "augment"]
 
 Border: TypeAlias = Literal["constant", "edge", "reflect"]
-Shape: TypeAlias = "tuple[int, int]"
+Shape: TypeAlias = tuple[int, int]
 
 GRAIN = 16384  # elements that a thread does at a time
 MOST_CHANNELS = 1024
