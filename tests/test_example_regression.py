@@ -55,7 +55,7 @@ def test_the_network_beats_the_line():
     assert errors["network"][1] > 0.85
 
 
-def test_what_it_refuses():
+def test_rejects_invalid_arguments():
     done = run("--epochs", "0")
     assert done.returncode == 2
-    assert "--epochs wants a number >= 1" in done.stderr
+    assert "--epochs: must be a finite number >= 1, got 0" in done.stderr
