@@ -1,4 +1,4 @@
-"""Every example in a docstring and in the README runs and prints what it says."""
+"""Every example in a docstring or in the README runs and prints the documented output."""
 
 from __future__ import annotations
 
@@ -38,22 +38,35 @@ PUBLIC = {
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_what_is_public_has_an_example(name):
+def test_public_objects_have_an_example(name):
     assert ">>>" in inspect.getdoc(PUBLIC[name])
 
 
 @pytest.mark.parametrize("name", optimizers.__all__)
-def test_optimizers_give_equation_source_and_example(name):
+def test_optimizers_have_equation_source_and_example(name):
     text = inspect.getdoc(getattr(fastopt, name))
     assert ".. math::" in text or ":math:" in text
     assert "Source: " in text
     assert ">>> optimizer.step(" in text or "...     optimizer.step(" in text
 
 
-def test_readme():
-    if not README.exists():
-        pytest.skip("the README is not beside the tests")
-    blocks = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    assert blocks
-    for block in blocks:
-        exec(compile(block, str(README), "exec"), {})
+@pytest.mark.skipif(not README.exists(), reason="needs the README")
+def test_readme_examples_print_their_output(capsys):
+    text = README.read_text(encoding="utf-8")
+    examples = re.findall(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```)?", text, re.MULTILINE | re.DOTALL)
+    assert examples
+    for source, output in examples:
+        exec(compile(source, str(README), "exec"), {})
+        assert capsys.readouterr().out == output
+
+
+@pytest.mark.skipif(not README.exists(), reason="needs the README")
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_links_to_files_and_headings_exist(page):
+    text = (README.parent / page).read_text(encoding="utf-8")
+    for path, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", text):
+        target = README.parent / (path or page)
+        assert target.exists(), path
+        if anchor:
+            titles = re.findall(r"^#+ (.*)", target.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in [re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-") for title in titles]
