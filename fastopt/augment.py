@@ -40,7 +40,7 @@ from fastopt._util.validation import choice, finite, finite_positive, fraction, 
 __all__ = ["affine", "augment"]
 
 Border: TypeAlias = Literal["constant", "edge", "reflect"]
-Size: TypeAlias = "tuple[int, int]"
+Size: TypeAlias = tuple[int, int]
 
 CHUNK_SIZE = 16384  # elements that a thread processes at a time
 MAX_CHANNELS = 1024
