@@ -1,18 +1,18 @@
-"""What is timed of losses: value and gradient, forward and backward. A job runs inside a room."""
+"""Workloads of losses: value and gradient. They are built and run in a worker."""
 
 from __future__ import annotations
 
 import numpy as np
-from jobs import Call, numbers
+from workloads import Call, normal_values
 
 
 class CrossEntropy(Call):
-    """Cross entropy of logits with integer labels, the mean over the rows."""
+    """Cross entropy of logits with integer labels, averaged over the rows."""
 
-    TOLERANCE = 2e-5  # of a gradient near 1, and of the value: sums of 50,257 numbers in float32
+    TOLERANCE = 2e-5  # of a gradient near 1, and relative for the value: sums of 50,257 terms in float32
 
     def __init__(self, name, rows, classes):
-        self.logits = numbers((rows, classes), 0, 3.0)
+        self.logits = normal_values((rows, classes), 0, 3.0)
         self.labels = np.random.default_rng(1).integers(0, classes, rows)
         self.call = getattr(self, name)()
 
@@ -59,25 +59,25 @@ class CrossEntropy(Call):
         return loss
 
     def check(self):
-        """Whether value and gradient are those of the formula in float64."""
+        """Return whether value and gradient agree with the formula in float64."""
         value, gradient = self.call()
         x = self.logits.astype(np.float64)
         x -= x.max(axis=1, keepdims=True)
         rows, sums = np.arange(len(x)), np.exp(x).sum(axis=1)
-        wanted = np.exp(x) / sums[:, None]
-        wanted[rows, self.labels] -= 1
-        right = float((np.log(sums) - x[rows, self.labels]).mean())
-        off = np.abs(np.asarray(gradient) * len(x) - wanted).max()
-        return bool(off < self.TOLERANCE and abs(float(value) / right - 1) < self.TOLERANCE)
+        expected = np.exp(x) / sums[:, None]
+        expected[rows, self.labels] -= 1
+        expected_value = float((np.log(sums) - x[rows, self.labels]).mean())
+        error = np.abs(np.asarray(gradient) * len(x) - expected).max()
+        return bool(error < self.TOLERANCE and abs(float(value) / expected_value - 1) < self.TOLERANCE)
 
 
 class Dice(Call):
-    """Soft Dice loss of logits channels last with integer labels, per image, the mean over images and classes."""
+    """Soft Dice loss of channels-last logits with integer labels, averaged over images and classes."""
 
-    TOLERANCE = 1e-4  # of the gradient's largest, and of the value: sums of 16,384 numbers in float32
+    TOLERANCE = 1e-4  # relative to the largest gradient, and for the value: sums of 16,384 terms in float32
 
-    def __init__(self, name, *shape):
-        self.logits = numbers(shape, 0, 2.0)
+    def __init__(self, name, shape):
+        self.logits = normal_values(shape, 0, 2.0)
         self.labels = np.random.default_rng(1).integers(0, shape[-1], shape[:-1])
         self.call = getattr(self, name.replace(" ", "_"))()
 
@@ -86,8 +86,8 @@ class Dice(Call):
 
         return lambda: losses.dice(self.logits, self.labels)
 
-    def of_torch(self, logits, labels, axis):
-        """The formula in PyTorch's operations; its one_hot gives the classes last."""
+    def torch_formula(self, logits, labels, axis):
+        """Return the formula in PyTorch's operations; its one_hot has the classes last."""
         import torch
 
         leaf = logits.requires_grad_()
@@ -98,8 +98,8 @@ class Dice(Call):
             leaf.grad = None
             p = torch.softmax(leaf, axis)
             q = torch.nn.functional.one_hot(labels, classes).movedim(-1, axis)
-            above, below = 2 * (p * q).sum(axes) + 1, p.sum(axes) + q.sum(axes) + 1
-            value = (1 - above / below).mean()
+            numerator, denominator = 2 * (p * q).sum(axes) + 1, p.sum(axes) + q.sum(axes) + 1
+            value = (1 - numerator / denominator).mean()
             value.backward()
             return value.item(), leaf.grad.movedim(axis, -1).numpy()
 
@@ -108,12 +108,12 @@ class Dice(Call):
     def torch(self):
         import torch
 
-        return self.of_torch(torch.from_numpy(self.logits), torch.from_numpy(self.labels), -1)
+        return self.torch_formula(torch.from_numpy(self.logits), torch.from_numpy(self.labels), -1)
 
     def torch_channels_first(self):
         import torch
 
-        return self.of_torch(
+        return self.torch_formula(
             torch.from_numpy(self.logits).movedim(-1, 1).contiguous(), torch.from_numpy(self.labels), 1
         )
 
@@ -125,17 +125,17 @@ class Dice(Call):
             p = np.exp(self.logits - self.logits.max(axis=-1, keepdims=True))
             p /= p.sum(axis=-1, keepdims=True)
             q = (self.labels[..., None] == classes).astype(np.float32)
-            above, below = 2 * (p * q).sum(axes, keepdims=True) + 1, (p + q).sum(axes, keepdims=True) + 1
-            slope = (above / below**2 - 2 * q / below) / (above.size)
-            return float((1 - above / below).mean()), p * (slope - (p * slope).sum(-1, keepdims=True))
+            numerator, denominator = 2 * (p * q).sum(axes, keepdims=True) + 1, (p + q).sum(axes, keepdims=True) + 1
+            dp = (numerator / denominator**2 - 2 * q / denominator) / (numerator.size)
+            return float((1 - numerator / denominator).mean()), p * (dp - (p * dp).sum(-1, keepdims=True))
 
         return loss
 
     def check(self):
-        """Whether value and gradient are those of the formula in float64."""
+        """Return whether value and gradient agree with the formula in float64."""
         value, gradient = self.call()
-        mine, self.logits = self.logits, self.logits.astype(np.float64)
-        right, wanted = self.numpy()()
-        self.logits = mine
-        off = np.abs(np.asarray(gradient) - wanted).max() / np.abs(wanted).max()
-        return bool(off < self.TOLERANCE and abs(float(value) / right - 1) < self.TOLERANCE)
+        original, self.logits = self.logits, self.logits.astype(np.float64)
+        expected_value, expected = self.numpy()()
+        self.logits = original
+        error = np.abs(np.asarray(gradient) - expected).max() / np.abs(expected).max()
+        return bool(error < self.TOLERANCE and abs(float(value) / expected_value - 1) < self.TOLERANCE)

@@ -1,29 +1,27 @@
-"""What is timed of the tests' table of optimizers and options. A job runs inside a room."""
+"""Workloads from the tests' table of optimizers and options. They are built and run in a worker."""
 
 from __future__ import annotations
 
 import numpy as np
 from cases import CASES, Reference, same_bits
-from jobs import numbers
+from workloads import Workload, normal_values
 
 TORCH_ADAM = "torch Adam"
 
 
-class Case:
+class Case(Workload):
     """Steps of a row of the tests' table, by fastopt or by its reference."""
 
-    def __init__(self, name, row, size):
-        self.case, self.name, self.fresh = CASES[row], name, numbers((size,), 1, 1.0)
-        self.grad = self.fresh.copy()
-        self.start = numbers((size,), 0, 1.0)
-        self.param = self.start.copy()
+    def __init__(self, name, index, size):
+        self.case, self.name, self.original = CASES[index], name, normal_values((size,), 1, 1.0)
+        self.grad, self.param = self.original.copy(), normal_values((size,), 0, 1.0)
         self.optimizer = self.case.make(self.param)
         self.reference = Reference(self.case, [self.param])
 
     def prepare(self):
         """Fill the gradient again where a step zeroes it."""
         if self.case.common.get("zero_grads"):
-            self.grad[...] = self.fresh
+            self.grad[...] = self.original
 
     def iterate(self):
         if self.name == "fastopt":
@@ -32,35 +30,31 @@ class Case:
             self.reference.step([self.grad])
 
     def check(self):
+        """Return whether the results of both are equal in every bit."""
         for _ in range(2):
             self.optimizer.step(self.grad.copy())
             self.reference.step([self.grad.copy()])
-        return same_bits(self.param, self.reference.tensors[0]["param"])
-
-    def info(self):
-        return {}
+        return bool(same_bits(self.param, self.reference.tensors[0]["param"]))
 
 
-# Steps with zero gradients: from which to which.
-PHASES = {"at the start": (0, 500), "at the end": (4500, 5000)}
+class ZeroGradients(Workload):
+    """Steps with zero gradients after normal steps: the first 500, or steps 4,500 to 5,000."""
 
+    PHASES = {"at the start": (0, 500), "at the end": (4500, 5000)}  # noqa: RUF012
 
-class Zeros:
-    """Steps with zero gradients behind a normal phase: the first 500, or those from the 4,500th to the 5,000th."""
-
-    def __init__(self, name, row, size):
-        self.phase, self.row = PHASES[name], row
-        # of all sizes, so that at any time some states are about to become denormal
-        self.start, self.grad = numbers((size,), 0, 1.0), numbers((size,), 1, 1.0)
+    def __init__(self, name, index, size):
+        self.phase, self.index = self.PHASES[name], index
+        # Gradients of all magnitudes, so that some states are about to become denormal at any time
+        self.start, self.grad = normal_values((size,), 0, 1.0), normal_values((size,), 1, 1.0)
         self.grad *= np.logspace(-18, 0, size, dtype=np.float32)
         self.zeros = np.zeros(size, np.float32)
-        self.begin()
+        self.restart()
 
-    def begin(self):
-        """The normal phase, and the zeros before those that are timed."""
+    def restart(self):
+        """Do the normal steps, and the steps with zero gradients before those that are timed."""
         self.steps = 0
         self.param = param = self.start.copy()
-        if self.row == TORCH_ADAM:
+        if self.index == TORCH_ADAM:
             import torch
 
             tensor = torch.from_numpy(param).requires_grad_()
@@ -72,24 +66,21 @@ class Zeros:
 
             self.step = step
         else:
-            self.step = CASES[self.row].make(param).step
+            self.step = CASES[self.index].make(param).step
         for _ in range(100):
             self.step(self.grad.copy())
         while self.steps < self.phase[0]:
             self.iterate()
 
     def prepare(self):
-        """Begin again when the phase is over."""
+        """Restart when the phase is over."""
         if self.steps == self.phase[1]:
-            self.begin()
+            self.restart()
 
     def iterate(self):
         self.steps += 1
         self.step(self.zeros)
 
     def check(self):
-        """Whether the normal phase has moved the parameters, and to finite numbers."""
+        """Return whether the normal steps have moved the parameters to finite values."""
         return bool(np.isfinite(self.param).all() and (self.param != self.start).mean() > 0.1)
-
-    def info(self):
-        return {}

@@ -1,32 +1,32 @@
-"""What is timed of augmentation: rotate, scale, flip and translate, as one resampling. A job runs inside a room."""
+"""Workloads of augmentation: rotate, scale, flip and translate by one resampling. Built and run in a worker."""
 
 from __future__ import annotations
 
 import numpy as np
-from jobs import Call
+from workloads import Call
 
-TOLERANCE = {"float32": 2e-5, "uint8": 0.505}  # coordinates are float32's; bytes are rounded
-DEGREES, SCALE, SHIFT = 15, (0.9, 1.1), 0.1  # up to
+TOLERANCE = {"float32": 2e-5, "uint8": 0.505}  # float32 coordinates; bytes are rounded
+MAX_DEGREES, SCALES, MAX_SHIFT = 15, (0.9, 1.1), 0.1
 
 
 class Resampling(Call):
-    """Images resampled, bilinear, each by a matrix of its own; zeros outside. Drawing the matrices is not timed."""
+    """Bilinear resampling of images, each by its own matrix, zeros outside. Drawing the matrices is not timed."""
 
     def __init__(self, name, dtype, shape):
         rng = np.random.default_rng(0)
         self.images = rng.uniform(0, 1 if dtype == "float32" else 255.5, shape).astype(dtype)
         self.out = np.empty_like(self.images)
-        self.matrices = np.array([self.draw(rng, np.array(shape[1:3])) for _ in self.images])
+        self.matrices = np.array([self.draw_matrix(rng, np.array(shape[1:3])) for _ in self.images])
         self.tolerance = TOLERANCE[dtype]
         self.call = getattr(self, name)()
 
-    def draw(self, rng, size):
-        """A matrix that takes a row and a column of the output to those of the input."""
-        angle, zoom = np.radians(rng.uniform(-DEGREES, DEGREES)), rng.uniform(*SCALE)
-        turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) / zoom
-        turn[1] *= rng.choice([-1, 1])
+    def draw_matrix(self, rng, size):
+        """Return a matrix that maps the row and column of an output pixel to those of the input."""
+        angle, zoom = np.radians(rng.uniform(-MAX_DEGREES, MAX_DEGREES)), rng.uniform(*SCALES)
+        rotation = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) / zoom
+        rotation[1] *= rng.choice([-1, 1])
         centre = (size - 1) / 2
-        return np.column_stack([turn, centre - turn @ (centre + rng.uniform(-SHIFT, SHIFT, 2) * size)])
+        return np.column_stack([rotation, centre - rotation @ (centre + rng.uniform(-MAX_SHIFT, MAX_SHIFT, 2) * size)])
 
     def fastopt(self):
         from fastopt.augment import affine
@@ -37,7 +37,7 @@ class Resampling(Call):
         import cv2
 
         flags, size = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, self.images.shape[2:0:-1]
-        matrices = np.ascontiguousarray(self.matrices[:, ::-1][:, :, [1, 0, 2]])  # of x and y
+        matrices = np.ascontiguousarray(self.matrices[:, ::-1][:, :, [1, 0, 2]])  # for (x, y) instead of (row, column)
 
         def resample():
             for image, matrix, out in zip(self.images, matrices, self.out, strict=True):
@@ -62,12 +62,12 @@ class Resampling(Call):
         return resample
 
     def torch(self):
-        """All images at once. It takes floats with the channels first: those of bytes are ready beforehand."""
+        """All images at once. PyTorch needs channels-first floats: bytes are converted beforehand, untimed."""
         import torch
 
         planes = self.planes(torch)
         height, width = planes.shape[2:]
-        # Its coordinates go from -1 to 1, x before y.
+        # Coordinates from -1 to 1, x before y
         m = self.matrices[:, ::-1][:, :, [1, 0, 2]].copy()
         sizes = np.array([width, height])
         m[:, :, 2] += m[:, :, :2] @ ((sizes - 1) / 2) - (sizes - 1) / 2
@@ -82,7 +82,7 @@ class Resampling(Call):
         return lambda: self.like_images(resample())
 
     def torchvision(self):
-        """Image by image, with the arguments that make up the same matrix."""
+        """Image by image, with the arguments that result in the same matrix."""
         import torch
 
         try:
@@ -111,31 +111,31 @@ class Resampling(Call):
         )
 
     def planes(self, torch, keep=False):
-        """The images with their channels first, as floats or as they are."""
+        """Return the images channels-first, as floats or in their own type."""
         images = torch.from_numpy(self.images)
         images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2)
         return images.contiguous() if keep else images.float().contiguous()
 
     def like_images(self, planes):
-        """A view with the channels last."""
+        """Return a channels-last view."""
         planes = planes.numpy()
         return planes[:, 0] if self.images.ndim == 3 else planes.transpose(0, 2, 3, 1)
 
     def check(self):
-        """Whether some images are as the formula has them in float64: neighbours outside count as zeros."""
-        got = np.asarray(self.call())
+        """Return whether some images agree with the formula in float64."""
+        actual = np.asarray(self.call())
         worst = 0.0
         for i in range(0, len(self.images), len(self.images) // 8):
             image = self.images[i].astype(np.float64)
             pad = [(1, 1), (1, 1), (0, 0)][: image.ndim]
             height, width = image.shape[:2]
             image = np.pad(image, pad)
-            places = np.stack([*np.mgrid[:height, :width], np.ones((height, width))])
-            y, x = np.tensordot(self.matrices[i], places, 1) + 1
+            points = np.stack([*np.mgrid[:height, :width], np.ones((height, width))])
+            y, x = np.tensordot(self.matrices[i], points, 1) + 1
             y, x = np.clip(y, 0, height + 1), np.clip(x, 0, width + 1)
             top, left = np.minimum(y.astype(int), height), np.minimum(x.astype(int), width)
             v, h = ((a - b).reshape(a.shape + (1,) * (image.ndim - 2)) for a, b in ((y, top), (x, left)))
             upper = (1 - h) * image[top, left] + h * image[top, left + 1]
             lower = (1 - h) * image[top + 1, left] + h * image[top + 1, left + 1]
-            worst = max(worst, float(np.abs(got[i] - ((1 - v) * upper + v * lower)).max()))
+            worst = max(worst, float(np.abs(actual[i] - ((1 - v) * upper + v * lower)).max()))
         return worst <= self.tolerance
