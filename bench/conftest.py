@@ -31,6 +31,7 @@ QUICK_ELEMENTS = 1_000_000
 class Replay:
     """A timer that a call to `play` advances by a recorded time."""
 
+    __name__ = "replay"  # as pytest-benchmark's files name it
     now = 0.0
 
     def __call__(self):
@@ -108,7 +109,8 @@ def measure(benchmark, interleaver, request):
         times = iter(getattr(result, "times", ()))
         benchmark.pedantic(replay.play, setup=next_time, rounds=protocol.builds * protocol.rounds)
         benchmark.extra_info.update(row=row, elements=elements, ratio=result.ratio(), **result.info)
-        request.config.stash.setdefault(SUMMARY, {}).setdefault(key, {})[candidate] = result
+        if benchmark.enabled:
+            request.config.stash.setdefault(SUMMARY, {}).setdefault(key, {})[candidate] = result
 
     return run
 
