@@ -12,7 +12,7 @@ from peers import FASTOPT
 @pytest.mark.parametrize(("rows", "classes"), [(128, 10), (4096, 1000), (512, 50257)])
 def test_cross_entropy(measure, rows, classes, candidate):
     row = {"loss": "cross entropy", "rows": rows, "classes": classes}
-    measure(candidate, "loss_workloads.CrossEntropy", rows, classes, row=row, elements=rows * classes)
+    measure(candidate, "loss_workloads.CrossEntropy", [rows, classes], row=row, elements=rows * classes)
 
 
 @pytest.mark.parametrize("candidate", [*FASTOPT, "torch", "torch channels first", "numpy"])

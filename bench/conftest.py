@@ -24,8 +24,9 @@ import pytest
 from interleave import STEADY, Interleaver
 from workers import NotInstalledError
 
-SUMMARY = pytest.StashKey[dict]()
-QUICK_ELEMENTS = 1_000_000
+CANDIDATES = pytest.StashKey[dict]()  # the selected candidates of each row
+RESULTS = pytest.StashKey[dict]()  # what was measured for each row
+QUICK_ELEMENTS = 2**20
 
 
 class Replay:
@@ -37,11 +38,8 @@ class Replay:
     def __call__(self):
         return self.now
 
-    def reset(self):
-        self.now = 0.0  # so that the difference of two readings is the recorded time, without rounding
-
     def play(self, seconds):
-        self.now = seconds
+        self.now += seconds
 
 
 replay = Replay()
@@ -61,16 +59,18 @@ def pytest_addoption(parser):
     )
 
 
-def pytest_collection_modifyitems(items):
-    for item in items:
-        if "measure" in item.fixturenames:
+def pytest_collection_finish(session):
+    rows, session.config.stash[RESULTS] = {}, {}
+    session.config.stash[CANDIDATES] = rows
+    for item in session.items:
+        if "measure" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.benchmark(timer=replay, group=row_of(item)))
+            rows.setdefault(row_of(item), []).append(item.callspec.params["candidate"])
 
 
 @pytest.fixture(scope="session")
 def interleaver():
     interleaver = Interleaver()
-    interleaver.rows = {}
     yield interleaver
     interleaver.close()
 
@@ -91,42 +91,32 @@ def measure(benchmark, interleaver, request):
             protocol = replace(protocol, builds=1, rounds=1, seconds=0, warmup=0)
         elif quick:
             protocol = replace(protocol, builds=1, rounds=2, seconds=min(protocol.seconds, 0.01), warmup=0)
-        key = row_of(request.node)
-        if key not in interleaver.rows:
-            selected = [other.callspec.params["candidate"] for other in request.session.items if is_in(other, key)]
-            results = interleaver.measure(selected, workload, arguments, elements, environment or {}, protocol)
-            interleaver.rows[key] = results
-        result = interleaver.rows[key][candidate]
+        name, rows = row_of(request.node), request.config.stash[RESULTS]
+        if name not in rows:
+            candidates = request.config.stash[CANDIDATES][name]
+            rows[name] = interleaver.measure(candidates, workload, arguments, elements, environment or {}, protocol)
+        result = rows[name][candidate]
         if isinstance(result, NotInstalledError):
             pytest.skip(f"{candidate}: {result}")
 
         def next_time():
             if isinstance(result, Exception):
                 raise result
-            replay.reset()
             return (next(times),), {}
 
         times = iter(getattr(result, "times", ()))
         benchmark.pedantic(replay.play, setup=next_time, rounds=protocol.builds * protocol.rounds)
         benchmark.extra_info.update(row=row, elements=elements, ratio=result.ratio(), **result.info)
-        if benchmark.enabled:
-            request.config.stash.setdefault(SUMMARY, {}).setdefault(key, {})[candidate] = result
 
     return run
 
 
-def is_in(item, row):
-    """Return whether the test belongs to the row."""
-    return "measure" in getattr(item, "fixturenames", ()) and row_of(item) == row
-
-
 def pytest_terminal_summary(terminalreporter, config):
-    rows = config.stash.get(SUMMARY, {})
-    if rows:
-        terminalreporter.section("ratios to the first candidate of a row: median (quartiles)")
-    for row, results in rows.items():
-        terminalreporter.line(row)
+    if config.getoption("benchmark_disable"):
+        return
+    for row, results in config.stash.get(RESULTS, {}).items():
+        terminalreporter.section(f"{row}: ratio to the first, median (quartiles)", sep="-")
         for candidate, result in results.items():
-            if ratio := result.ratio():
+            if not isinstance(result, Exception) and (ratio := result.ratio()):
                 low, median, high = ratio
                 terminalreporter.line(f"    {candidate:24}{median:8.2f}  ({low:.2f}-{high:.2f})")

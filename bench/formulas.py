@@ -17,18 +17,12 @@ def ulp_distance(actual, expected):
     return float(np.max([error.max() for error in errors])) / float(np.finfo(np.float32).eps)  # NaN if any is NaN
 
 
-def sgd(params, grads, lr, after):
-    for step in (1, 2, 3):
-        for param, grad in zip(params, grads, strict=True):
-            reference.sgd(param, grad, step=step, lr=lr)
-    return ulp_distance(after, params)
-
-
-def adam(params, grads, eps, after):
-    states = [(np.zeros_like(p), np.zeros_like(p)) for p in params]
-    for step in (1, 2, 3):
+def plain_steps(params, grads, rule, options, after):
+    """Apply ``reference.sgd`` or ``reference.adam``; ``options`` are those of each step."""
+    states = [[np.zeros_like(p) for _ in range(2 if rule == "adam" else 0)] for p in params]
+    for step, option in enumerate(options, start=1):
         for param, grad, state in zip(params, grads, states, strict=True):
-            reference.adam(param, grad, *state, step=step, eps=eps[step - 1])
+            getattr(reference, rule)(param, grad, *state, step=step, **option)
     return ulp_distance(after, params)
 
 
@@ -44,15 +38,12 @@ def whole_step(params, grads, scale, weight_decay, decay, after, averages, zeroe
     return float(np.max([ulp_distance(after, params), ulp_distance(averages, emas)])) if zeroed else np.inf
 
 
-FORMULAS = {"sgd": sgd, "adam": adam, "whole_step": whole_step}
-
-
 def deviation(checked):
     """Return (deviation, limit) in units in the last place for the result of a workload's ``check()``.
 
-    ``checked`` is a bool, whether the result is right, or (formula, limit, arguments of the formula).
+    ``checked`` is a bool, whether the result is right, or (limit, arguments of one of the formulas above).
     """
     if isinstance(checked, bool):
         return (0 if checked else np.inf), 0
-    formula, limit, arguments = checked
-    return FORMULAS[formula](**arguments), limit
+    limit, arguments = checked
+    return (whole_step if "averages" in arguments else plain_steps)(**arguments), limit

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from workloads import Call
+from workloads import Workload
 
 TOLERANCE = {"float32": 2e-5, "uint8": 0.505}  # float32 coordinates; bytes are rounded
 MAX_DEGREES, SCALES, MAX_SHIFT = 15, (0.9, 1.1), 0.1
 
 
-class Resampling(Call):
+class Resampling(Workload):
     """Bilinear resampling of images, each by its own matrix, zeros outside. Drawing the matrices is not timed."""
 
     def __init__(self, name, dtype, shape):
@@ -65,7 +65,8 @@ class Resampling(Call):
         """All images at once. PyTorch needs channels-first floats: bytes are converted beforehand, untimed."""
         import torch
 
-        planes = self.planes(torch)
+        images = torch.from_numpy(self.images)
+        planes = (images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2)).float().contiguous()
         height, width = planes.shape[2:]
         # Coordinates from -1 to 1, x before y
         m = self.matrices[:, ::-1][:, :, [1, 0, 2]].copy()
@@ -77,53 +78,13 @@ class Resampling(Call):
 
         def resample():
             grid = torch.nn.functional.affine_grid(theta, planes.shape, **options)
-            return torch.nn.functional.grid_sample(planes, grid, **options)
+            return torch.nn.functional.grid_sample(planes, grid, **options).movedim(1, -1)
 
-        return lambda: self.like_images(resample())
-
-    def torchvision(self):
-        """Image by image, with the arguments that result in the same matrix."""
-        import torch
-
-        try:
-            from torchvision.transforms.v2 import InterpolationMode, functional
-        except RuntimeError as error:  # built for another PyTorch
-            raise ImportError(str(error)) from None
-        planes = self.planes(torch, keep=True)
-        centre = (np.array(self.images.shape[1:3]) - 1) / 2
-        arguments = []
-        for m in self.matrices:
-            inverse = np.linalg.inv(m[:, :2])
-            flip = np.linalg.det(inverse) < 0
-            inverse[:, 1] *= -1 if flip else 1
-            zoom = np.sqrt(np.linalg.det(inverse))
-            down, across = np.linalg.inv(m[:, :2]) @ (centre - m[:, 2]) - centre
-            angle = -np.degrees(np.arctan2(-inverse[0, 1], inverse[0, 0]))
-            arguments.append((bool(flip), float(angle), [float(across), float(down)], float(zoom)))
-
-        def one(image, flip, angle, translate, zoom):
-            image = functional.horizontal_flip(image) if flip else image
-            mode = InterpolationMode.BILINEAR
-            return functional.affine(image, angle, translate, zoom, [0.0, 0.0], interpolation=mode)
-
-        return lambda: self.like_images(
-            torch.stack([one(image, *given) for image, given in zip(planes, arguments, strict=True)])
-        )
-
-    def planes(self, torch, keep=False):
-        """Return the images channels-first, as floats or in their own type."""
-        images = torch.from_numpy(self.images)
-        images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2)
-        return images.contiguous() if keep else images.float().contiguous()
-
-    def like_images(self, planes):
-        """Return a channels-last view."""
-        planes = planes.numpy()
-        return planes[:, 0] if self.images.ndim == 3 else planes.transpose(0, 2, 3, 1)
+        return resample
 
     def check(self):
         """Return whether some images agree with the formula in float64."""
-        actual = np.asarray(self.call())
+        actual = np.asarray(self.call()).reshape(self.images.shape)
         worst = 0.0
         for i in range(0, len(self.images), len(self.images) // 8):
             image = self.images[i].astype(np.float64)

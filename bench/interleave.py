@@ -18,11 +18,8 @@ from workers import Worker
 
 PAUSE = 0.03  # seconds between turns, in which the previous candidate's busy-waiting threads go to sleep
 
-# A suffix of a candidate's name sets its number of threads.
-THREADS = {
-    " 1 thread": {"FASTOPT_NUM_THREADS": "1"},
-    " 2 threads": {"FASTOPT_NUM_THREADS": "2"},
-}
+# Environment variables that a candidate's name implies. A number of threads is not part of the implementation's name.
+THREADS = {" 1 thread": {"FASTOPT_NUM_THREADS": "1"}, " 2 threads": {"FASTOPT_NUM_THREADS": "2"}}
 ENVIRONMENTS = {
     "DeepSpeed": {"DS_ACCELERATOR": "cpu"},
     "memory bound": {"OMP_WAIT_POLICY": "passive"},  # its threads sleep, as fastopt's do
@@ -61,15 +58,11 @@ class Result:
         return np.quantile(np.divide(self.times, self.first), [0.25, 0.5, 0.75]).tolist()
 
 
-def implementation(candidate):
-    """Return the candidate's name without the number of threads."""
-    return next((candidate.removesuffix(suffix) for suffix in THREADS if candidate.endswith(suffix)), candidate)
-
-
-def environment_of(candidate):
-    """Return the environment variables that the candidate's name implies."""
-    threads = next((variables for suffix, variables in THREADS.items() if candidate.endswith(suffix)), {})
-    return {**ENVIRONMENTS.get(implementation(candidate), {}), **threads}
+def resolve(candidate):
+    """Return the name of the implementation and the environment variables of a candidate."""
+    suffix = next(filter(candidate.endswith, THREADS), "")
+    name = candidate.removesuffix(suffix)
+    return name, {**ENVIRONMENTS.get(name, {}), **THREADS.get(suffix, {})}
 
 
 def available_memory():
@@ -82,8 +75,7 @@ class Interleaver:
     """Measures rows of candidates. Its worker processes are kept for a session."""
 
     def __init__(self):
-        self.workers = {}
-        self.random = random.Random(0)
+        self.workers, self.random = {}, random.Random(0)
 
     def close(self):
         for worker in self.workers.values():
@@ -95,73 +87,60 @@ class Interleaver:
 
         Candidates that do not fit into memory together are measured in groups; the first is part of each.
         """
+        self.workload, self.environment, self.protocol = (workload, arguments), environment, protocol
         first, *others = candidates
         size = max(1, int(available_memory() * 0.8 / (32 * elements)) - 1)
         results = {}
-        for begin in range(0, max(1, len(others)), size):
-            group = Group(self, workload, arguments, environment, protocol)
-            results = {**group.measure([first, *others[begin : begin + size]]), **results}
+        try:
+            for begin in range(0, max(1, len(others)), size):
+                results = {**self.measure_group([first, *others[begin : begin + size]]), **results}
+        except BaseException:
+            self.close()
+            raise
         return results
 
-
-class Group:
-    """Candidates that are in memory at the same time."""
-
-    def __init__(self, interleaver, workload, arguments, environment, protocol):
-        self.interleaver, self.protocol = interleaver, protocol
-        self.workload, self.arguments, self.environment = workload, arguments, environment
-        self.failures = {}
-
-    def measure(self, candidates):
-        """Return a `Result` or an exception for each candidate; the first is the base of the ratios."""
-        results = {name: Result() for name in candidates}
-        try:
-            for build in range(self.protocol.builds):
-                ready = [name for name in candidates if self.try_call(name, self.prepare, build == 0)]
-                for _ in range(self.protocol.rounds):
-                    times = {}
-                    for name in self.interleaver.random.sample(ready, len(ready)):
-                        time.sleep(PAUSE)
-                        times[name] = self.try_call(name, self.turn)
-                    for name, seconds in times.items():
-                        if seconds and (base := times.get(candidates[0])):
-                            results[name].first.append(base)
-                        results[name].times.append(seconds)
+    def measure_group(self, candidates):
+        """Measure candidates that are in memory at the same time; the first is the base of the ratios."""
+        self.failures, results = {}, {name: Result() for name in candidates}
+        for build in range(self.protocol.builds):
+            ready = [name for name in candidates if self.attempt(self.prepare, name, build == 0)]
+            for _ in range(self.protocol.rounds):
+                times = {}
+                for name in self.random.sample(ready, len(ready)):
+                    time.sleep(PAUSE)
+                    times[name] = self.attempt(self.turn, name)
                 for name in ready:
-                    results[name].info = self.try_call(name, self.finish)
-        except BaseException:
-            self.interleaver.close()
-            raise
+                    results[name].times.append(times[name])
+                    results[name].first += [base] if (base := times.get(candidates[0])) else []
+            for name in ready:
+                results[name].info = self.attempt(lambda name: self.worker(name).call("finish"), name)
         return {**results, **self.failures}
 
-    def try_call(self, name, function, *arguments):
-        """Return the function's result, or None if the candidate fails, now or earlier."""
+    def attempt(self, method, name, *arguments):
+        """Return the method's result, or None if the candidate fails, now or earlier."""
         if name not in self.failures:
             try:
-                return function(name, *arguments)
+                return method(name, *arguments)
             except Exception as error:
                 self.failures[name] = error
-                self.close_worker(name)
+                self.worker(name, discard=True)
         return None
 
-    def key(self, name):
-        return name, *sorted({**self.environment, **environment_of(name)}.items())
-
-    def worker(self, name):
-        """Return the candidate's process; start it if necessary."""
-        key = self.key(name)
-        if key not in self.interleaver.workers:
-            self.interleaver.workers[key] = Worker(dict(key[1:]))
-        return self.interleaver.workers[key]
-
-    def close_worker(self, name):
-        if worker := self.interleaver.workers.pop(self.key(name), None):
-            worker.close()
+    def worker(self, name, discard=False):
+        """Return the candidate's process and start it if necessary, or end it."""
+        environment = {**self.environment, **resolve(name)[1]}
+        key = (name, *environment.items())
+        if discard:
+            if worker := self.workers.pop(key, None):
+                worker.close()
+        elif key not in self.workers:
+            self.workers[key] = Worker(environment)
+        return self.workers.get(key)
 
     def build(self, name):
-        if self.protocol.fresh:
-            self.close_worker(name)
-        self.worker(name).call("build", self.workload, implementation(name), *self.arguments)
+        workload, arguments = self.workload
+        self.worker(name, discard=self.protocol.fresh)
+        self.worker(name).call("build", workload, resolve(name)[0], *arguments)
 
     def prepare(self, name, validate):
         """Build the workload, compare its first steps with the formula, and warm up."""
@@ -181,8 +160,3 @@ class Group:
         times = self.worker(name).call("time", *limits)
         # In later turns, the first iteration brings the data back into the caches.
         return float(np.median(times if self.protocol.fresh else times[1:]))
-
-    def finish(self, name):
-        info = self.worker(name).call("info")
-        self.worker(name).call("free")
-        return info

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from workloads import Call, normal_values
+from workloads import Workload, normal_values
 
 
-class Dropout(Call):
+class Dropout(Workload):
     """Dropout with p = 0.5, forward and backward."""
 
     def __init__(self, name, size):
@@ -58,7 +58,7 @@ class Dropout(Call):
         return bool(forward and backward and abs(kept.mean() - 0.5) < 5 * 0.5 / self.x.size**0.5)
 
 
-class BatchNorm(Call):
+class BatchNorm(Workload):
     """Batch norm in training, forward and backward; images are channels-last."""
 
     TOLERANCE = 1e-4  # values near 1, means of 10^5 float32 values

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import numpy as np
-from workloads import Call, normal_values
+from workloads import Workload, normal_values
 
 
-class CrossEntropy(Call):
-    """Cross entropy of logits with integer labels, averaged over the rows."""
+class Loss(Workload):
+    """A loss of channels-last logits and integer labels, by the candidate's method."""
 
-    TOLERANCE = 2e-5  # of a gradient near 1, and relative for the value: sums of 50,257 terms in float32
+    def __init__(self, name, shape):
+        self.logits = normal_values(shape, 0, 3.0)
+        self.labels = np.random.default_rng(1).integers(0, shape[-1], shape[:-1])
+        self.call = getattr(self, name.replace(" ", "_"))()
 
-    def __init__(self, name, rows, classes):
-        self.logits = normal_values((rows, classes), 0, 3.0)
-        self.labels = np.random.default_rng(1).integers(0, classes, rows)
-        self.call = getattr(self, name)()
+    def check(self):
+        """Return whether value and gradient agree with the formula in float64."""
+        value, grad = self.call()
+        original, self.logits = self.logits, self.logits.astype(np.float64)
+        expected_value, expected = self.numpy()()
+        self.logits = original
+        error = np.abs(np.asarray(grad) - expected).max() / np.abs(expected).max()
+        return bool(error < self.TOLERANCE and abs(float(value) / expected_value - 1) < self.TOLERANCE)
+
+
+class CrossEntropy(Loss):
+    """Cross entropy, averaged over the rows."""
+
+    TOLERANCE = 2e-5  # relative to the largest gradient, and for the value: sums of 50,257 terms in float32
 
     def fastopt(self):
         from fastopt import losses
@@ -58,28 +71,11 @@ class CrossEntropy(Call):
 
         return loss
 
-    def check(self):
-        """Return whether value and gradient agree with the formula in float64."""
-        value, gradient = self.call()
-        x = self.logits.astype(np.float64)
-        x -= x.max(axis=1, keepdims=True)
-        rows, sums = np.arange(len(x)), np.exp(x).sum(axis=1)
-        expected = np.exp(x) / sums[:, None]
-        expected[rows, self.labels] -= 1
-        expected_value = float((np.log(sums) - x[rows, self.labels]).mean())
-        error = np.abs(np.asarray(gradient) * len(x) - expected).max()
-        return bool(error < self.TOLERANCE and abs(float(value) / expected_value - 1) < self.TOLERANCE)
 
-
-class Dice(Call):
-    """Soft Dice loss of channels-last logits with integer labels, averaged over images and classes."""
+class Dice(Loss):
+    """Soft Dice loss, averaged over images and classes."""
 
     TOLERANCE = 1e-4  # relative to the largest gradient, and for the value: sums of 16,384 terms in float32
-
-    def __init__(self, name, shape):
-        self.logits = normal_values(shape, 0, 2.0)
-        self.labels = np.random.default_rng(1).integers(0, shape[-1], shape[:-1])
-        self.call = getattr(self, name.replace(" ", "_"))()
 
     def fastopt(self):
         from fastopt import losses
@@ -130,12 +126,3 @@ class Dice(Call):
             return float((1 - numerator / denominator).mean()), p * (dp - (p * dp).sum(-1, keepdims=True))
 
         return loss
-
-    def check(self):
-        """Return whether value and gradient agree with the formula in float64."""
-        value, gradient = self.call()
-        original, self.logits = self.logits, self.logits.astype(np.float64)
-        expected_value, expected = self.numpy()()
-        self.logits = original
-        error = np.abs(np.asarray(gradient) - expected).max() / np.abs(expected).max()
-        return bool(error < self.TOLERANCE and abs(float(value) / expected_value - 1) < self.TOLERANCE)

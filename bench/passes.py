@@ -150,18 +150,12 @@ class NumPyReference(Pass):
 
         self.whole_step, self.adam, self.steps = reference.whole_step, reference.adam, 0
         self.averages = [param.copy() for param in self.params]
-        names = ("param", "grad", "exp_avg", "exp_avg_sq", "ema")
-        arrays = zip(self.params, self.grads, self.averages, strict=True)
         self.tensors = [
-            dict(zip(names, (p, g, np.zeros_like(p), np.zeros_like(p), e), strict=True)) for p, g, e in arrays
+            {"param": p, "grad": g, "exp_avg": np.zeros_like(p), "exp_avg_sq": np.zeros_like(p), "ema": e}
+            for p, g, e in zip(self.params, self.grads, self.averages, strict=True)
         ]
-        self.options = {
-            "max_grad_norm": self.max_norm,
-            "ema_decay": self.ema_decay,
-            "zero_grads": True,
-            "weight_decay": self.weight_decay,
-            "decoupled_weight_decay": True,
-        }
+        self.options = {"max_grad_norm": self.max_norm, "ema_decay": self.ema_decay, "zero_grads": True}
+        self.options |= {"weight_decay": self.weight_decay, "decoupled_weight_decay": True}
 
     def step(self):
         self.steps += 1

@@ -22,8 +22,8 @@ class Peer:
         return self.params
 
     def formula(self):
-        """Return the name of the formula and its arguments; ``eps`` is that of each of the first three steps."""
-        return "adam", {"eps": [1e-8] * 3}
+        """Return the rule and its options in each of the first three steps."""
+        return {"rule": "adam", "options": [{}] * 3}
 
     def info(self):
         return {}
@@ -82,7 +82,7 @@ class FastoptSGD(FastoptFlat):
         return fastopt.SGD(params, lr=SGD_LR)
 
     def formula(self):
-        return "sgd", {"lr": SGD_LR}
+        return {"rule": "sgd", "options": [{"lr": SGD_LR}] * 3}
 
 
 class TensorWise(Peer):
@@ -92,33 +92,38 @@ class TensorWise(Peer):
 
     def __init__(self, params, grads):
         super().__init__(params, grads)
+        states = [[np.zeros_like(param) for _ in range(self.states)] for param in params]
+        self.tensors = [(p, g, *s) for p, g, s in zip(params, grads, states, strict=True)]
         self.adam = self.function()
-        self.tensors = [
-            (p, g, *(np.zeros_like(p) for _ in range(self.states))) for p, g in zip(params, grads, strict=True)
-        ]
+
+    def coefficients(self):
+        return {"step": self.steps}
 
     def step(self):
         self.steps += 1
+        coefficients = self.coefficients()
         for tensor in self.tensors:
-            self.adam(*tensor, step=self.steps)
+            self.adam(*tensor, **coefficients)
 
 
 class FastoptKernels(TensorWise):
+    """``fastopt.kernels``, which checks and prepares each call."""
+
     max_ulp = 0
 
     def function(self):
-        from fastopt import kernels
+        from fastopt.kernels import adam
 
-        return kernels.adam
+        return adam
 
 
 class NumPyReference(TensorWise):
     """``fastopt.reference``, which is written to be read."""
 
     def function(self):
-        from fastopt import reference
+        from fastopt.reference import adam
 
-        return reference.adam
+        return adam
 
 
 class Torch(Peer):
@@ -157,7 +162,7 @@ class TorchSGD(Torch):
         return optim.SGD(tensors, lr=SGD_LR, fused=True)
 
     def formula(self):
-        return "sgd", {"lr": SGD_LR}
+        return {"rule": "sgd", "options": [{"lr": SGD_LR}] * 3}
 
 
 def deepspeed_adam(*arguments, **options):
@@ -207,36 +212,6 @@ class Optax(Peer):
         return [np.asarray(param) for param in self.params]
 
 
-class Numba(Peer):
-    """The formula as a user would write it with ``prange``, tensor by tensor."""
-
-    def __init__(self, params, grads):
-        super().__init__(params, grads)
-        import numba
-
-        @numba.njit(parallel=True)
-        def adam(param, grad, exp_avg, exp_avg_sq, step_size, inv_sqrt_bias2):
-            beta1, beta2 = np.float32(0.9), np.float32(0.999)
-            for i in numba.prange(param.size):
-                g = grad[i]
-                m = beta1 * exp_avg[i] + (np.float32(1) - beta1) * g
-                v = beta2 * exp_avg_sq[i] + (np.float32(1) - beta2) * g * g
-                exp_avg[i] = m
-                exp_avg_sq[i] = v
-                param[i] -= step_size * m / (inv_sqrt_bias2 * np.sqrt(v) + np.float32(1e-8))
-
-        self.adam = adam
-        flat = [(p.reshape(-1), g.reshape(-1)) for p, g in zip(params, grads, strict=True)]
-        self.tensors = [(p, g, np.zeros_like(p), np.zeros_like(p)) for p, g in flat]
-
-    def step(self):
-        self.steps += 1
-        step_size = np.float32(1e-3 / (1 - 0.9**self.steps))
-        inv_sqrt_bias2 = np.float32((1 - 0.999**self.steps) ** -0.5)
-        for tensor in self.tensors:
-            self.adam(*tensor, step_size, inv_sqrt_bias2)
-
-
 class ScikitLearn(Peer):
     """The optimizer of MLPClassifier: NumPy, with epsilon added before the bias correction."""
 
@@ -250,7 +225,7 @@ class ScikitLearn(Peer):
         self.optimizer.update_params(self.params, self.grads)
 
     def formula(self):
-        return "adam", {"eps": [1e-8 / (1 - 0.999**step) ** 0.5 for step in (1, 2, 3)]}
+        return {"rule": "adam", "options": [{"eps": 1e-8 / (1 - 0.999**step) ** 0.5} for step in (1, 2, 3)]}
 
 
 class NumPyOut(TensorWise):
@@ -258,8 +233,12 @@ class NumPyOut(TensorWise):
 
     states = 4  # two of them are scratch
 
+    def coefficients(self):
+        step_size, inv_sqrt_bias2 = 1e-3 / (1 - 0.9**self.steps), (1 - 0.999**self.steps) ** -0.5
+        return {"step_size": np.float32(step_size), "inv_sqrt_bias2": np.float32(inv_sqrt_bias2)}
+
     def function(self):
-        def adam(p, g, m, v, scratch, update, step):
+        def adam(p, g, m, v, scratch, update, step_size, inv_sqrt_bias2):
             np.multiply(m, np.float32(0.9), out=m)
             np.multiply(g, np.float32(0.1), out=scratch)
             np.add(m, scratch, out=m)
@@ -268,12 +247,35 @@ class NumPyOut(TensorWise):
             np.multiply(scratch, np.float32(1 - 0.999), out=scratch)
             np.add(v, scratch, out=v)
             np.sqrt(v, out=scratch)
-            np.multiply(scratch, np.float32((1 - 0.999**step) ** -0.5), out=scratch)
+            np.multiply(scratch, inv_sqrt_bias2, out=scratch)
             np.add(scratch, np.float32(1e-8), out=scratch)
-            np.multiply(m, np.float32(1e-3 / (1 - 0.9**step)), out=update)
+            np.multiply(m, step_size, out=update)
             np.divide(update, scratch, out=update)
             np.subtract(p, update, out=p)
 
+        return adam
+
+
+class Numba(NumPyOut):
+    """The formula as a user would write it with ``prange``, tensor by tensor."""
+
+    states = 2
+
+    def function(self):
+        import numba
+
+        @numba.njit(parallel=True)
+        def adam(param, grad, exp_avg, exp_avg_sq, step_size, inv_sqrt_bias2):
+            beta1, beta2 = np.float32(0.9), np.float32(0.999)
+            for i in numba.prange(param.size):
+                g = grad[i]
+                m = beta1 * exp_avg[i] + (np.float32(1) - beta1) * g
+                v = beta2 * exp_avg_sq[i] + (np.float32(1) - beta2) * g * g
+                exp_avg[i] = m
+                exp_avg_sq[i] = v
+                param[i] -= step_size * m / (inv_sqrt_bias2 * np.sqrt(v) + np.float32(1e-8))
+
+        self.tensors = [tuple(array.reshape(-1) for array in tensor) for tensor in self.tensors]
         return adam
 
 

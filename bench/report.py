@@ -38,7 +38,7 @@ TITLES = {
     "bench_augment": "Augmentation: images rotated, scaled, shifted and flipped",
     "bench_reference": "Relative to the same formula in NumPy",
 }
-PACKAGES = ["torch", "torchvision", "deepspeed", "optax", "jax", "numba", "scikit-learn", "opencv-python-headless"]
+PACKAGES = ["torch", "deepspeed", "optax", "jax", "numba", "scikit-learn", "opencv-python-headless"]
 PACKAGES += ["scipy", "numpy"]
 
 # Colours by Okabe and Ito, which colour-blind readers can distinguish; markers distinguish them in grey, too.

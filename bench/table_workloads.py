@@ -13,21 +13,22 @@ class Case(Workload):
     """Steps of a row of the tests' table, by fastopt or by its reference."""
 
     def __init__(self, name, index, size):
-        self.case, self.name, self.original = CASES[index], name, normal_values((size,), 1, 1.0)
+        self.case, self.original = CASES[index], normal_values((size,), 1, 1.0)
         self.grad, self.param = self.original.copy(), normal_values((size,), 0, 1.0)
         self.optimizer = self.case.make(self.param)
         self.reference = Reference(self.case, [self.param])
+        self.call = self.fastopt if name == "fastopt" else self.numpy
 
     def prepare(self):
         """Fill the gradient again where a step zeroes it."""
         if self.case.common.get("zero_grads"):
             self.grad[...] = self.original
 
-    def iterate(self):
-        if self.name == "fastopt":
-            self.optimizer.step(self.grad)
-        else:
-            self.reference.step([self.grad])
+    def fastopt(self):
+        self.optimizer.step(self.grad)
+
+    def numpy(self):
+        self.reference.step([self.grad])
 
     def check(self):
         """Return whether the results of both are equal in every bit."""

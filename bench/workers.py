@@ -85,13 +85,10 @@ class Commands:
             times.append(time.perf_counter() - start)
         return times
 
-    def info(self):
-        """Return facts about the workload, such as the number of threads."""
-        return self.workload.info()
-
-    def free(self):
-        """Release the memory of the workload."""
-        self.workload = None
+    def finish(self):
+        """Release the memory of the workload and return facts about it, such as the number of threads."""
+        info, self.workload = self.workload.info(), None
+        return info
 
 
 def main():

@@ -30,20 +30,16 @@ def sample(arrays):
 
 
 class Workload:
-    """Base class: nothing to prepare, nothing to report."""
+    """Repeated calls of the function ``self.call``."""
 
     def prepare(self):
         """Restore what an iteration changes; not timed."""
 
-    def info(self):
-        return {}
-
-
-class Call(Workload):
-    """Repeated calls of the function ``self.call``, whose inputs do not change."""
-
     def iterate(self):
         self.call()
+
+    def info(self):
+        return {}
 
 
 class Steps(Workload):
@@ -54,18 +50,16 @@ class Steps(Workload):
         grads = [normal_values(shape, 1000 + i, GRAD_SCALE) for i, shape in enumerate(shapes)]
         self.before = {"params": sample(params), "grads": sample(grads)}
         self.peer = {**ALL, "memory bound": MemoryBound}[name](params, grads)
-
-    def iterate(self):
-        self.peer.step()
+        self.call = self.peer.step
 
     def check(self):
         """Do three steps and return the arguments of `formulas.deviation`."""
         for _ in range(3):
             self.peer.step()
-        if not (formula := self.peer.formula()):
+        formula = self.peer.formula()
+        if formula is None:
             return True
-        name, arguments = formula
-        return name, self.peer.max_ulp, {**self.before, **arguments, "after": sample(self.peer.read())}
+        return self.peer.max_ulp, {**self.before, **formula, "after": sample(self.peer.read())}
 
     def info(self):
         return self.peer.info()
@@ -118,15 +112,13 @@ class Pass(Workload):
         self.before = {"params": sample(params), "grads": sample(self.original)}
         norm = math.sqrt(sum(float(np.dot(g.reshape(-1), g.reshape(-1))) for g in map(np.float64, self.original)))
         self.peer = PASSES[name](params, self.grads, norm / 2, self.EMA_DECAY, self.WEIGHT_DECAY)
+        self.call = self.peer.step
         self.options = {"scale": norm / 2 / (norm + self.peer.clip_epsilon), "weight_decay": self.WEIGHT_DECAY}
 
     def prepare(self):
         """Fill the gradients again, as a backward pass would."""
         for grad, original in zip(self.grads, self.original, strict=True):
             grad[...] = original
-
-    def iterate(self):
-        self.peer.step()
 
     def check(self):
         """Do three steps and return the arguments of `formulas.deviation`."""
@@ -135,4 +127,4 @@ class Pass(Workload):
             self.peer.step()
         after, averages = map(sample, self.peer.read())
         results = {"after": after, "averages": averages, "zeroed": not any(grad.any() for grad in self.grads)}
-        return "whole_step", self.MAX_ULP, {**self.before, **self.options, "decay": self.EMA_DECAY, **results}
+        return self.MAX_ULP, {**self.before, **self.options, "decay": self.EMA_DECAY, **results}
