@@ -192,12 +192,12 @@ def _resampled(
             raise ValueError(f"out has shape {out.shape}; wants {wanted}")
         apart("out", out, {"images": images, "index": index})
     channels = images.shape[3] if images.ndim == 4 else 1
-    options = {"seed_low": 0, "seed_high": 0, "step": 0, "noise": 0, **drawn, "border": place, "fill": fill}
-    options |= {"height": images.shape[1], "width": images.shape[2], "channels": channels}
-    options |= {"out_height": shape[0], "out_width": shape[1]}
-    arrays = {"x": images, "y": out, "transforms": transforms, "index": index}
+    arguments = {"x": images, "y": out, "transforms": transforms, "index": index, "bytes": of_bytes}
+    arguments |= {"seed": 0, "step": 0, "noise": 0, **drawn, "border": place, "fill": fill}
+    arguments |= {"height": images.shape[1], "width": images.shape[2], "channels": channels}
+    arguments |= {"out_height": shape[0], "out_width": shape[1]}
     grain = max(1, GRAIN // (shape[1] * channels))
-    _core.run("affine_bytes" if of_bytes else "affine", arrays, options, len(images) * shape[0], grain, out.size)
+    _core.run("affine", arguments, len(images) * shape[0], grain, out.size)
     return out
 
 

@@ -61,7 +61,7 @@ def _bare(cls: type[Optimizer]) -> Callable[..., None]:
         streams = {
             name: value for name, value in arguments.items() if name not in (*h, "step", "scale") and value is not None
         }
-        wanted = _core.KERNELS[kernel].streams
+        wanted = _core.KERNELS[kernel].operands
         if set(streams) != set(wanted):
             raise TypeError(
                 f"kernels.{cls.rule} got {', '.join(streams)}; wants {', '.join(wanted)} for these hyperparameters"

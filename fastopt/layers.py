@@ -45,8 +45,8 @@ def dropout(x: Array, p: float = 0.5, *, seed: int, step: int, out: Array | None
     p, key = decay("p", p), random.key(seed, step)
     y = output(out, x, "x", {})
     dropped = min(round(p * 2**32), 2**32 - 1)  # of 2^32 numbers
-    numbers = {**key, "dropped": dropped, "scale": 2**32 / (2**32 - dropped)}
-    _core.run("dropout", {"x": x, "y": y}, numbers, x.size, GRAIN, x.size)
+    arguments = {"x": x, "y": y, **key, "dropped": dropped, "scale": 2**32 / (2**32 - dropped)}
+    _core.run("dropout", arguments, x.size, GRAIN, x.size)
     return y
 
 
@@ -120,8 +120,8 @@ def batch_norm(
         with np.errstate(all="ignore"):  # of running averages that are none
             inverse_std = 1 / np.sqrt(variance.astype(np.float64) + eps)
             saved = Normalized(x, mean.copy(), (weight * inverse_std).astype(dtype), inverse_std, False)
-    arrays = {"x": x, "y": y, "mean": saved.mean, "scale": saved.scale, "shift": bias}
-    _core.run("batch_norm", arrays, {"columns": columns}, rows, _grain(columns), x.size)
+    arguments = {"x": x, "y": y, "mean": saved.mean, "scale": saved.scale, "shift": bias, "columns": columns}
+    _core.run("batch_norm", arguments, rows, _grain(columns), x.size)
     return y, saved
 
 
@@ -168,13 +168,14 @@ def batch_norm_backward(
     )
     grain = _grain(columns)
     parts = np.zeros((max(1, -(-rows // grain)), 2, columns))
-    arrays = {"x": x, "grad": grad, "out": of_x, "mean": saved.mean, "scale": saved.scale, "parts": parts}
-    _core.run("batch_norm_sums", arrays, {"columns": columns, "grain": grain}, rows, grain, x.size)
-    arrays |= {"inverse_std": saved.inverse_std, "grad_weight": of_weight, "grad_bias": of_bias}
-    arrays |= {"of_grad": of_grad, "of_product": of_product}
-    numbers = {"columns": columns, "parts": len(parts), "over_rows": 1 / rows if saved.training else 0.0}
-    _core.run("batch_norm_add", arrays, numbers, columns, COLUMNS, parts.size)
-    _core.run("batch_norm_gradient", arrays, {"columns": columns}, rows, grain, x.size)
+    shared = {"x": x, "grad": grad, "mean": saved.mean, "columns": columns}
+    _core.run("batch_norm_backward_sums", {**shared, "sums": parts, "chunk": grain}, rows, grain, x.size)
+    means = {"mean_grad": of_grad, "mean_grad_xhat": of_product}
+    arguments = {"x": x, "sums": parts, "inverse_std": saved.inverse_std, "columns": columns, "chunks": len(parts)}
+    arguments |= {"grad_weight": of_weight, "grad_bias": of_bias, "inv_rows": 1 / rows if saved.training else 0.0}
+    _core.run("batch_norm_reduce_backward", {**arguments, **means}, columns, COLUMNS, parts.size)
+    arguments = {**shared, **means, "out": of_x, "scale": saved.scale}
+    _core.run("batch_norm_backward", arguments, rows, grain, x.size)
     return of_x, of_weight, of_bias
 
 
@@ -202,8 +203,8 @@ def l2_penalty(params: Any, lam: float, grads: Any = None) -> float:
             named[f"grads{own}"] = grad
     total = 0.0
     for array, grad in zip(structure.arrays, others, strict=True):
-        arrays = {"x": array, "grad": grad}
-        total += _core.run("l2_penalty", arrays, {"factor": 2 * lam}, array.size, GRAIN, array.size)
+        arguments = {"x": array, "grad": grad, "factor": 2 * lam}
+        total += _core.run("l2_penalty", arguments, array.size, GRAIN, array.size)
     return lam * total
 
 
@@ -215,11 +216,12 @@ def _normalized(
     saved = Normalized(x, mean, scale, np.empty(columns), True)
     grain = _grain(columns)
     parts = np.empty((-(-rows // grain), 2, columns))
-    arrays = {"x": x, "parts": parts, "mean": mean, "scale": scale, "inverse_std": saved.inverse_std, **columnwise}
-    running = {"running_mean": None, "running_var": None}
-    numbers = {"columns": columns, "rows": rows, "grain": grain, "eps": eps, "momentum": momentum}
-    _core.run("batch_norm_moments", arrays, numbers, rows, grain, x.size)
-    _core.run("batch_norm_join", {**running, **arrays}, numbers, columns, COLUMNS, parts.size)
+    shared = {"x": x, "moments": parts, "columns": columns, "chunk": grain}
+    _core.run("batch_norm_moments", shared, rows, grain, x.size)
+    arguments = {**shared, "mean": mean, "scale": scale, "inverse_std": saved.inverse_std, "weight": columnwise["weight"]}
+    arguments |= {name: columnwise.get(name) for name in ("running_mean", "running_var")}
+    arguments |= {"rows": rows, "eps": eps, "momentum": momentum}
+    _core.run("batch_norm_merge_moments", arguments, columns, COLUMNS, parts.size)
     return saved
 
 

@@ -182,15 +182,20 @@ def cross_entropy(
             held("1 / the sum of the weights of all labels", _over(divisor), dtype)
     grad = output(out, logits, "logits", {"target": probabilities if labels is None else labels, "weight": weights})
     values = aligned_zeros(rows, dtype) if mode == "none" else None
-    arrays = {"x": logits, "target": probabilities, "grad": grad, "values": values, "label": labels, "weight": weights}
-    numbers = {
+    arguments = {
+        "x": logits,
+        "target": probabilities,
+        "grad": grad,
+        "values": values,
+        "label": labels,
+        "weight": weights,
         "factor": _over(divisor) if mode == "mean" else 1.0,
         "columns": columns,
         "label_smoothing": smoothing,
         "ignore_index": ignored,
     }
     count = math.prod(rows)
-    total = _core.run("cross_entropy", arrays, numbers, count, max(1, GRAIN // columns), logits.size)
+    total = _core.run("cross_entropy", arguments, count, max(1, GRAIN // columns), logits.size)
     return (total * _over(divisor) if mode == "mean" else total if values is None else values), grad
 
 
@@ -238,9 +243,8 @@ def dice(
     pieces = -(-pixels // piece)  # of an image
     sums = np.zeros((images, pieces, 3, classes))
     shape = {"columns": classes, "pixels": pixels, "form": form, "squared": squared}
-    of_target = {"target": probabilities, "label": labels}
-    arrays = {"x": x, "p": grad, "sums": sums, **of_target}
-    _core.run("dice_sums", arrays, {**shape, "piece": piece}, images * pieces, 1, x.size)
+    shared = {"target": probabilities, "label": labels, **shape}
+    _core.run("dice_sums", {"x": x, "p": grad, "sums": sums, "block": piece, **shared}, images * pieces, 1, x.size)
     parts = sums if per_image else sums.reshape(1, images * pieces, 3, classes)
     with np.errstate(all="ignore"):  # p may be given, and anything
         value, of_truth, rest = _dice_of_sums(_added_up(parts), smooth)
@@ -250,8 +254,8 @@ def dice(
         slopes = np.clip(share * np.stack([of_truth, 2 * rest if squared else rest]), -most, most).astype(dtype)
         total = float(np.add.accumulate([0.0, *value.ravel()])[-1])
         values = (value if per_image else value[0]).astype(dtype)
-    arrays = {"x": grad, "of_truth": slopes[0], "rest": slopes[1], **of_target}
-    _core.run("dice_gradient", arrays, {**shape, "per_image": per_image}, images * pixels, piece, x.size)
+    arguments = {"x": grad, "target_slope": slopes[0], "p_slope": slopes[1], "per_image": per_image, **shared}
+    _core.run("dice_grad", arguments, images * pixels, piece, x.size)
     return values if mode == "none" else total * share, grad
 
 
@@ -259,7 +263,7 @@ def dice(
 
 
 def _of_elements(
-    task: str,
+    op: str,
     x: Array,
     target: Array,
     reduction: Reduction,
@@ -273,8 +277,8 @@ def _of_elements(
     grad = output(out, x, name, {"target": target, **(more or {})})
     values = aligned_zeros(x.shape, dtype) if mode == "none" else None
     factor = _over(x.size) if mode == "mean" else 1.0
-    arrays = {"x": x, "target": target, "grad": grad, "values": values, **(more or {})}
-    total = _core.run(task, arrays, {"factor": factor, **numbers}, x.size, GRAIN, x.size)
+    arguments = {"x": x, "target": target, "grad": grad, "values": values, "factor": factor, **(more or {}), **numbers}
+    total = _core.run(op, arguments, x.size, GRAIN, x.size)
     return (total * factor if mode == "mean" else total if values is None else values), grad
 
 

@@ -50,7 +50,7 @@ cdef void run_chunk(const void *context, int64_t i) noexcept nogil:
     cdef const Group *group = tensor.group
     cdef const Stage *stage
     cdef const void *coefficients
-    cdef uint64_t before = fastopt_enter()
+    cdef uint64_t before = fp_env_set()
     cdef int s
     for s in range(group.stage_count):
         stage = &group.stages[s]
@@ -60,16 +60,16 @@ cdef void run_chunk(const void *context, int64_t i) noexcept nogil:
             coefficients = &group.f64[stage.first_coefficient]
         work.kernels.kernels[tensor.real][stage.kernel](
             &tensor.streams[stage.first_stream], coefficients, chunk.begin, chunk.end)
-    fastopt_leave(before)
+    fp_env_restore(before)
 
 
 cdef void sum_chunk(const void *context, int64_t i) noexcept nogil:
     cdef const Work *work = <const Work *>context
     cdef const Chunk *chunk = &work.chunks[i]
-    cdef uint64_t before = fastopt_enter()
+    cdef uint64_t before = fp_env_set()
     work.partial[i] = work.kernels.sum_squares[chunk.tensor.real](
         chunk.tensor.streams[GRAD], chunk.begin, chunk.end)
-    fastopt_leave(before)
+    fp_env_restore(before)
 
 
 cdef void add_chunk(const void *context, int64_t i) noexcept nogil:
@@ -78,17 +78,17 @@ cdef void add_chunk(const void *context, int64_t i) noexcept nogil:
     cdef const Chunk *chunk = &work.chunks[i]
     cdef const Tensor *tensor = chunk.tensor
     cdef int64_t item = 8 if tensor.real == FASTOPT_F64 else 4
-    cdef void *arrays[2]
+    cdef fastopt_argument arguments[2]          # as in csrc/ops.def: x, y
     cdef char *grad = <char *>tensor.streams[GRAD] + chunk.begin * item
-    cdef uint64_t before = fastopt_enter()
-    arrays[0], arrays[1] = tensor.sum, tensor.streams[GRAD]
+    cdef uint64_t before = fp_env_set()
+    arguments[0].array, arguments[1].array = tensor.sum, tensor.streams[GRAD]
     if work.first:
         memcpy(<char *>tensor.sum + chunk.begin * item, grad, (chunk.end - chunk.begin) * item)
     else:
-        work.kernels.tasks[tensor.real][FASTOPT_TASK_add](arrays, NULL, chunk.begin, chunk.end)
+        work.kernels.ops[tensor.real][FASTOPT_OP_add](arguments, chunk.begin, chunk.end)
     if work.zeroes:
         memset(grad, 0, (chunk.end - chunk.begin) * item)
-    fastopt_leave(before)
+    fp_env_restore(before)
 
 
 cdef double total(const Work *work) noexcept nogil:

@@ -1,16 +1,15 @@
 from typing import Any, NamedTuple
 
 class Kernel(NamedTuple):
-    row: int
-    streams: tuple[str, ...]
+    index: int
+    operands: tuple[str, ...]
     coefficients: tuple[str, ...]
 
-class Task(NamedTuple):
-    row: int
-    arrays: tuple[str, ...]
-    numbers: tuple[str, ...]
+class Op(NamedTuple):
+    index: int
+    arguments: dict[str, str]
 
-TASKS: dict[str, Task]
+OPS: dict[str, Op]
 KERNELS: dict[str, Kernel]
 CHUNK: int
 COMPILER: str
@@ -69,4 +68,4 @@ class Plan:
 def put(copies: list[tuple[Any, Any]], attributes: list[tuple[Any, str, Any]]) -> None: ...
 def overlap(array: Any, others: dict[str, Any]) -> str | None: ...
 def count_labels(labels: Any, classes: int, ignore_index: int) -> int: ...
-def run(name: str, arrays: dict[str, Any], numbers: dict[str, Any], count: int, grain: int, work: int) -> float: ...
+def run(name: str, arguments: dict[str, Any], count: int, chunk: int, work: int) -> float: ...

@@ -69,13 +69,13 @@ cdef class Plan:
         if len(kernels) > MAX_STAGES:
             raise RuntimeError(f"{kernels} are too many; raise MAX_STAGES in _kernels.pyx")
         for kernel in kernels:
-            row, its_streams, its_coefficients = KERNELS[kernel]
-            group.stages[group.stage_count] = Stage(row, streams, len(names))
+            index, its_operands, its_coefficients = KERNELS[kernel]
+            group.stages[group.stage_count] = Stage(index, streams, len(names))
             group.stage_count += 1
-            if "grad" in its_streams:
-                group.grads[group.grad_count] = streams + its_streams.index("grad")
+            if "grad" in its_operands:
+                group.grads[group.grad_count] = streams + its_operands.index("grad")
                 group.grad_count += 1
-            streams += len(its_streams)
+            streams += len(its_operands)
             names += its_coefficients
         if streams > MAX_STREAMS or len(names) > MAX_COEFFICIENTS:
             raise RuntimeError(f"{kernels} need {streams} streams and {len(names)} coefficients; "
@@ -102,7 +102,7 @@ cdef class Plan:
             if view.len:
                 spans.append((<uintptr_t>view.buf, <uintptr_t>view.buf + view.len, self.label(stream, suffix)))
         for kernel in kernels:
-            for stream in KERNELS[kernel].streams:
+            for stream in KERNELS[kernel].operands:
                 tensor.streams[column] = <void *><uintptr_t>pointers[stream]
                 column += 1
         self.suffixes.append(suffix)
@@ -149,11 +149,11 @@ cdef class Plan:
     def set(self, Py_ssize_t g, dict coefficients):
         """Set coefficients of a group, by name, for all steps to come."""
         self.refuse_if_busy()
-        cdef uint64_t before = fastopt_enter()
+        cdef uint64_t before = fp_env_set()
         try:
             self.pack(g, coefficients)
         finally:
-            fastopt_leave(before)
+            fp_env_restore(before)
 
     cdef void pack(self, Py_ssize_t g, dict coefficients) except *:
         """Round coefficients and check their range; what the group's kernels have no use for is left out."""
@@ -191,7 +191,7 @@ cdef class Plan:
         cdef Py_ssize_t g
         self.refuse_if_changed(steps, parts)
         self.busy = True
-        cdef uint64_t before = fastopt_enter()
+        cdef uint64_t before = fp_env_set()
         try:
             self.bind(grads)
             for g in range(self.group_count):
@@ -215,7 +215,7 @@ cdef class Plan:
                 self.tuner.tell(begin, seconds())
             return True
         finally:
-            fastopt_leave(before)
+            fp_env_restore(before)
             self.release()
             self.busy = False
 
@@ -226,7 +226,7 @@ cdef class Plan:
         cdef Py_ssize_t i
         self.refuse_if_busy()
         self.busy = True
-        cdef uint64_t before = fastopt_enter()
+        cdef uint64_t before = fp_env_set()
         try:
             self.bind(grads)
             if self.sums is None:
@@ -238,7 +238,7 @@ cdef class Plan:
             self.visit(add_chunk, &work)
             self.parts += 1
         finally:
-            fastopt_leave(before)
+            fp_env_restore(before)
             self.release()
             self.busy = False
 

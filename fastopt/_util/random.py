@@ -17,10 +17,9 @@ BLOCK = 64  # numbers that are drawn together
 GRAIN = 4096  # elements that a thread does at a time; whole blocks of csrc/random.h
 
 
-def key(seed: Any, step: Any) -> dict[str, float]:
-    """Give a task's numbers for seed and step, or raise what is wrong with them."""
-    seed, step = of_bits(64, "seed", seed), of_bits(53, "step", step)
-    return {"seed_low": float(seed % 2**32), "seed_high": float(seed // 2**32), "step": float(step)}
+def key(seed: Any, step: Any) -> dict[str, int]:
+    """Return an op's arguments for a seed and a step."""
+    return {"seed": of_bits(64, "seed", seed), "step": of_bits(53, "step", step)}
 
 
 def words(seed: Any, step: Any, stream: int, count: int) -> Array:
@@ -30,8 +29,7 @@ def words(seed: Any, step: Any, stream: int, count: int) -> Array:
     array([1713891541], dtype=uint32)
     """
     x = np.empty(count, np.uint32)
-    numbers = {**key(seed, step), "stream": stream}
-    _core.run("random_words", {"x": x, "blocks": None}, numbers, count, GRAIN, count)
+    _core.run("random_words", {"x": x, "blocks": None, **key(seed, step), "stream": stream}, count, GRAIN, count)
     return x
 
 
@@ -42,8 +40,7 @@ def words_of_blocks(seed: Any, step: Any, stream: int, blocks: Array) -> Array:
     True
     """
     x = np.empty((len(blocks), BLOCK), np.uint32)
-    numbers = {**key(seed, step), "stream": stream}
-    _core.run("random_words", {"x": x, "blocks": blocks}, numbers, x.size, GRAIN, x.size)
+    _core.run("random_words", {"x": x, "blocks": blocks, **key(seed, step), "stream": stream}, x.size, GRAIN, x.size)
     return x
 
 

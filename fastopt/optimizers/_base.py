@@ -185,7 +185,7 @@ class Optimizer:
         """Allocate the states and let the core check and hold all arrays."""
         plan = []
         for i, (group, structure) in enumerate(zip(self.param_groups, structures, strict=True)):
-            names = list(_core.KERNELS[group.kernel].streams[2:])
+            names = list(_core.KERNELS[group.kernel].operands[2:])
             kernels = [group.kernel]
             if self._options["ema_decay"] is not None:
                 kernels.append("ema")
