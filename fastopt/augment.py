@@ -290,12 +290,12 @@ def _resample(
             raise ValueError(f"out must have shape {expected}, got {out.shape}")
         check_no_overlap("out", out, {"images": images, "index": index})
     channels = images.shape[3] if images.ndim == 4 else 1
-    scalars = {"seed_low": 0, "seed_high": 0, "step": 0, "noise": 0, **noise_scalars, "border": border_id, "fill": fill}
-    scalars |= {"height": images.shape[1], "width": images.shape[2], "channels": channels}
-    scalars |= {"out_height": shape[0], "out_width": shape[1]}
-    arrays = {"x": images, "y": out, "transforms": transforms, "index": index}
+    arguments = {"x": images, "y": out, "transforms": transforms, "index": index, "bytes": is_uint8}
+    arguments |= {"seed": 0, "step": 0, "noise": 0, **noise_scalars, "border": border_id, "fill": fill}
+    arguments |= {"height": images.shape[1], "width": images.shape[2], "channels": channels}
+    arguments |= {"out_height": shape[0], "out_width": shape[1]}
     chunk = max(1, CHUNK_SIZE // (shape[1] * channels))  # rows
-    _core.run("affine_bytes" if is_uint8 else "affine", arrays, scalars, len(images) * shape[0], chunk, out.size)
+    _core.run("affine", arguments, len(images) * shape[0], chunk, out.size)
     return out
 
 

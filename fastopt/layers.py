@@ -85,8 +85,8 @@ def dropout(x: Array, p: float = 0.5, *, seed: int, step: int, out: Array | None
     p, key = decay("p", p), random.key(seed, step)
     y = output_like(out, x, "x", {})
     dropped = min(round(p * 2**32), 2**32 - 1)  # of the 2**32 values of a random number
-    scalars = {**key, "dropped": dropped, "scale": 2**32 / (2**32 - dropped)}
-    _core.run("dropout", {"x": x, "y": y}, scalars, x.size, CHUNK_SIZE, x.size)
+    arguments = {"x": x, "y": y, **key, "dropped": dropped, "scale": 2**32 / (2**32 - dropped)}
+    _core.run("dropout", arguments, x.size, CHUNK_SIZE, x.size)
     return y
 
 
@@ -215,8 +215,8 @@ def batch_norm(
         with np.errstate(all="ignore"):  # a running average can be any number
             inverse_std = 1 / np.sqrt(variance.astype(np.float64) + eps)
             cache = BatchNormCache(x, mean.copy(), (weight * inverse_std).astype(dtype), inverse_std, False)
-    arrays = {"x": x, "y": y, "mean": cache.mean, "scale": cache.scale, "shift": bias}
-    _core.run("batch_norm", arrays, {"columns": columns}, rows, _rows_per_chunk(columns), x.size)
+    arguments = {"x": x, "y": y, "mean": cache.mean, "scale": cache.scale, "shift": bias, "columns": columns}
+    _core.run("batch_norm", arguments, rows, _rows_per_chunk(columns), x.size)
     return y, cache
 
 
@@ -293,16 +293,17 @@ def batch_norm_backward(
         check_no_overlap("grad_weight", grad_weight, {"grad_bias": grad_bias})
     if grad_bias is None:
         grad_bias = np.empty(columns, dtype)
-    mean_grad, mean_product = np.empty((2, columns), dtype)
+    mean_grad, mean_grad_xhat = np.empty((2, columns), dtype)
     chunk = _rows_per_chunk(columns)
     sums = np.zeros((max(1, -(-rows // chunk)), 2, columns))
-    arrays = {"x": x, "grad": grad, "out": grad_x, "mean": cache.mean, "scale": cache.scale, "parts": sums}
-    _core.run("batch_norm_sums", arrays, {"columns": columns, "grain": chunk}, rows, chunk, x.size)
-    arrays |= {"inverse_std": cache.inverse_std, "grad_weight": grad_weight, "grad_bias": grad_bias}
-    arrays |= {"of_grad": mean_grad, "of_product": mean_product}
-    scalars = {"columns": columns, "parts": len(sums), "over_rows": 1 / rows if cache.training else 0.0}
-    _core.run("batch_norm_add", arrays, scalars, columns, COLUMN_CHUNK, sums.size)
-    _core.run("batch_norm_gradient", arrays, {"columns": columns}, rows, chunk, x.size)
+    shared = {"x": x, "grad": grad, "mean": cache.mean, "columns": columns}
+    _core.run("batch_norm_backward_sums", {**shared, "sums": sums, "chunk": chunk}, rows, chunk, x.size)
+    means = {"mean_grad": mean_grad, "mean_grad_xhat": mean_grad_xhat}
+    arguments = {"x": x, "sums": sums, "inverse_std": cache.inverse_std, "columns": columns, "chunks": len(sums)}
+    arguments |= {"grad_weight": grad_weight, "grad_bias": grad_bias, "inv_rows": 1 / rows if cache.training else 0.0}
+    _core.run("batch_norm_reduce_backward", {**arguments, **means}, columns, COLUMN_CHUNK, sums.size)
+    arguments = {**shared, **means, "out": grad_x, "scale": cache.scale}
+    _core.run("batch_norm_backward", arguments, rows, chunk, x.size)
     return grad_x, grad_weight, grad_bias
 
 
@@ -357,8 +358,8 @@ def l2_penalty(params: Any, lam: float, grads: Any = None) -> float:
             named[f"grads{suffix}"] = grad
     total = 0.0
     for array, grad in zip(structure.arrays, grad_arrays, strict=True):
-        arrays = {"x": array, "grad": grad}
-        total += _core.run("l2_penalty", arrays, {"factor": 2 * lam}, array.size, CHUNK_SIZE, array.size)
+        arguments = {"x": array, "grad": grad, "factor": 2 * lam}
+        total += _core.run("l2_penalty", arguments, array.size, CHUNK_SIZE, array.size)
     return lam * total
 
 
@@ -370,11 +371,12 @@ def _batch_statistics(
     cache = BatchNormCache(x, mean, scale, np.empty(columns), True)
     chunk = _rows_per_chunk(columns)
     sums = np.empty((-(-rows // chunk), 2, columns))
-    arrays = {"x": x, "parts": sums, "mean": mean, "scale": scale, "inverse_std": cache.inverse_std, **columnwise}
-    running = {"running_mean": None, "running_var": None}
-    scalars = {"columns": columns, "rows": rows, "grain": chunk, "eps": eps, "momentum": momentum}
-    _core.run("batch_norm_moments", arrays, scalars, rows, chunk, x.size)
-    _core.run("batch_norm_join", {**running, **arrays}, scalars, columns, COLUMN_CHUNK, sums.size)
+    shared = {"x": x, "moments": sums, "columns": columns, "chunk": chunk}
+    _core.run("batch_norm_moments", shared, rows, chunk, x.size)
+    arguments = {**shared, "mean": mean, "scale": scale, "inverse_std": cache.inverse_std}
+    arguments |= {name: columnwise.get(name) for name in ("weight", "running_mean", "running_var")}
+    arguments |= {"rows": rows, "eps": eps, "momentum": momentum}
+    _core.run("batch_norm_merge_moments", arguments, columns, COLUMN_CHUNK, sums.size)
     return cache
 
 

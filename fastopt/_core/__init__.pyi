@@ -6,13 +6,12 @@ class Kernel(NamedTuple):
     operands: tuple[str, ...]
     coefficients: tuple[str, ...]
 
-class Task(NamedTuple):
-    row: int
-    arrays: tuple[str, ...]
-    numbers: tuple[str, ...]
+class Op(NamedTuple):
+    index: int
+    arguments: dict[str, str]
 
 KERNELS: dict[str, Kernel]
-TASKS: dict[str, Task]
+OPS: dict[str, Op]
 CHUNK: int
 COMPILER: str
 
@@ -31,7 +30,7 @@ def first_overlap(array: Any, others: dict[str, Any]) -> str | None: ...
 def inspect_array(array: Any, name: str, suffix: str = "", writable: bool = True) -> tuple[tuple[int, ...], str]: ...
 def commit(copies: list[tuple[Any, Any]], updates: list[tuple[dict[str, Any], dict[str, Any]]]) -> None: ...
 def count_labels(labels: Any, classes: int, ignore_index: int) -> int: ...
-def run(name: str, arrays: dict[str, Any], numbers: dict[str, Any], count: int, chunk: int, elements: int) -> float: ...
+def run(name: str, arguments: dict[str, Any], count: int, chunk: int, elements: int) -> float: ...
 def progress(steps: int, skipped: int, grad_scale: float) -> Any: ...
 
 class Plan:

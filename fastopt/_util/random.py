@@ -20,10 +20,9 @@ BATCH_ORDER, AUGMENTATION = 2, 3
 BLOCK_SIZE = 64  # uint32 per block of counters; CHUNK_SIZE is a multiple of it
 
 
-def key(seed: Any, step: Any) -> dict[str, float]:
-    """Return seed and step, after checks, as the scalars of an op."""
-    seed, step = check_uint("seed", seed, 64), check_uint("step", step, 53)
-    return {"seed_low": float(seed % 2**32), "seed_high": float(seed // 2**32), "step": float(step)}
+def key(seed: Any, step: Any) -> dict[str, int]:
+    """Return seed and step, after checks, as arguments of an op."""
+    return {"seed": check_uint("seed", seed, 64), "step": check_uint("step", step, 53)}
 
 
 def random_uint32(seed: Any, step: Any, stream: int, count: int) -> Array:
@@ -33,8 +32,7 @@ def random_uint32(seed: Any, step: Any, stream: int, count: int) -> Array:
     array([1713891541], dtype=uint32)
     """
     x = np.empty(count, np.uint32)
-    numbers = {**key(seed, step), "stream": stream}
-    _core.run("random_words", {"x": x, "blocks": None}, numbers, count, CHUNK_SIZE, count)
+    _core.run("random_words", {"x": x, "blocks": None, **key(seed, step), "stream": stream}, count, CHUNK_SIZE, count)
     return x
 
 
@@ -46,8 +44,8 @@ def random_uint32_blocks(seed: Any, step: Any, stream: int, blocks: Array) -> Ar
     True
     """
     x = np.empty((len(blocks), BLOCK_SIZE), np.uint32)
-    numbers = {**key(seed, step), "stream": stream}
-    _core.run("random_words", {"x": x, "blocks": blocks}, numbers, x.size, CHUNK_SIZE, x.size)
+    arguments = {"x": x, "blocks": blocks, **key(seed, step), "stream": stream}
+    _core.run("random_words", arguments, x.size, CHUNK_SIZE, x.size)
     return x
 
 

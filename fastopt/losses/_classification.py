@@ -252,15 +252,20 @@ def cross_entropy(
         out, logits, "logits", {"target": probabilities if labels is None else labels, "weight": weights}
     )
     values = aligned_zeros(rows, dtype) if mode == "none" else None
-    arrays = {"x": logits, "target": probabilities, "grad": grad, "values": values, "label": labels, "weight": weights}
-    scalars = {
+    arguments = {
+        "x": logits,
+        "target": probabilities,
+        "grad": grad,
+        "values": values,
+        "label": labels,
+        "weight": weights,
         "factor": reciprocal(divisor) if mode == "mean" else 1.0,
         "columns": columns,
         "label_smoothing": smoothing,
         "ignore_index": ignore_index,
     }
     count = math.prod(rows)
-    total = _core.run("cross_entropy", arrays, scalars, count, max(1, CHUNK_SIZE // columns), logits.size)
+    total = _core.run("cross_entropy", arguments, count, max(1, CHUNK_SIZE // columns), logits.size)
     return (total * reciprocal(divisor) if mode == "mean" else total if values is None else values), grad
 
 

@@ -43,8 +43,8 @@ def elementwise_loss(
     grad = output_like(out, x, name, {"target": target, **extra})
     values = aligned_zeros(x.shape, dtype) if mode == "none" else None
     factor = reciprocal(x.size) if mode == "mean" else 1.0
-    arrays = {"x": x, "target": target, "grad": grad, "values": values, **extra}
-    total = _core.run(op, arrays, {"factor": factor, **scalars}, x.size, CHUNK_SIZE, x.size)
+    arguments = {"x": x, "target": target, "grad": grad, "values": values, "factor": factor, **extra, **scalars}
+    total = _core.run(op, arguments, x.size, CHUNK_SIZE, x.size)
     return (total * factor if mode == "mean" else total if values is None else values), grad
 
 

@@ -110,9 +110,8 @@ def dice(
     chunks = -(-pixels // chunk)  # per image
     sums = np.zeros((images, chunks, 3, classes))
     shape = {"columns": classes, "pixels": pixels, "form": form, "squared": squared}
-    target_arrays = {"target": probabilities, "label": labels}
-    arrays = {"x": x, "p": grad, "sums": sums, **target_arrays}
-    _core.run("dice_sums", arrays, {**shape, "piece": chunk}, images * chunks, 1, x.size)
+    shared = {"target": probabilities, "label": labels, **shape}
+    _core.run("dice_sums", {"x": x, "p": grad, "sums": sums, "block": chunk, **shared}, images * chunks, 1, x.size)
     if not per_image:
         sums = sums.reshape(1, images * chunks, 3, classes)
     with np.errstate(all="ignore"):  # with from_logits=None, p can be any numbers
@@ -126,8 +125,8 @@ def dice(
         slopes = np.clip(slopes, -limit, limit).astype(dtype)
         total = float(reduce(operator.add, loss.ravel(), 0.0))
         values = (loss if per_image else loss[0]).astype(dtype)
-    arrays = {"x": grad, "of_truth": slopes[0], "rest": slopes[1], **target_arrays}
-    _core.run("dice_gradient", arrays, {**shape, "per_image": per_image}, images * pixels, chunk, x.size)
+    arguments = {"x": grad, "target_slope": slopes[0], "p_slope": slopes[1], "per_image": per_image, **shared}
+    _core.run("dice_grad", arguments, images * pixels, chunk, x.size)
     return values if mode == "none" else total * scale, grad
 
 
