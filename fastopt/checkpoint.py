@@ -178,8 +178,9 @@ def save(
 
     Notes
     -----
-    If it raises, the old file is unchanged. Arrays are written as they are, without a copy in memory; a .safetensors
-    file is assembled in memory first.
+    If it raises, the old file is unchanged. An .npz file is written in blocks of 16 MB; a .safetensors file is assembled
+    in memory first. Ctrl-C while `zipfile` opens a member of an .npz file raises `ValueError` from the
+    `KeyboardInterrupt`.
 
     Examples
     --------
