@@ -178,9 +178,9 @@ def save(
 
     Notes
     -----
-    If it raises, the old file is unchanged. An .npz file is written in blocks of 16 MB; a .safetensors file is assembled
-    in memory first. Ctrl-C while `zipfile` opens a member of an .npz file raises `ValueError` from the
-    `KeyboardInterrupt`.
+    If `save` raises, the old file is unchanged. An .npz file is written in blocks of 16 MB; a .safetensors file is
+    assembled in memory first. Ctrl-C while `zipfile` opens a member of an .npz file raises `ValueError` with the
+    `KeyboardInterrupt` as its context.
 
     Examples
     --------
@@ -276,7 +276,7 @@ def load(
 
     Notes
     -----
-    If it raises, nothing has changed. Parts of the file that are not asked for are ignored. The whole file is read into
+    If `load` raises, nothing has changed. Parts of the file that are not asked for are ignored. The whole file is read into
     memory first.
 
     Examples
