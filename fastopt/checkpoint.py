@@ -179,8 +179,8 @@ def save(
     Notes
     -----
     An error leaves the old file unchanged; Ctrl-C leaves the old or the new file. An .npz file is written in blocks of
-    16 MB; a .safetensors file is assembled in memory first. Ctrl-C while `zipfile` opens a member of an .npz file raises
-    `ValueError` with the `KeyboardInterrupt` as its context.
+    16 MB; a .safetensors file is assembled in memory first. Ctrl-C while `zipfile` opens a member of an .npz file
+    raises `ValueError` with the `KeyboardInterrupt` as its context.
 
     Examples
     --------
