@@ -178,8 +178,9 @@ def save(
 
     Notes
     -----
-    If it raises, the old file is unchanged. Arrays are written as they are, without a copy in memory; a .safetensors
-    file is assembled in memory first.
+    An error leaves the old file unchanged; Ctrl-C leaves the old or the new file. An .npz file is written in blocks of
+    16 MB; a .safetensors file is assembled in memory first. Ctrl-C while `zipfile` opens a member of an .npz file
+    raises `ValueError` with the `KeyboardInterrupt` as its context.
 
     Examples
     --------
@@ -275,8 +276,8 @@ def load(
 
     Notes
     -----
-    If it raises, nothing has changed. Parts of the file that are not asked for are ignored. The whole file is read into
-    memory first.
+    If `load` raises, nothing has changed. Parts of the file that are not asked for are ignored. The whole file is read
+    into memory first.
 
     Examples
     --------
