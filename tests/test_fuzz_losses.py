@@ -144,13 +144,13 @@ def test_batch_norm(data):
     got = scene.check(batch_norm, wanted_batch_norm, arguments, good, ["out", "running_mean", "running_var"])
     if got is None:
         return
-    saved = layers.BatchNormCache(*got[1])
+    cache = layers.BatchNormCache(*got[1])
     scene.spoiled.clear()
     columnwise = {name: scene.pick([None, scene.array(np.zeros_like(weight))]) for name in ("grad_weight", "grad_bias")}
-    good = with_out(scene, {"grad": grad, "saved": saved, **columnwise}, x, [grad])
+    good = with_out(scene, {"grad": grad, "cache": cache, **columnwise}, x, [grad])
     arguments = scene.spoil(dict(good))
 
-    def wanted(grad, saved, grad_weight=None, grad_bias=None):
+    def wanted(grad, cache, grad_weight=None, grad_bias=None):
         mean = got[1][1]
         if not mean.size:
             return grad, mean, mean
