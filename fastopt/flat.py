@@ -33,7 +33,7 @@ class Flat(Mapping[str, Array]):
         A shape (an int is a shape with one dimension) makes an array of zeros. The values of an array are copied and
         cast to ``dtype``.
     dtype : dtype, default numpy.float32
-        float32 or float64, the dtype of all arrays.
+        Dtype of all arrays: float32 or float64.
 
     Raises
     ------
@@ -96,9 +96,9 @@ class Flat(Mapping[str, Array]):
         Parameters
         ----------
         layout : mapping of str to int or tuple of int
-            The shape of each array, by name, as in ``Flat.layout``.
+            Shape of each array, by name, as in ``Flat.layout``.
         buffer : ndarray
-            float32 or float64, one-dimensional, with as many elements as the layout has. It is not copied.
+            One-dimensional, float32 or float64, with as many elements as the layout. It is not copied.
 
         Returns
         -------

@@ -94,7 +94,9 @@ def dropout(x: Array, p: float = 0.5, *, seed: int, step: int, out: Array | None
 class BatchNormCache:
     """Values that `batch_norm` computes and `batch_norm_backward` needs.
 
-    Attributes
+    `batch_norm` makes it. The parameters are read-only attributes.
+
+    Parameters
     ----------
     x : ndarray of shape (N, ..., C)
         The input itself, not a copy: it must not change before the backward pass.

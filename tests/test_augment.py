@@ -205,26 +205,26 @@ def test_rotation_scale_and_shift_move_a_dot_by_the_right_amount():
     dots[:, 32, 48] = 1
     rows, columns = np.mgrid[:65, :65] - 32.0
 
-    def centres(**options):
+    def centers(**options):
         weights = augment(dots, seed=0, step=0, **options)
         weights = weights / weights.sum(axis=(1, 2), keepdims=True)
         return (weights * rows).sum(axis=(1, 2)), (weights * columns).sum(axis=(1, 2))
 
-    y, x = centres(rotate=90)
+    y, x = centers(rotate=90)
     angle = np.degrees(np.arctan2(-y, x))
-    assert np.abs(np.hypot(x, y) - 16).max() < 0.3  # a dot of one pixel wanders within it
+    assert np.abs(np.hypot(x, y) - 16).max() < 0.3  # interpolation moves the center of a one-pixel dot
     assert (angle.min() < -85, angle.max() > 85, abs(angle).max() < 91, abs(angle.mean()) < 8) == (True,) * 4
-    y, x = centres(scale=(0.8, 1.5))
+    y, x = centers(scale=(0.8, 1.5))
     assert np.abs(y).max() < 1e-9
     assert 0.8 < x.min() / 16 < 0.82
     assert 1.48 < x.max() / 16 < 1.5
-    y, x = centres(translate=0.2)
+    y, x = centers(translate=0.2)
     for shift in (y, x - 16):
         assert -13 < shift.min() < -12
         assert 12 < shift.max() < 13
-    flipped, _ = centres(rotate=90, flip=1)
-    y, _ = centres(rotate=90)
-    assert np.abs(flipped + y).max() < 0.6  # flipped first, then turned
+    flipped, _ = centers(rotate=90, flip=1)
+    y, _ = centers(rotate=90)
+    assert np.abs(flipped + y).max() < 0.6  # the flip comes before the rotation
 
 
 @pytest.mark.parametrize(("dtype", "white"), [(np.uint8, 255), (np.float64, 1)])
@@ -251,7 +251,7 @@ def test_noise_is_normal(dtype):
     got = augment(np.zeros((64, 128, 128), dtype), seed=0, step=0, noise=0.5).astype(np.float64) / 0.5
     flat, count = got.ravel(), got.size
     for power, moment in ((1, 0), (2, 1), (3, 0), (4, 3), (6, 15)):
-        spread = math.sqrt(math.prod(range(1, 2 * power, 2)) / count)  # of the mean of x^power
+        spread = math.sqrt(math.prod(range(1, 2 * power, 2)) / count)  # standard error of the mean of x**power
         assert abs((flat**power).mean() - moment) < 4 * spread
     for x in (0.1, 1, 2, 3, 4, 4.75):
         share = math.erfc(x / math.sqrt(2)) / 2

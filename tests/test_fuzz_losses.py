@@ -148,10 +148,10 @@ def test_batch_norm(data):
     if got is None:
         return
     columns = {name: data.draw(zeros_like(valid["weight"])) for name in ("grad_weight", "grad_bias")}
-    valid = {"grad": grad, "saved": layers.Normalized(*got[1]), **columns}
+    valid = {"grad": grad, "cache": layers.BatchNormCache(*got[1]), **columns}
     call = data.draw(calls(with_out(valid, "grad")))
 
-    def wanted(grad, saved, grad_weight=None, grad_bias=None):
+    def wanted(grad, cache, grad_weight=None, grad_bias=None):
         mean = got[1][1]
         if not mean.size:
             return grad, mean, mean

@@ -224,7 +224,7 @@ def test_dice_matches_formula_differentiated_by_pytorch(name, reduction, real):
         value = 1 - (2 * (p * q).sum(axes) + smooth) / ((p**power).sum(axes) + (q**power).sum(axes) + smooth)
         return value if reduction == "none" else getattr(value, reduction)()
 
-    # p (slope - mean slope): the slopes are larger than their differences
+    # the gradient, p (slope - mean slope), loses digits by cancellation
     compare_with_torch(theirs, lambda: losses.dice(x, target, reduction=reduction, **options), x, real, reduction, 16)
 
 

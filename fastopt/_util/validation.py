@@ -53,9 +53,10 @@ def choice(*options: Any) -> Check:
     expected = " or ".join(map(repr, options))
 
     def check(name: str, value: Any) -> Any:
-        if not any(isinstance(value, type(option)) and value == option for option in options):
-            raise ValueError(f"{name} must be {expected}, got {value!r}")
-        return value
+        for option in options:
+            if value is option or (isinstance(value, type(option)) and value == option):
+                return value
+        raise ValueError(f"{name} must be {expected}, got {value!r}")
 
     return check
 

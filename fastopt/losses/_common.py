@@ -63,8 +63,9 @@ def class_target(
     given, classes = as_numeric_array("target", target, "iu", expected), x.shape[-1]
     if given.shape != x.shape[:-1]:
         raise ValueError(f"target must have shape {x.shape[:-1]}, a label for each row of {name}, got {given.shape}")
+    is_uint64 = given.dtype.kind == "u" and given.itemsize == 8
     # A uint64 beyond int64 must not wrap around to ignore_index.
-    labels = np.ascontiguousarray(np.minimum(given, MAX_INT64) if given.dtype == np.uint64 else given, np.int64)
+    labels = np.ascontiguousarray(np.minimum(given, MAX_INT64) if is_uint64 else given, np.int64)
     counted = _core.count_labels(labels if labels.ndim == 1 else labels.reshape(-1), classes, ignore_index)
     if counted < 0:
         where = tuple(int(i) for i in np.unravel_index(-1 - counted, labels.shape))
