@@ -290,7 +290,7 @@ def _resample(
             raise ValueError(f"out must have shape {expected}, got {out.shape}")
         check_no_overlap("out", out, {"images": images, "index": index})
     channels = images.shape[3] if images.ndim == 4 else 1
-    arguments = {"x": images, "y": out, "transforms": transforms, "index": index, "bytes": is_uint8}
+    arguments: dict[str, Any] = {"x": images, "y": out, "transforms": transforms, "index": index, "bytes": is_uint8}
     arguments |= {"seed": 0, "step": 0, "noise": 0, **noise_scalars, "border": border_id, "fill": fill}
     arguments |= {"height": images.shape[1], "width": images.shape[2], "channels": channels}
     arguments |= {"out_height": shape[0], "out_width": shape[1]}

@@ -421,7 +421,7 @@ def _check_types(optimizer: Any, early_stopping: Any) -> None:
 
 def _check_stateful(schedule: Any) -> None:
     if not stateful_schedules(function_of_step("schedule", schedule)):
-        raise ValueError(f"schedule must be stateful or contain a stateful one (Plateau, for example), got {schedule!r}")
+        raise ValueError(f"schedule must be or contain a stateful one (a Plateau, for example), got {schedule!r}")
 
 
 def _checked_arrays(arrays: Any) -> dict[str, Array]:

@@ -2,12 +2,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 class Kernel(NamedTuple):
-    index: int
+    index: int  # type: ignore[assignment]
     operands: tuple[str, ...]
     coefficients: tuple[str, ...]
 
 class Op(NamedTuple):
-    index: int
+    index: int  # type: ignore[assignment]
     arguments: dict[str, str]
 
 KERNELS: dict[str, Kernel]

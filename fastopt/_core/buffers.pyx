@@ -89,7 +89,8 @@ cdef int check_buffer(object array, const Py_buffer *view, str name, str suffix,
         raise ValueError(f"{name}{suffix} must have shape {shape_of(like)} as its parameter, got {shape_of(view)}")
     if not PyBuffer_IsContiguous(view, b"C"):
         strides = tuple([view.strides[i] for i in range(view.ndim)])
-        raise ValueError(f"{name}{suffix} must be C-contiguous, got shape {shape_of(view)} with strides {strides} bytes")
+        raise ValueError(f"{name}{suffix} must be C-contiguous, got shape {shape_of(view)} with "
+                         f"strides {strides} bytes")
     if <uintptr_t>view.buf % view.itemsize != 0 and view.len:
         raise ValueError(f"{name}{suffix} must be aligned to {view.itemsize} bytes, got address "
                          f"{<uintptr_t>view.buf:#x}")

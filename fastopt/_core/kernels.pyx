@@ -9,14 +9,14 @@ The number of threads changes no result. It follows a rule that is right from th
   short gap they therefore stay awake for another short while; after a long one they sleep, because a spinning worker
   takes a core from BLAS.
 
-A tuner that measured whole iterations in the caller's loop was no faster anywhere by 5 % and needed 18 steps to find two
-threads at the size of GPT-2 (bench/results.md).
+A tuner that measured whole iterations in the caller's loop was no faster anywhere by 5 % and needed 18 steps to find
+two threads at the size of GPT-2 (bench/results.md).
 """
 
 from collections import namedtuple
 
 from cpython.pycapsule cimport PyCapsule_GetPointer
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 cdef extern from "fastopt.h" nogil:

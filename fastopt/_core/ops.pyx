@@ -49,7 +49,7 @@ cdef void run_chunk(const void *context, int64_t i) noexcept nogil:
 
 
 def count_labels(const int64_t[::1] labels, int64_t classes, int64_t ignore_index):
-    """Return the number of labels that are not ``ignore_index``, or -1 - i if the i-th is the first outside [0, classes)."""
+    """Return the number of labels that are not ``ignore_index``, or -1 - i if the i-th is the first invalid one."""
     cdef int64_t i, size = labels.shape[0]
     cdef fastopt_argument arguments[3]          # as in csrc/ops.def
     cdef double counted

@@ -1,8 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """The plan of an optimizer: its parameters and states, checked once and cut into chunks.
 
-A step binds the gradients, computes their norm if it is needed, decides what happens to gradients that are not finite, and
-runs the stages. All checks come before the first write. The plan also counts the steps: a count changes in the same
+A step binds the gradients, computes their norm if it is needed, decides what happens to gradients that are not finite,
+and runs the stages. All checks come before the first write. The plan also counts the steps: a count changes in the same
 call as the arrays, so that neither a signal nor another thread ever sees one without the other.
 """
 
@@ -98,10 +98,10 @@ cdef class GroupInfo:
 cdef class Plan:
     """Parameters and states, checked, held and cut into chunks.
 
-    ``groups`` is a list of ``(kernels, tensors)``: the names of the kernels that run on each chunk, one after the other,
-    and for each tensor ``(suffix, {operand: array})`` with all operands but ``grad``. ``arguments`` maps an operand to
-    the user's name for it; with the suffix it names an array in messages: ``params['w1']``. ``locate(tensor, element)``
-    returns the name and the index of an element of a tensor.
+    ``groups`` is a list of ``(kernels, tensors)``: the names of the kernels that run on each chunk, one after the
+    other, and for each tensor ``(suffix, {operand: array})`` with all operands but ``grad``. ``arguments`` maps an
+    operand to the user's name for it; with the suffix it names an array in messages: ``params['w1']``. ``locate(tensor,
+    element)`` returns the name and the index of an element of a tensor.
 
     ``with plan:`` keeps out other threads and re-entrant calls, which get ``RuntimeError``.
     """
@@ -495,8 +495,8 @@ cdef class Plan:
 
     cdef int raise_out_of_range(self, Py_ssize_t g, Py_ssize_t i) except -1:
         cdef GroupInfo info = self.infos[g]
-        raise ValueError(f"the coefficient {list(info.index)[i]!r}, computed from the hyperparameters, must be within the "
-                         f"range of {REAL_NAMES[not info.has_f32]}, got {self.groups[g].f64[i]}")
+        raise ValueError(f"the coefficient {list(info.index)[i]!r}, computed from the hyperparameters, must be within "
+                         f"the range of {REAL_NAMES[not info.has_f32]}, got {self.groups[g].f64[i]}")
 
     def info(self):
         """Return how steps run between matrix products."""

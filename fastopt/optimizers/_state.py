@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Changes(NamedTuple):
-    """Checked changes, which `apply` makes all at once: arrays to copy and dictionaries to update, each (target, source)."""
+    """Checked changes: arrays to copy and dictionaries to update, each (target, source)."""
 
     copies: list[tuple[Array, Array]]
     updates: list[tuple[dict[str, Any], dict[str, Any]]]
