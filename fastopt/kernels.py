@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 def _raise_signature_error(rule: str, signature: inspect.Signature, arrays: Any, named: Any) -> NoReturn:
-    """Raise for arguments that do not fit a signature; ``bind`` finds the reason, but takes longer than a small step."""
+    """Raise for arguments that do not fit a signature; ``bind`` finds the reason, but costs more than a small step."""
     try:
         signature.bind(*arrays, **named)
     except TypeError as error:
