@@ -1,33 +1,64 @@
-"""Build the one extension: the Cython core and the C kernels."""
+"""Build the extensions: the C kernels with their Cython core, and the optional OpenMP layer."""
 
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 # Exactness rests on these: no contraction to fused multiply-add, and never -ffast-math (linking it would switch the
 # whole process to flush-to-zero). gcc vectorises sqrt and division only with -O3 and without errno and traps.
 EXACT_AND_FAST = ["-std=c11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-fopenmp-simd"]
-HIDDEN = ["-fvisibility=hidden"]
-THREADS = ["-pthread"]
-SANITIZE = [f"-fsanitize={os.environ['FASTOPT_SANITIZE']}", "-g"] if os.environ.get("FASTOPT_SANITIZE") else []
+SANITIZERS = os.environ.get("FASTOPT_SANITIZE")
+SANITIZE = [f"-fsanitize={SANITIZERS}", "-g"] if SANITIZERS else []
+# Python's own flags ask for debug symbols, which make the library three times as large. CFLAGS=-g keeps them.
+SMALL = [] if SANITIZE or "-g" in os.environ.get("CFLAGS", "").split() else ["-g0"]
 
 if sys.platform == "win32":
     raise SystemExit("fastopt builds with gcc or clang; on Windows use WSL")
 
-CORE = Extension(
-    "fastopt._core._kernels",
-    sources=["fastopt/_core/_kernels.pyx", *map(str, sorted(Path("csrc").glob("*.c")))],
-    depends=[
-        *map(
-            str, sorted([*Path("csrc").rglob("*.h"), *Path("csrc").glob("*.def"), *Path("fastopt/_core").glob("*.pxi")])
-        )
-    ],
-    include_dirs=["csrc"],
-    extra_compile_args=[*EXACT_AND_FAST, *HIDDEN, *THREADS, *SANITIZE],
-    extra_link_args=[*THREADS, *SANITIZE],
-)
 
-setup(ext_modules=cythonize([CORE], build_dir="build"))
+def extension(name, *sources, flags=(), **options):
+    """Describe the extension ``fastopt._core.<name>``: its Cython module and C sources."""
+    return Extension(
+        f"fastopt._core.{name}",
+        sources=[f"fastopt/_core/{name}.pyx", *map(str, sources)],
+        depends=sorted(str(path) for path in Path("csrc").rglob("*") if path.suffix in {".h", ".def"}),
+        include_dirs=["csrc"],
+        extra_compile_args=[*EXACT_AND_FAST, "-fvisibility=hidden", "-pthread", *flags, *SMALL, *SANITIZE],
+        extra_link_args=["-pthread", *flags, *SANITIZE],
+        **options,
+    )
+
+
+KERNELS = sorted(path for path in Path("csrc").glob("*.c") if path.stem != "step")
+EXTENSIONS = [
+    extension("kernels", *KERNELS),
+    extension("buffers"),
+    extension("plan", "csrc/step.c"),
+    extension("ops"),
+    extension("openmp", flags=["-fopenmp"], optional=True),  # skipped where the compiler has no OpenMP
+]
+
+
+class ParallelBuild(build_ext):
+    """Compile all sources side by side: one after the other they take a minute."""
+
+    def build_extensions(self):
+        """Build the extensions on all processors."""
+        self.parallel = self.parallel or os.cpu_count()
+        compile_serially = self.compiler.compile
+
+        def compile_in_parallel(sources, **options):
+            with ThreadPoolExecutor(self.parallel) as pool:
+                objects = pool.map(lambda source: compile_serially([source], **options), sources)
+                return [name for names in objects for name in names]
+
+        self.compiler.compile = compile_in_parallel
+        super().build_extensions()
+
+
+setup(ext_modules=cythonize(EXTENSIONS, build_dir="build"), cmdclass={"build_ext": ParallelBuild})

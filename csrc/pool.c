@@ -1,17 +1,15 @@
-/* Threads of our own and not OpenMP's, for a step lies between two matrix products, whose threads want the same cores:
+/* Why not OpenMP? A step runs between two matrix products whose threads use the same cores.
  *
- *   - The caller waits for no worker that has not come. It works through its own share and then through what the
- *     others have not begun; a worker that the system wakes late, or for which BLAS leaves no core, costs nothing.
- *     OpenMP's loop ends when all threads have arrived at its end.
- *   - How long workers look for the next loop before they sleep is said with each loop. OpenMP reads it once, when the
- *     process loads it (another package may have done so before), and its default is milliseconds, which made loops of
- *     products and steps up to a hundred times slower; with none, waking takes longer than many a step.
- *   - A forked child begins with no workers. OpenMP's waits forever for those that it had.
+ *   - The caller never waits for a worker that has not arrived. It works through its own share of the loop, then through
+ *     what the others have not started; a worker that the system wakes late, or that finds its core taken by BLAS,
+ *     costs nothing. An OpenMP loop ends when all threads have reached its end.
+ *   - Each loop says how long workers spin after it. OpenMP reads this once, when the process loads it (perhaps for
+ *     another package); its default is milliseconds, which made loops of products and steps up to a hundred times
+ *     slower. Without spinning, waking a worker takes longer than many steps.
+ *   - A forked child starts without workers. In OpenMP it waits forever for those of its parent.
  *
- * Measured in a loop of three products and a step of Adam, BLAS on one thread, against OpenMP with sleeping workers:
- * 0.85 of the time at 2^19 and 2^20 parameters, 0.9 at 2^16 and 2^18.
- *
- * One loop at a time: who comes while another is running works alone, for the cores are busy. */
+ * Measured in a loop of three products and an Adam step, BLAS on one thread, against OpenMP with sleeping workers:
+ * 0.85 of the time at 2^19 and 2^20 parameters, 0.9 at 2^16 and 2^18. */
 #define _GNU_SOURCE
 #include "pool.h"
 
@@ -22,19 +20,19 @@
 #include <stdbool.h>
 #include <time.h>
 
-/* By this symbol threadpoolctl knows the library. */
+/* threadpoolctl recognises the library by this symbol. */
 extern const int fastopt_threads;
 __attribute__((visibility("default"))) const int fastopt_threads = 1;
 
-enum { MOST_THREADS = 1024, CACHE_LINE = 64, PATIENCE = 10000 };
+enum { MAX_THREADS = 1024, CACHE_LINE = 64, SPINS_BEFORE_YIELD = 10000 };
 
-/* How many workers are inside the loop; whether it is open to more; and above, the number of the loop. */
+/* The number of the loop in the high bits, whether workers may still enter it, and how many are inside. */
 enum { INSIDE = 0xffff, OPEN = 0x10000, NEXT = 0x20000 };
 static _Alignas(CACHE_LINE) _Atomic uint64_t state;
 
-/* Written by the owner while the loop is closed and nobody inside; who comes too late reads how many threads were wanted,
- * and for how long they stay awake. Each thread has a share, so that from step to step
- * it meets the same memory in its caches; who is done takes from the others'. */
+/* The current loop. It is written only while the loop is closed and no worker is inside; a worker that comes too late
+ * reads `threads` and `spin`. Each thread has its own share of the indices, so that from step to step it finds its
+ * data in its caches; a thread that has finished its share takes indices from the others. */
 static struct {
     fastopt_body *body;
     const void *context;
@@ -43,20 +41,20 @@ static struct {
     struct share {
         _Alignas(CACHE_LINE) _Atomic int64_t next;
         int64_t end;
-    } shares[MOST_THREADS];
+    } shares[MAX_THREADS];
 } loop;
 
-static pthread_mutex_t owner = PTHREAD_MUTEX_INITIALIZER;
-static pthread_t crew[MOST_THREADS]; /* the workers: from 1, as their shares */
-static int workers;
-static int most_workers = MOST_THREADS - 1; /* fewer where the system refused one */
+static pthread_mutex_t run_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_t threads[MAX_THREADS]; /* workers have the indices of their shares, from 1 */
+static int worker_count;
+static int max_workers = MAX_THREADS - 1; /* lower after the system has refused one */
 static struct {
     pthread_t caller;
-    int here, workers;
-} away; /* how many workers are kept away from which caller, and from where */
+    int processor, workers;
+} affinity_cache; /* how many workers are kept off which caller's processor */
 
-static pthread_mutex_t bed = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t alarm_clock = PTHREAD_COND_INITIALIZER;
+static pthread_mutex_t sleep_mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t wake_cond = PTHREAD_COND_INITIALIZER;
 static _Alignas(CACHE_LINE) _Atomic int sleepers;
 
 static void relax(void) {
@@ -73,7 +71,7 @@ static int64_t nanoseconds(void) {
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-static void work_through(struct share *share) {
+static void run_share(struct share *share) {
     while (atomic_load_explicit(&share->next, memory_order_relaxed) < share->end) {
         const int64_t i = atomic_fetch_add_explicit(&share->next, 1, memory_order_relaxed);
         if (i < share->end)
@@ -81,36 +79,37 @@ static void work_through(struct share *share) {
     }
 }
 
-static void work(int me) {
-    const int threads = loop.threads;
-    for (int turn = 0; turn < threads; turn++)
-        work_through(&loop.shares[(me + turn) % threads]);
+/* Run the thread's own share, then what is left of the others'. */
+static void run_shares(int thread) {
+    const int count = loop.threads;
+    for (int k = 0; k < count; k++)
+        run_share(&loop.shares[(thread + k) % count]);
 }
 
 /* Workers --------------------------------------------------------------------------------------------------------- */
 
-static bool is_over(uint64_t seen) { return atomic_load(&state) / NEXT != seen; }
+static bool has_next_loop(uint64_t seen) { return atomic_load(&state) / NEXT != seen; }
 
-/* Wait until loop number `seen` is over and another has begun: first awake, then asleep. */
-static void wait_for_another(uint64_t seen, int64_t spin) {
+/* Wait until a loop after number `seen` has started: spin first, then sleep. */
+static void wait_for_next_loop(uint64_t seen, int64_t spin) {
     for (const int64_t end = spin ? nanoseconds() + spin : 0; spin && nanoseconds() < end;)
         for (int i = 0; i < 64; i++, relax())
-            if (is_over(seen))
+            if (has_next_loop(seen))
                 return;
-    pthread_mutex_lock(&bed);
-    atomic_fetch_add(&sleepers, 1); /* before the look at the state: the owner changes that before it looks at us */
-    while (!is_over(seen))
-        pthread_cond_wait(&alarm_clock, &bed);
+    pthread_mutex_lock(&sleep_mutex);
+    atomic_fetch_add(&sleepers, 1); /* before reading the state: the caller writes that before it reads this */
+    while (!has_next_loop(seen))
+        pthread_cond_wait(&wake_cond, &sleep_mutex);
     atomic_fetch_sub(&sleepers, 1);
-    pthread_mutex_unlock(&bed);
+    pthread_mutex_unlock(&sleep_mutex);
 }
 
-static void *live(void *number) {
-    const int me = (int)(intptr_t)number;
+static void *worker_main(void *index) {
+    const int me = (int)(intptr_t)index;
     uint64_t seen = 0;
     int64_t spin = 0;
     for (;;) {
-        wait_for_another(seen, spin);
+        wait_for_next_loop(seen, spin);
         uint64_t now = atomic_load(&state);
         seen = now / NEXT;
         bool entered = false;
@@ -118,109 +117,110 @@ static void *live(void *number) {
             entered = atomic_compare_exchange_weak(&state, &now, now + 1);
         spin = me < loop.threads ? loop.spin : 0;
         if (entered && me < loop.threads)
-            work(me);
+            run_shares(me);
         if (entered)
             atomic_fetch_sub(&state, 1);
     }
     return NULL;
 }
 
-static void forget_workers(void) { /* in a forked child, where they are not */
-    owner = bed = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
-    alarm_clock = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
+/* A forked child has none of its parent's threads. */
+static void reset_in_child(void) {
+    run_lock = sleep_mutex = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+    wake_cond = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
     atomic_store(&state, 0);
     atomic_store(&sleepers, 0);
-    workers = away.workers = 0;
-    most_workers = MOST_THREADS - 1;
+    worker_count = affinity_cache.workers = 0;
+    max_workers = MAX_THREADS - 1;
 }
 
-static void prepare_for_forks(void) { pthread_atfork(NULL, NULL, forget_workers); }
+static void register_fork_handler(void) { pthread_atfork(NULL, NULL, reset_in_child); }
 
-/* Workers leave signals to the threads that were there before. If there can't be so many, there are fewer. */
-static void hire(int threads) {
-    if (threads - 1 <= workers || workers >= most_workers)
+/* Workers block all signals, which are left to the threads of the program. */
+static void spawn_workers(int count) {
+    if (count <= worker_count || worker_count >= max_workers)
         return;
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &before);
-    while (workers < threads - 1 && workers < most_workers)
-        if (pthread_create(&crew[workers + 1], NULL, live, (void *)(intptr_t)(workers + 1)))
-            most_workers = workers;
+    while (worker_count < count && worker_count < max_workers)
+        if (pthread_create(&threads[worker_count + 1], NULL, worker_main, (void *)(intptr_t)(worker_count + 1)))
+            max_workers = worker_count;
         else
-            pthread_detach(crew[++workers]);
+            pthread_detach(threads[++worker_count]);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
-/* Linux likes to wake a thread where its waker runs. A worker would wait there for milliseconds, as the caller does not
- * sleep, or take its place; so workers may run wherever their caller may but on its own processor. (Beyond 1,024
- * processors the system does not say where that is, and they run anywhere.) */
-static void send_elsewhere(int threads) {
+/* Linux tends to wake a thread on its waker's processor, where it would wait a full time slice for the busy caller. So
+ * workers may run wherever the caller may, except on its processor; renewed when the caller has moved. (Beyond 1,024
+ * processors sched_getaffinity fails, and workers run anywhere.) */
+static void unpin_from_caller(int workers) {
 #if defined(__linux__)
-    const int here = sched_getcpu(), wanted = threads - 1 < workers ? threads - 1 : workers;
-    if (here != away.here || !pthread_equal(pthread_self(), away.caller))
-        away.workers = 0;
-    if (away.workers >= wanted)
+    const int processor = sched_getcpu();
+    if (processor != affinity_cache.processor || !pthread_equal(pthread_self(), affinity_cache.caller))
+        affinity_cache.workers = 0;
+    if (affinity_cache.workers >= workers)
         return;
-    cpu_set_t elsewhere;
-    if (sched_getaffinity(0, sizeof elsewhere, &elsewhere) == 0) {
-        CPU_CLR(here, &elsewhere);
-        if (CPU_COUNT(&elsewhere) == 0)
-            CPU_SET(here, &elsewhere);
-        for (int w = away.workers + 1; w <= wanted; w++)
-            pthread_setaffinity_np(crew[w], sizeof elsewhere, &elsewhere);
+    cpu_set_t others;
+    if (sched_getaffinity(0, sizeof others, &others) == 0) {
+        CPU_CLR(processor, &others);
+        if (CPU_COUNT(&others) == 0)
+            CPU_SET(processor, &others);
+        for (int w = affinity_cache.workers + 1; w <= workers; w++)
+            pthread_setaffinity_np(threads[w], sizeof others, &others);
     }
-    away.caller = pthread_self();
-    away.here = here;
-    away.workers = wanted;
+    affinity_cache.caller = pthread_self();
+    affinity_cache.processor = processor;
+    affinity_cache.workers = workers;
 #else
-    (void)threads;
+    (void)workers;
 #endif
 }
 
-/* The owner of a loop --------------------------------------------------------------------------------------------- */
+/* The caller ------------------------------------------------------------------------------------------------------ */
 
 static void open_loop(int64_t count) {
-    const int threads = loop.threads;
-    for (int t = 0; t < threads; t++) {
-        atomic_store_explicit(&loop.shares[t].next, count * t / threads, memory_order_relaxed);
-        loop.shares[t].end = count * (t + 1) / threads;
+    const int n = loop.threads;
+    for (int t = 0; t < n; t++) {
+        atomic_store_explicit(&loop.shares[t].next, count * t / n, memory_order_relaxed);
+        loop.shares[t].end = count * (t + 1) / n;
     }
     atomic_fetch_add(&state, NEXT + OPEN);
     if (atomic_load(&sleepers)) {
-        pthread_mutex_lock(&bed);
-        pthread_cond_broadcast(&alarm_clock);
-        pthread_mutex_unlock(&bed);
+        pthread_mutex_lock(&sleep_mutex);
+        pthread_cond_broadcast(&wake_cond);
+        pthread_mutex_unlock(&sleep_mutex);
     }
 }
 
-/* Let nobody else in, and wait for those inside, who are at their last element. */
+/* Let no more workers in, and wait for those inside, which are at their last index. */
 static void close_loop(void) {
     atomic_fetch_sub(&state, OPEN);
-    for (int tries = 0; atomic_load(&state) & INSIDE; tries++)
-        if (tries < PATIENCE)
+    for (int spins = 0; atomic_load(&state) & INSIDE; spins++)
+        if (spins < SPINS_BEFORE_YIELD)
             relax();
         else
             sched_yield();
 }
 
-void fastopt_share(fastopt_body *body, const void *context, int64_t count, int threads, int64_t spin) {
+void fastopt_pool_for(fastopt_body *body, const void *context, int64_t count, int thread_count, int64_t spin) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
-    if (threads > 1)
-        pthread_once(&once, prepare_for_forks); /* before the lock, which a child must find open */
-    if (threads < 2 || pthread_mutex_trylock(&owner)) {
+    if (thread_count > 1)
+        pthread_once(&once, register_fork_handler); /* before the lock, which must be open in a child */
+    if (thread_count < 2 || pthread_mutex_trylock(&run_lock)) {
         for (int64_t i = 0; i < count; i++)
             body(context, i);
         return;
     }
-    threads = threads < MOST_THREADS ? threads : MOST_THREADS;
-    hire(threads);
-    send_elsewhere(threads);
+    thread_count = thread_count < MAX_THREADS ? thread_count : MAX_THREADS;
+    spawn_workers(thread_count - 1);
+    unpin_from_caller(thread_count - 1 < worker_count ? thread_count - 1 : worker_count);
     loop.body = body;
     loop.context = context;
-    loop.threads = threads;
+    loop.threads = thread_count;
     loop.spin = spin;
     open_loop(count);
-    work(0);
+    run_shares(0);
     close_loop();
-    pthread_mutex_unlock(&owner);
+    pthread_mutex_unlock(&run_lock);
 }

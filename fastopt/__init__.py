@@ -16,7 +16,7 @@ from fastopt.losses import *  # noqa: F403
 from fastopt.lr_finder import LRFinderResult, find_lr
 from fastopt.optimizers import *  # noqa: F403
 from fastopt.optimizers import Optimizer
-from fastopt.runtime import isa, num_threads, set_isa, set_num_threads
+from fastopt.runtime import isa, num_threads, set_isa, set_num_threads, set_threading_layer, threading_layer
 
 with suppress(ImportError):
     from fastopt import _threadpoolctl  # noqa: F401  it registers itself
@@ -43,6 +43,8 @@ __all__ = [
     "schedules",
     "set_isa",
     "set_num_threads",
+    "set_threading_layer",
+    "threading_layer",
 ]
 __all__ += layers.__all__
 __all__ += losses.__all__

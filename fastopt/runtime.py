@@ -1,4 +1,25 @@
-"""Which instruction set and how many threads the kernels use; neither changes a bit of any result."""
+"""Instruction sets and threads. Neither changes a bit of any result.
+
+**Instruction set.** The widest one that the processor and the operating system support is used. ``FASTOPT_ISA`` (at
+import) or `set_isa` choose another: ``baseline``, ``avx2`` or ``avx512``.
+
+**Number of threads.** A training step lies between matrix products, whose threads want the same cores, so more threads can
+cost more there than they save here. The number follows a rule that is right from the first step: one thread below
+2^18 elements, then one more for each 2^17, up to the number of processors. Where calls follow each other at once, without
+work between them, sharing pays earlier: from 2^15 elements on, one thread for each 2^14. Processor affinity and the CPU
+quota of a control group (a container's) count as limits. `set_num_threads`, ``FASTOPT_NUM_THREADS`` or ``OMP_NUM_THREADS``
+(at import) fix the number, and ``threadpoolctl.threadpool_limits`` limits it.
+
+**Threading layer.** The default is fastopt's own thread pool. Its workers sleep between steps; they stay awake for 50 us
+only after a call that followed another within 20 us (``OMP_WAIT_POLICY=passive`` forbids that). The other layer is
+OpenMP, for programs that share one OpenMP runtime and for comparisons: ``FASTOPT_THREADING_LAYER=openmp`` (at import) or
+`set_threading_layer`. OpenMP's workers busy-wait after a loop and oversubscribe the cores together with those of BLAS.
+
+**Python threads, forks, signals.** Calls release the GIL, and Python threads may step different optimizers at the same
+time. One optimizer is used by one thread at a time: another one gets ``RuntimeError``. A forked child can go on
+stepping, unless another thread of its parent was stepping that optimizer; with the OpenMP layer it runs on one thread.
+Ctrl-C is delivered after the step, which is counted.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +27,40 @@ import math
 import os
 import warnings
 from contextlib import suppress
-from numbers import Integral
 from pathlib import Path, PurePosixPath
 
 from fastopt import _core
+from fastopt._util.validation import is_int
 
-MOST_THREADS = 1024
+__all__ = [
+    "available_isas",
+    "available_threads",
+    "isa",
+    "num_threads",
+    "set_isa",
+    "set_num_threads",
+    "set_threading_layer",
+    "threading_layer",
+]
+
+MAX_THREADS = 1024
+LAYERS = ("pool", "openmp")
 
 _setting: int | str = "auto"
-_threads = 1  # what a step uses, or the most that it may
+_threads = 1  # of each call, or with "auto" the maximum
+_layer = "pool"
 
 
 def isa() -> str:
-    """Give the name of the instruction set that the kernels use.
+    """Return the name of the instruction set in use.
 
+    Returns
+    -------
+    str
+        One of `available_isas`.
+
+    Examples
+    --------
     >>> isa() in available_isas()
     True
     """
@@ -27,16 +68,36 @@ def isa() -> str:
 
 
 def available_isas() -> list[str]:
-    """Give the instruction sets that processor and operating system support, widest first."""
+    """Return the instruction sets that the processor and the operating system support, widest first.
+
+    Returns
+    -------
+    list of str
+        Some of "avx512", "avx2" and "baseline".
+
+    Examples
+    --------
+    >>> available_isas()[-1]
+    'baseline'
+    """
     return _core.isas()
 
 
 def set_isa(name: str) -> None:
-    """Use another instruction set from the next step on: ``"baseline"``, ``"avx2"`` or ``"avx512"``.
+    """Use another instruction set from the next call on.
 
-    At import the widest is chosen, or the one that the environment variable ``FASTOPT_ISA`` names. Raises
-    ``ValueError`` for a name that is unknown or that this machine doesn't support.
+    Parameters
+    ----------
+    name : str
+        One of `available_isas`.
 
+    Raises
+    ------
+    ValueError
+        If the name is unknown or this machine does not support it.
+
+    Examples
+    --------
     >>> set_isa("baseline")
     >>> isa()
     'baseline'
@@ -44,22 +105,35 @@ def set_isa(name: str) -> None:
     """
     available = available_isas()
     if name not in available:
-        raise ValueError(f"name is {name!r}; wants an instruction set of this machine: {', '.join(available)}")
-    _core.use_isa(available.index(name))
+        raise ValueError(f"name must be an instruction set of this machine ({', '.join(available)}), got {name!r}")
+    _core.set_isa(available.index(name))
 
 
 def available_threads(root: Path = Path("/")) -> int:
-    """Give the number of processors that this process may use: by affinity, and by the quota of its control group.
+    """Return the number of processors that this process may use.
 
-    ``root`` is where the file system begins.
+    Parameters
+    ----------
+    root : Path, default Path("/")
+        Root of the file system, for tests.
+
+    Returns
+    -------
+    int
+        The number of processors, limited by the affinity of the process and the CPU quota of its control group.
+
+    Examples
+    --------
+    >>> available_threads() >= 1
+    True
     """
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(processors, _quota(root)))
 
 
 def _quota(root: Path) -> int:
-    """Give the processors that the time of the control group, or of one above it, is worth, rounded up (Linux)."""
-    quotas = [float(MOST_THREADS)]
+    """Return the CPU quota of the control group and those above it (Linux) in processors, rounded up."""
+    quotas = [float(MAX_THREADS)]
     try:
         lines = (root / "proc/self/cgroup").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
@@ -74,17 +148,24 @@ def _quota(root: Path) -> int:
 
 
 def _quota_of(folder: Path) -> float:
-    """Give a control group's own quota over its period; infinite where it has none."""
+    """Return a control group's own quota in processors, infinite if it has none."""
     for files in (["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):
-        with suppress(OSError, ValueError):  # no such file, or "max"
+        with suppress(OSError, ValueError):  # the file does not exist, or contains "max"
             quota, period = " ".join((folder / file).read_text(encoding="ascii") for file in files).split()
             return int(quota) / int(period) if int(quota) > 0 else math.inf
     return math.inf
 
 
 def num_threads() -> int:
-    """Give the number of threads that a step uses, or with ``"auto"`` the most that it may.
+    """Return the number of threads of a call, or with ``"auto"`` the maximum.
 
+    Returns
+    -------
+    int
+        The number set by `set_num_threads`, or `available_threads`.
+
+    Examples
+    --------
     >>> num_threads() >= 1
     True
     """
@@ -92,48 +173,98 @@ def num_threads() -> int:
 
 
 def set_num_threads(n: int | str) -> None:
-    """Use ``n`` threads for every step, or with ``"auto"`` (the default) as many as each optimizer measures to be best.
+    """Set the number of threads of every call.
 
-    It measures in its first steps and now and then, in your own loop, and counts what its threads cost the rest of
-    the loop; ``optimizer.execution_info()`` tells what it found. It takes no more threads than there are processors, as
-    affinity and control group allow. Where that measures best, threads stay awake between steps, for 10 ms at most;
-    ``OMP_WAIT_POLICY=passive`` in the environment forbids it. The environment variables ``FASTOPT_NUM_THREADS`` and
-    ``OMP_NUM_THREADS`` set the number at import, ``threadpoolctl.threadpool_limits`` limits it.
+    Parameters
+    ----------
+    n : int or "auto"
+        A number from 1 to 1024, or "auto" (the default setting) for the rule that the page of this module describes.
 
-    Raises ``ValueError`` for what is neither ``"auto"`` nor an int from 1 to 1024.
+    Raises
+    ------
+    ValueError
+        If ``n`` is neither.
 
+    Examples
+    --------
     >>> set_num_threads(1)
     >>> num_threads()
     1
     >>> set_num_threads("auto")
     """
     global _setting, _threads  # noqa: PLW0603  one setting for the process, as the cores are
-    if n != "auto" and (isinstance(n, bool) or not isinstance(n, Integral) or not 1 <= n <= MOST_THREADS):
-        raise ValueError(f"n is {n!r}; wants 'auto' or an int from 1 to {MOST_THREADS}")
+    if n != "auto" and not (is_int(n) and 1 <= int(n) <= MAX_THREADS):
+        raise ValueError(f"n must be 'auto' or an int from 1 to {MAX_THREADS}, got {n!r}")
     _setting = n
     _threads = available_threads() if isinstance(n, str) else int(n)
-    _core.use_threads(0 if isinstance(n, str) else _threads, _threads)
+    _core.set_threads(0 if isinstance(n, str) else _threads, _threads)
 
 
-def _from_environment() -> None:
-    name = os.environ.get("FASTOPT_ISA")
-    if name:
-        try:
-            set_isa(name)
-        except ValueError as error:
-            raise ValueError(f"FASTOPT_ISA: {error}") from None
-    _core.use_spinning(os.environ.get("OMP_WAIT_POLICY", "").strip().lower() != "passive")
-    mine, everyones = os.environ.get("FASTOPT_NUM_THREADS"), os.environ.get("OMP_NUM_THREADS")
+def threading_layer() -> str:
+    """Return the threading layer in use.
+
+    Returns
+    -------
+    {"pool", "openmp"}
+
+    Examples
+    --------
+    >>> threading_layer() in ("pool", "openmp")
+    True
+    """
+    return _layer
+
+
+def set_threading_layer(name: str) -> None:
+    """Use another threading layer from the next call on.
+
+    Parameters
+    ----------
+    name : {"pool", "openmp"}
+        fastopt's own thread pool, or the OpenMP runtime of the compiler.
+
+    Raises
+    ------
+    ValueError
+        If the name is neither.
+    ImportError
+        If fastopt was built by a compiler without OpenMP.
+
+    Examples
+    --------
+    >>> set_threading_layer("pool")
+    """
+    global _layer  # noqa: PLW0603  one setting for the process
+    if name not in LAYERS:
+        raise ValueError(f"name must be 'pool' or 'openmp', got {name!r}")
+    if name == "openmp":
+        from fastopt._core import openmp  # noqa: PLC0415  loading an OpenMP runtime is the user's choice
+
+        _core.set_parallel_for(openmp.parallel_for)
+    else:
+        _core.set_parallel_for(None)
+    _layer = name
+
+
+def _read_environment() -> None:
+    for variable, setter in (("FASTOPT_ISA", set_isa), ("FASTOPT_THREADING_LAYER", set_threading_layer)):
+        if name := os.environ.get(variable):
+            try:
+                setter(name)
+            except ValueError as error:
+                raise ValueError(f"{variable}: {error}") from None
+    _core.set_spinning(os.environ.get("OMP_WAIT_POLICY", "").strip().lower() != "passive")
+    own, shared = os.environ.get("FASTOPT_NUM_THREADS"), os.environ.get("OMP_NUM_THREADS")
     # OpenMP's may be a list, one number for each level of nesting.
-    text = mine or (everyones or "auto").split(",")[0].strip()
+    text = own or (shared or "auto").split(",")[0].strip()
     try:
         set_num_threads(int(text) if text.isdecimal() else text)
     except ValueError as error:
-        if mine:
+        if own:
             raise ValueError(f"FASTOPT_NUM_THREADS: {error}") from None
-        # Not ours alone: other users of OpenMP go on with a warning, and so does this one.
-        warnings.warn(f"OMP_NUM_THREADS is {everyones!r}, which is ignored: {error}", RuntimeWarning, stacklevel=2)
+        # The variable is not ours alone: other users of OpenMP continue with a warning, and so does fastopt.
+        warnings.warn(f"OMP_NUM_THREADS is ignored: {error}", RuntimeWarning, stacklevel=2)
         set_num_threads("auto")
 
 
-_from_environment()
+_read_environment()

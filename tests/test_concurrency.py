@@ -1,8 +1,9 @@
-"""Python threads and signals: one optimizer is in one step, or an error says so, and Ctrl-C comes behind a step."""
+"""Python threads and signals: a step is never torn, a second one at the same time raises, Ctrl-C waits for the end."""
 
 from __future__ import annotations
 
 import gc
+import itertools
 import threading
 import time
 from contextlib import contextmanager, suppress
@@ -10,7 +11,8 @@ from contextlib import contextmanager, suppress
 import numpy as np
 import pytest
 from cases import CASES, same_bits
-from interrupts import SOON, for_a_while, interrupts, leaves_files_open
+from interrupts import SOON, interrupts, leaves_files_open
+from processes import HANGS
 
 import fastopt
 
@@ -18,7 +20,7 @@ SIZE = 300_000
 
 
 def together(*works):
-    """Run functions in threads at once, and raise what one of them raised."""
+    """Run functions in threads at the same time; re-raise the first exception."""
     errors, begin = [], threading.Barrier(len(works))
 
     def run(work):
@@ -39,7 +41,7 @@ def together(*works):
 
 @contextmanager
 def refusals(texts):
-    """Collect what was said of a step that is not the only one, and wait a little."""
+    """Collect the messages of calls that raise because another is running."""
     try:
         yield
     except RuntimeError as error:
@@ -48,7 +50,7 @@ def refusals(texts):
 
 
 def test_two_threads_on_one_optimizer_never_tear_a_step():
-    """The parameters and all states are those of as many steps as were counted."""
+    """Parameters and states are those after the counted number of steps."""
     params, grads = np.zeros(SIZE), np.ones(SIZE)
     optimizer = fastopt.Adam(params, lr=1e-3, ema_decay=0.9, max_grad_norm=10.0)
     refused, done = [], []
@@ -62,7 +64,7 @@ def test_two_threads_on_one_optimizer_never_tear_a_step():
     together(work, work, work)
     assert optimizer.steps == len(done)
     assert len(done) + len(refused) == 180
-    assert {text[:33] for text in refused} <= {"this optimizer is in use already:"}
+    assert {text[:33] for text in refused} <= {"the optimizer is already in use:"}
     alone = np.zeros(SIZE)
     other = fastopt.Adam(alone, lr=1e-3, ema_decay=0.9, max_grad_norm=10.0)
     for _ in done:
@@ -72,8 +74,8 @@ def test_two_threads_on_one_optimizer_never_tear_a_step():
         assert same_bits(optimizer.state[name], state)
 
 
-def test_a_state_is_of_one_step_or_refused():
-    """Every element of the states is the same, as all parameters are; a torn copy would have two values."""
+def test_state_dict_is_of_one_step_or_raises():
+    """All elements of the state are equal; a torn copy would have two values."""
     optimizer = fastopt.Momentum(np.zeros(SIZE), lr=1.0)
     going, taken = True, []
 
@@ -84,13 +86,13 @@ def test_a_state_is_of_one_step_or_refused():
                 optimizer.step(np.ones(SIZE))
         going = False
 
-    def look():
+    def read():
         while going:
             with suppress(RuntimeError):
                 saved = optimizer.state_dict()
                 taken.append((saved["steps"], np.unique(saved["param_groups"][0]["state"]["momentum_buffer"])))
 
-    together(step, look)
+    together(step, read)
     assert all(len(values) == 1 for _, values in taken)
     alone = fastopt.Momentum(np.zeros(1), lr=1.0)
     buffers = [0.0]
@@ -100,8 +102,8 @@ def test_a_state_is_of_one_step_or_refused():
     assert all(buffers[steps] == values[0] for steps, values in taken)
 
 
-def test_two_threads_never_tear_a_sum():
-    """All elements of the mean are the same, and every part that was not refused is in it."""
+def test_two_threads_never_tear_accumulated_gradients():
+    """All elements of the mean are equal, and it includes every gradient whose call did not raise."""
     params, refused, added = np.zeros(SIZE), [], []
     optimizer = fastopt.SGD(params, lr=1.0)
 
@@ -118,24 +120,24 @@ def test_two_threads_never_tear_a_sum():
     assert params[0] == pytest.approx(-sum(added) / len(added), rel=1e-12)
 
 
-def test_a_part_that_comes_while_a_step_begins_is_not_lost():
-    """The step is refused, for it has looked at one part less."""
+def test_gradients_accumulated_while_a_step_begins_are_not_lost():
+    """The step raises, because it has read the number of gradients already."""
     params, begun, go = np.zeros(3), threading.Event(), threading.Event()
 
     def rate(step):
         begun.set()
-        go.wait(10)
+        go.wait(HANGS)
         return 1.0
 
     optimizer = fastopt.SGD(params, lr=rate)
     optimizer.accumulate(np.ones(3))
 
     def add():
-        begun.wait(10)
+        begun.wait(HANGS)
         optimizer.accumulate(np.full(3, 5.0))
         go.set()
 
-    with pytest.raises(RuntimeError, match="in use already"):
+    with pytest.raises(RuntimeError, match="already in use"):
         together(optimizer.step, add)
     assert (params.tolist(), optimizer.steps) == ([0.0] * 3, 0)
     optimizer.step()
@@ -143,7 +145,7 @@ def test_a_part_that_comes_while_a_step_begins_is_not_lost():
 
 
 class Calling:
-    """An array that calls something when it is looked at."""
+    """An array that calls a function when its interface is read."""
 
     def __init__(self, array, call):
         self.array, self.call = array, call
@@ -154,7 +156,7 @@ class Calling:
         return self.array.__array_interface__
 
 
-def test_what_a_gradient_calls_is_refused():
+def test_reentrant_call_from_a_gradient_raises():
     params = [np.zeros(4) for _ in range(8)]
     optimizer, refused = fastopt.SGD(params, lr=1.0), []
 
@@ -169,8 +171,8 @@ def test_what_a_gradient_calls_is_refused():
     assert all(param.tolist() == [-1.0] * 4 for param in params)
 
 
-def test_what_is_checked_is_what_is_added():
-    """Not what an array gives when it is asked again."""
+def test_gradient_is_read_once():
+    """The array that is checked is the one that is added, even if the object returns another one later."""
     big, calls = np.ones(10**6), []
     gradient = Calling(np.ones(4), lambda: (calls.append(1), len(calls) > 2 and setattr(gradient, "array", big)))
     optimizer = fastopt.SGD([np.zeros(4)], lr=1.0)
@@ -180,8 +182,8 @@ def test_what_is_checked_is_what_is_added():
         optimizer.accumulate([gradient])
 
 
-def test_a_run_is_loaded_whole_or_not_at_all_beside_a_thread_that_steps(tmp_path):
-    """Parameters, state and count belong to one run: a parameter is minus the sum of all buffers so far."""
+def test_load_beside_a_stepping_thread_is_complete_or_raises(tmp_path):
+    """Parameters, state and count are of the same step."""
     params = np.zeros(SIZE)
     optimizer = fastopt.Momentum(params, lr=1.0, momentum=0.5)
     fastopt.save(tmp_path / "run.npz", params=params, optimizer=optimizer)
@@ -208,7 +210,7 @@ def test_a_run_is_loaded_whole_or_not_at_all_beside_a_thread_that_steps(tmp_path
     assert (optimizer.state["momentum_buffer"] == other.state["momentum_buffer"][0]).all()
 
 
-def test_a_run_is_not_saved_in_the_middle_of_a_step(tmp_path):
+def test_save_beside_a_stepping_thread_is_of_one_step(tmp_path):
     file, params, refused, going = tmp_path / "run.npz", np.zeros(SIZE), [], True
     optimizer = fastopt.Momentum(params, lr=1.0, momentum=0.5)
     fastopt.save(file, params=params, optimizer=optimizer)
@@ -232,7 +234,7 @@ def test_a_run_is_not_saved_in_the_middle_of_a_step(tmp_path):
 
 
 @pytest.mark.parametrize("case", CASES[::4], ids=str)
-def test_several_optimizers_at_once_have_their_own_bits(case):
+def test_optimizers_in_several_threads_have_the_bits_of_one(case):
     start, grads = np.linspace(-1, 1, 50_000), np.sin(np.arange(50_000.0))
     params = [start.copy() for _ in range(4)]
 
@@ -249,60 +251,59 @@ def test_several_optimizers_at_once_have_their_own_bits(case):
 # Ctrl-C
 
 
-@pytest.mark.parametrize("size", [100, 2_000_000])
-def test_an_interrupt_comes_behind_the_step(size):
-    """What is counted has been done: parameters are minus the number of steps, and the average is as far."""
+def repeat(call, seconds):
+    """Repeat a call until it is interrupted."""
+    with suppress(KeyboardInterrupt), interrupts(seconds):
+        while True:
+            call()
+
+
+@pytest.mark.parametrize(("size", "count"), [(100, 50), (2_000_000, 20)])
+def test_interrupt_is_delivered_after_the_step(size, count):
+    """The parameters are minus the number of counted steps."""
     params, grads = np.zeros(size), np.ones(size)
     optimizer = fastopt.SGD(params, lr=1.0, max_grad_norm=1e30)
-    rng, caught = np.random.default_rng(0), 0
-    for _ in range(100):
-        try:
-            with interrupts(rng.uniform(1e-5, 5e-3)):
-                for _ in for_a_while():
-                    optimizer.step(grads)
-        except KeyboardInterrupt:
-            caught += 1
+    rng = np.random.default_rng(0)
+    for _ in range(count):
+        repeat(lambda: optimizer.step(grads), rng.uniform(1e-5, 5e-3))
         assert params[0] == params[-1] == -optimizer.steps
         assert (params == params[0]).all()
-    assert caught > 80
 
 
-def test_an_interrupt_takes_accumulated_parts_once_or_not_at_all():
+def test_interrupted_step_uses_accumulated_gradients_once_or_not_at_all():
     params, grads = np.zeros(100_000), np.ones(100_000)
     optimizer = fastopt.SGD(params, lr=1.0)
     rng = np.random.default_rng(0)
-    for _ in range(200):
-        with suppress(KeyboardInterrupt), interrupts(rng.uniform(1e-5, 1e-3)):
-            for _ in for_a_while():
-                optimizer.accumulate(grads)
-                optimizer.step()
+
+    def accumulate_and_step():
+        optimizer.accumulate(grads)
+        optimizer.step()
+
+    for _ in range(100):
+        repeat(accumulate_and_step, rng.uniform(1e-5, 1e-3))
         assert params[0] == params[-1] == -optimizer.steps
 
 
 @pytest.mark.parametrize("options", [{}, {"zero_grads": True}], ids=str)
-def test_an_interrupted_part_is_added_whole_or_not_at_all(options):
-    """The mean of ones is one in every tensor, however often adding them was interrupted."""
+def test_interrupted_accumulate_adds_all_or_nothing(options):
+    """The mean of ones is one in every tensor."""
     params = [np.zeros(3000) for _ in range(40)]
     optimizer = fastopt.SGD(params, lr=1.0, **options)
     rng = np.random.default_rng(0)
-    for steps in range(1, 201):
+    for steps in range(1, 101):
         optimizer.accumulate([np.ones(3000) for _ in params])
-        with suppress(KeyboardInterrupt), interrupts(rng.uniform(1e-5, 2e-3)):
-            for _ in for_a_while():
-                optimizer.accumulate([np.ones(3000) for _ in params])
+        repeat(lambda: optimizer.accumulate([np.ones(3000) for _ in params]), rng.uniform(1e-5, 2e-3))
         optimizer.step()
         assert all((param == -steps).all() for param in params)
 
 
-def test_a_first_part_that_is_interrupted_is_not_zeroed_without_being_counted():
+def test_interrupted_accumulate_zeroes_only_what_it_counts():
     params = [np.zeros(3000) for _ in range(40)]
     optimizer = fastopt.SGD(params, lr=1.0, zero_grads=True)
     rng = np.random.default_rng(0)
     for _ in range(200):
         grads = [np.ones(3000) for _ in params]
         with suppress(KeyboardInterrupt), interrupts(rng.uniform(1e-5, 3e-4)):
-            for _ in for_a_while(1e-3):
-                pass
             optimizer.accumulate(grads)
         assert {float(value) for grad in grads for value in (grad[0], grad[-1])} == {
             0.0 if optimizer._plan.parts else 1.0
@@ -311,7 +312,7 @@ def test_a_first_part_that_is_interrupted_is_not_zeroed_without_being_counted():
             optimizer.step()
 
 
-def test_an_interrupted_stopper_has_the_parameters_of_one_epoch():
+def test_interrupted_early_stopping_keeps_parameters_of_one_epoch():
     params, found = [np.zeros(500) for _ in range(100)], [np.zeros(500) for _ in range(100)]
     early_stopping, rng = fastopt.EarlyStopping(), np.random.default_rng(0)
     for number in range(1, 201):
@@ -325,8 +326,8 @@ def test_an_interrupted_stopper_has_the_parameters_of_one_epoch():
 
 
 @leaves_files_open
-def test_an_interrupt_comes_behind_a_load(tmp_path):
-    """All of it is loaded or nothing: parameters, states, and counts are of one run."""
+def test_interrupt_is_delivered_after_a_load(tmp_path):
+    """Parameters, states and counts are of one file."""
     files = [tmp_path / "0.npz", tmp_path / "1.npz"]
     params = {"w": np.zeros(50_000), "b": np.zeros(3)}
     optimizer, early_stopping = fastopt.Momentum(params, lr=1.0), fastopt.EarlyStopping()
@@ -335,18 +336,17 @@ def test_an_interrupt_comes_behind_a_load(tmp_path):
         early_stopping.update(float(params["b"][0]), params)
         fastopt.save(file, params=params, optimizer=optimizer, early_stopping=early_stopping)
     wanted = {1: params_of(files[0]), 2: params_of(files[1])}
-    rng, caught = np.random.default_rng(0), 0
+    rng, numbers = np.random.default_rng(0), itertools.count()
+
+    def load():
+        file = files[next(numbers) % 2]
+        fastopt.load(file, params=params, optimizer=optimizer, early_stopping=early_stopping)
+
     for _ in range(100):
-        try:
-            with interrupts(rng.uniform(1e-5, 3e-3)):
-                for i in for_a_while():
-                    fastopt.load(files[i % 2], params=params, optimizer=optimizer, early_stopping=early_stopping)
-        except KeyboardInterrupt:
-            caught += 1
+        repeat(load, rng.uniform(1e-5, 3e-3))
         assert early_stopping.epochs == optimizer.steps
         assert params["w"][0] == params["w"][-1] == params["b"][0] == wanted[optimizer.steps]
     gc.collect()  # here, and not in the next test
-    assert caught > 80
 
 
 def params_of(file):
@@ -356,7 +356,7 @@ def params_of(file):
 
 
 @leaves_files_open
-def test_interrupts_one_behind_the_other_do_not_tear_a_load(tmp_path):
+def test_repeated_interrupts_do_not_tear_a_load(tmp_path):
     params = [np.zeros(300) for _ in range(100)]
     optimizer, rng, file = fastopt.Momentum(params, lr=1.0), np.random.default_rng(0), tmp_path / "run.npz"
     optimizer.step([np.ones(300) for _ in params])

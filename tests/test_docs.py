@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import fastopt
-from fastopt import kernels, optimizers, reference
+from fastopt import kernels, optimizers, reference, schedules
 
 README = Path(__file__).parent.parent / "README.md"
 MODULES = [
@@ -30,7 +30,7 @@ def test_docstrings(module):
 
 PUBLIC = {
     name: getattr(module, name)
-    for module in (fastopt, kernels, reference)
+    for module in (fastopt, kernels, reference, schedules)
     for name in (getattr(module, "__all__", None) or vars(module))
     if inspect.isfunction(getattr(module, name)) or inspect.isclass(getattr(module, name))
     if not name.startswith("_") and getattr(module, name).__module__.startswith("fastopt")

@@ -1,24 +1,22 @@
-"""The MNIST example: files as they are found, files that are none, and that it learns."""
+"""The MNIST example reads idx files, rejects others, and learns."""
 
 from __future__ import annotations
 
 import gzip
 import re
 import struct
-import subprocess
-import sys
 import tracemalloc
 
 import numpy as np
 import pytest
+from processes import run_python
 
 import fastopt
 from fastopt.examples import digits, mnist
 
 
 def run(*arguments):
-    command = [sys.executable, "-W", "error", "-m", "fastopt.examples.mnist", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    return run_python("-m", "fastopt.examples.mnist", *arguments)
 
 
 def idx(array):
@@ -27,7 +25,7 @@ def idx(array):
 
 @pytest.fixture
 def folder(tmp_path):
-    """The small digits in the middle of 28 x 28 pixels, a fifth to test on; every second file is packed."""
+    """Files of the small digits, enlarged to 28 x 28 pixels, a fifth for testing; half of the files are gzipped."""
     images, labels = digits.load()
     large = np.zeros((len(images), 28, 28), np.uint8)
     large[:, 2:26, 2:26] = np.kron(images.reshape(-1, 8, 8) * 255, np.ones((1, 3, 3)))
@@ -40,21 +38,21 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_it_reads_the_files_and_learns(folder):
+def test_reads_files_and_learns(folder):
     done = run(folder, "--epochs", 10)
     assert done.returncode == 0, done.stderr
     assert len(re.findall(r"^ +\d+ +[\d.]+ +[\d.]+% +[\d.]+$", done.stdout, re.MULTILINE)) == 10
     assert float(re.search(r"held-out accuracy ([\d.]+)%", done.stdout)[1]) >= 93
 
 
-def test_arrays_come_back(folder):
+def test_load_returns_the_saved_arrays(folder):
     x, y, test_x, test_y = mnist.load(folder)
     assert (x.shape, y.shape, test_x.shape, test_y.shape) == ((1437, 784), (1437,), (360, 784), (360,))
     assert (x.dtype, x.min(), x.max(), y.dtype) == (np.float32, 0, 1, np.int64)
     assert np.array_equal(np.concatenate([test_y, y]), digits.load()[1])
 
 
-def test_the_gradients_are_those_of_the_loss():
+def test_gradients_are_differences_of_the_loss():
     rng = np.random.default_rng(0)
     images, labels = rng.uniform(0, 1, (10, 784)), rng.integers(0, 10, 10)
     params = fastopt.Flat(dict(mnist.initial_params(0)), np.float64)

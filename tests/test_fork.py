@@ -1,17 +1,13 @@
-"""A process may fork after parallel steps: child and parent go on, with one thread or more, to the same bits.
-
-Each case runs in a process of its own with a timeout, so that a hang is a failure.
-"""
+"""A process may fork after parallel steps: child and parent continue, with one thread or more, with the same bits."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 
 import pytest
+from processes import run_python
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
 
 SETUP = """
 import multiprocessing, os, threading
@@ -26,13 +22,13 @@ for _ in range(9):
     optimizer.step(grad)
 optimizer = fastopt.Adam(param, max_grad_norm=1.0)
 
-def go_on(threads=(1, 2, 4)):
+def advance(threads=(1, 2, 4)):
     for n in threads:
         fastopt.set_num_threads(n)
         optimizer.step(grad)
 
 def finish():
-    go_on()
+    advance()
     assert optimizer.steps == 9 and (param == wanted).all()
 
 def forked(work):
@@ -65,14 +61,14 @@ def pooled(i):
 """
 
 CASES = {
-    "main thread": "go_on(); go_on(); forked(finish); finish()",
-    "twice": "go_on(); forked(lambda: None); go_on(); forked(finish); forked(finish); finish()",
-    "nested": "go_on(); forked(lambda: (go_on(), forked(finish), finish())); go_on(); finish()",
-    "another thread": "go_on(); go_on(); in_thread(lambda: forked(finish)); finish()",
-    "a thread that stepped": "in_thread(lambda: (go_on(), go_on(), forked(finish))); finish()",
-    "child's other thread": "go_on(); go_on(); forked(lambda: in_thread(finish)); finish()",
+    "main thread": "advance(); advance(); forked(finish); finish()",
+    "twice": "advance(); forked(lambda: None); advance(); forked(finish); forked(finish); finish()",
+    "nested": "advance(); forked(lambda: (advance(), forked(finish), finish())); advance(); finish()",
+    "another thread": "advance(); advance(); in_thread(lambda: forked(finish)); finish()",
+    "a thread that stepped": "in_thread(lambda: (advance(), advance(), forked(finish))); finish()",
+    "child's other thread": "advance(); advance(); forked(lambda: in_thread(finish)); finish()",
     "pool": """
-go_on(); go_on()
+advance(); advance()
 with multiprocessing.get_context("fork").Pool(3) as pool:
     assert pool.map(pooled, range(3), chunksize=1) == [0, 1, 2]
 finish()
@@ -81,7 +77,7 @@ finish()
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_child_and_parent_go_on(case):
+def test_child_and_parent_continue(case):
     code = SETUP + CASES[case]
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = run_python("-c", code)
     assert done.returncode == 0, done.stderr

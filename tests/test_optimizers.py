@@ -1,4 +1,4 @@
-"""What surrounds the formula: structures, groups, the options of a step."""
+"""Parameter structures, groups, and the options of a step."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from fastopt import kernels, reference
 
 @pytest.mark.parametrize("kind", layouts(40))
 @pytest.mark.parametrize("case", [case for case in CASES if "max_grad_norm" not in case.common], ids=str)
-def test_every_structure_gives_the_same(case, kind):
-    """All but the norm, whose shape follows the tensors, is the same element by element."""
+def test_every_structure_has_the_same_bits(case, kind):
+    """Everything but the norm, whose order of additions follows the tensors."""
     size = 4100
     make, read = layouts(size)[kind]
     start, grad = start_values(size, np.float32), hard_numbers(size, np.float32)
@@ -66,7 +66,7 @@ def test_groups_may_need_different_kernels():
     assert [list(state) for state in optimizer.state] == [["momentum_buffer"], []]
 
 
-def test_the_rate_may_be_a_function_of_the_step():
+def test_lr_may_be_a_function_of_the_step():
     seen = []
 
     def schedule(step):
@@ -86,7 +86,7 @@ def test_the_rate_may_be_a_function_of_the_step():
         fastopt.SGD(param, lr=lambda step, scalar=scalar: scalar).step(np.ones(1))
 
 
-def test_clipping_uses_the_norm_of_all_unscaled_gradients():
+def test_clipping_uses_the_global_norm_of_unscaled_gradients():
     params = [np.zeros(2), np.zeros(1)]
     grads = [np.array([8.0, 16.0]), np.array([16.0])]
     optimizer = fastopt.SGD(params, lr=1.0, grad_scale=8.0, max_grad_norm=1.5)
@@ -99,7 +99,7 @@ def test_clipping_uses_the_norm_of_all_unscaled_gradients():
     np.testing.assert_allclose(params[0], [-0.6, -1.0], rtol=1e-6)
 
 
-def test_no_norm_is_computed_unless_it_is_wanted():
+def test_norm_is_computed_only_if_requested():
     optimizer = fastopt.SGD(np.zeros(2))
     optimizer.step(np.ones(2))
     assert optimizer.grad_norm is None
@@ -108,7 +108,7 @@ def test_no_norm_is_computed_unless_it_is_wanted():
     assert optimizer.grad_norm == 5.0
 
 
-def test_grad_scale_divides_and_may_change():
+def test_grad_scale_divides_gradients_and_can_be_set():
     param = np.zeros(1)
     optimizer = fastopt.SGD(param, lr=1.0, grad_scale=4)
     optimizer.step(np.array([4.0]))
@@ -117,13 +117,13 @@ def test_grad_scale_divides_and_may_change():
     assert optimizer.grad_scale == 8.0
     optimizer.step(np.array([4.0]))
     assert param[0] == -1.5
-    with pytest.raises(ValueError, match="grad_scale is 0; wants a finite number > 0"):
+    with pytest.raises(ValueError, match="grad_scale must be a finite number > 0, got 0"):
         optimizer.grad_scale = 0
     assert optimizer.grad_scale == 8.0
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_skip_leaves_everything_but_counts(bad):
+def test_skip_changes_only_counts(bad):
     param, grad = np.ones((2, 3)), np.ones((2, 3))
     optimizer = fastopt.Adam({"w": param}, nonfinite="skip", ema_decay=0.5, zero_grads=True)
     optimizer.step({"w": grad})
@@ -133,7 +133,7 @@ def test_skip_leaves_everything_but_counts(bad):
     assert [x.tobytes() for x in (param, *[state["w"] for state in optimizer.state.values()])] == before
     assert (optimizer.steps, optimizer.skipped) == (1, 1)
     assert not math.isfinite(optimizer.grad_norm)
-    assert not grad.any()  # or the bad number would stay in gradients that are added up
+    assert not grad.any()  # otherwise the NaN would stay in gradients that the caller accumulates
     optimizer.step({"w": grad})
     assert (optimizer.steps, optimizer.skipped) == (2, 1)
 
@@ -144,7 +144,7 @@ def test_raise_names_the_first_bad_element():
     optimizer = fastopt.Adam(params, nonfinite="raise")
     grads[1][1, 2:] = [np.inf, np.nan, 1]
     before = [x.tobytes() for x in params]
-    with pytest.raises(FloatingPointError, match=r"^grads\[1\] has inf at \(1, 2\); wants finite numbers"):
+    with pytest.raises(FloatingPointError, match=r"^grads\[1\] must be finite, got inf at index \(1, 2\)"):
         optimizer.step(grads)
     assert [x.tobytes() for x in params] == before
     assert (optimizer.steps, optimizer.skipped) == (0, 0)
@@ -158,18 +158,18 @@ def test_finite_gradients_with_a_norm_beyond_float64_are_not_skipped():
     assert param.tolist() == [-1, -1]
 
 
-def test_raise_names_the_place_in_a_flat():
+def test_raise_names_the_element_of_a_flat():
     params = fastopt.Flat({"w": (2, 2), "b": 3})
     grads = params.zeros_like()
     grads["b"][1] = np.nan
-    with pytest.raises(FloatingPointError, match=r"^grads\['b'\] has nan at \(1,\); wants finite numbers"):
+    with pytest.raises(FloatingPointError, match=r"^grads\['b'\] must be finite, got nan at index \(1,\)"):
         fastopt.SGD(params, nonfinite="raise").step(grads)
-    with pytest.raises(FloatingPointError, match=r"^grads\[1\]\['b'\] has nan at \(1,\)"):
+    with pytest.raises(FloatingPointError, match=r"^grads\[1\]\['b'\] must be finite, got nan at index \(1,\)"):
         fastopt.SGD([{"params": np.ones(1)}, {"params": params}], nonfinite="raise").step([np.ones(1), grads])
 
 
-def test_what_is_infinite_stays_so_unless_the_formula_moves_it():
-    """An option that is off takes its term away; it does not multiply it by zero."""
+def test_infinite_parameters_stay_infinite():
+    """A disabled option removes its term; it does not multiply it by zero."""
     for cls in (fastopt.SGD, fastopt.Momentum, fastopt.RMSprop, fastopt.Adam, fastopt.AdamW):
         param = np.array([-np.inf, 1, np.inf], np.float32)
         optimizer = cls(param, ema_decay=0.5, max_grad_norm=1.0)
@@ -182,7 +182,7 @@ def test_what_is_infinite_stays_so_unless_the_formula_moves_it():
     assert param[0] == -np.inf
 
 
-def test_an_average_without_memory_is_the_parameter():
+def test_ema_with_decay_zero_is_the_parameter():
     param = np.ones(3, np.float32)
     optimizer = fastopt.SGD({"w": param}, lr=0.0, ema_decay=0.0)
     optimizer.ema["w"][...] = [1e8, np.inf, -3]
@@ -192,7 +192,7 @@ def test_an_average_without_memory_is_the_parameter():
         optimizer.ema["w"] = np.ones(3, np.float32)
 
 
-def test_an_option_that_rounds_to_zero_is_off():
+def test_option_that_rounds_to_zero_is_disabled():
     for module in (kernels, reference):
         param = np.array([np.inf, -0.0], np.float32)
         module.sgd(param, np.array([1, -0.0], np.float32), step=1, lr=0.5, weight_decay=1e-60)
@@ -202,8 +202,8 @@ def test_an_option_that_rounds_to_zero_is_off():
         assert (param[0], buffer[0]) == (-0.5, 0.5)
 
 
-def test_the_average_is_not_biased():
-    """Against float64, over four time constants of weights that move; two rounded products are off by 3e-4."""
+def test_ema_is_not_biased():
+    """Compare with float64 over four time constants; two rounded products would be off by 3e-4."""
     rng = np.random.default_rng(0)
     param = np.ones(64, np.float32)
     optimizer = fastopt.SGD(param, lr=0.0, ema_decay=0.9999)
@@ -215,12 +215,12 @@ def test_the_average_is_not_biased():
     assert np.abs(optimizer.ema / wanted - 1).max() < 2e-5
 
 
-def test_a_norm_beyond_float64_does_not_pass_for_a_step():
-    """Finite gradients, but the factor that clips them would be zero."""
+def test_clipping_a_norm_beyond_float64_raises():
+    """The gradients are finite, but the factor that clips them would be zero."""
     for nonfinite in ("propagate", "skip", "raise"):
         param = np.zeros(2)
         optimizer = fastopt.SGD(param, max_grad_norm=1.0, nonfinite=nonfinite)
-        with pytest.raises(OverflowError, match=r"^grads have a norm beyond float64"):
+        with pytest.raises(OverflowError, match=r"^the norm of grads must be within float64"):
             optimizer.step(np.full(2, 1e200))
         assert (optimizer.steps, optimizer.skipped, param.tolist()) == (0, 0, [0, 0])
         optimizer = fastopt.SGD(param, lr=1e-200, max_grad_norm=math.inf, nonfinite=nonfinite)
@@ -228,8 +228,8 @@ def test_a_norm_beyond_float64_does_not_pass_for_a_step():
         assert (optimizer.steps, optimizer.grad_norm, param.tolist()) == (1, math.inf, [-1, -1])
 
 
-def test_measuring_alone_scales_nothing():
-    """With an infinite max_grad_norm a bad element stays alone; with a finite one the norm, so all, is bad."""
+def test_infinite_max_grad_norm_only_measures():
+    """With an infinite max_grad_norm, a NaN stays in its element; with a finite one, the norm is NaN."""
     for max_norm, good in ((math.inf, -1.0), (1.0, math.nan)):
         param = np.zeros(2, np.float32)
         optimizer = fastopt.SGD(param, lr=1.0, max_grad_norm=max_norm)
@@ -239,7 +239,7 @@ def test_measuring_alone_scales_nothing():
         assert optimizer.steps == 1
 
 
-def test_the_average_starts_as_a_copy_and_follows():
+def test_ema_starts_as_a_copy_of_the_parameters():
     params = fastopt.Flat({"w": np.full(2, 8.0)})
     optimizer = fastopt.SGD(params, lr=1.0, ema_decay=0.75)
     assert isinstance(optimizer.ema, fastopt.Flat)
@@ -252,18 +252,18 @@ def test_the_average_starts_as_a_copy_and_follows():
     assert fastopt.SGD(params).ema is None
 
 
-def test_printing_says_what_it_is():
+def test_repr():
     text = repr(fastopt.Adam(np.zeros(1), lr=0.5))
     assert text.startswith("Adam(lr=0.5, betas=(0.9, 0.999), eps=1e-08")
     assert text.endswith("steps=0)")
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.make(np.zeros(1)).state], ids=str)
-def test_states_do_not_linger_below_the_smallest_normal_number(case):
+def test_states_below_the_smallest_normal_number_are_flushed(case):
     tiny = np.finfo(np.float32).tiny
     param = np.zeros(50, np.float32)
     optimizer = case.make(param)
-    optimizer.step(np.ones(50, np.float32))  # the first step may set a buffer without looking at it
+    optimizer.step(np.ones(50, np.float32))  # the first step may set a buffer without reading it
     decaying = {name: state for name, state in optimizer.state.items() if name != "max_exp_avg_sq"}
     for state in decaying.values():
         state[...] = tiny * np.linspace(0.5, 1.5, 50, dtype=np.float32)

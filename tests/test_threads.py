@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import threading
 from collections import Counter
 from types import SimpleNamespace
@@ -12,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from cases import CASES, hard_numbers, same_bits, start_values
+from processes import run_python
 
 import fastopt
 from fastopt import _core, runtime
@@ -400,14 +399,14 @@ assert len(stepped_on) > 1, stepped_on
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system has no affinity of threads")
 @pytest.mark.skipif(runtime.available_threads() < 2, reason="there is one processor")
 def test_workers_run_elsewhere_than_their_caller():
-    done = subprocess.run([sys.executable, "-c", AWAY], capture_output=True, text=True, timeout=60, check=False)
+    done = run_python("-c", AWAY)
     assert done.returncode == 0, done.stderr
 
 
 def test_a_short_soak():
     """Random steps, checkpoints, forks, threads; an hour of it is in tests/README.md."""
     script = os.path.join(os.path.dirname(__file__), "soak.py")
-    done = subprocess.run([sys.executable, "-W", "error", script, "8"], capture_output=True, text=True, check=False)
+    done = run_python(script, 300)
     assert done.returncode == 0, done.stderr
     counts = done.stdout
     assert all(f"'{action}'" in counts for action in ("step", "checkpoint", "fork", "threads", "new"))

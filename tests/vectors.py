@@ -41,7 +41,7 @@ class Recorder:
     def add(self, kind, name, real, count, grain, numbers, before, after, total=0.0):
         """Add a call: of ``before`` and ``after``, the contents of its arrays, which are None where it gets NULL."""
         rows = {KERNEL_CALL: _core.KERNELS, TASK_CALL: _core.TASKS}.get(kind)
-        row = rows[name].row if rows else 0
+        row = (rows[name].index if kind == KERNEL_CALL else rows[name].row) if rows else 0
         self.calls += 1
         self.seen.add((kind, name, np.dtype(real).itemsize))
         self.records.append(words(kind, row, REALS.index(real), count, grain, len(numbers), len(before)))
@@ -76,16 +76,16 @@ def record_steps(recorder, case, real, size):
     param, states = start_values(size, real), case.make(np.zeros(0)).state
     streams = {"param": param, "grad": None, **{name: np.zeros(size, real) for name in states}}
     hyper = dict(case.make(np.zeros(0)).param_groups[0])
-    kernel = case.cls.kernel(hyper)
+    kernel = case.cls._kernel(hyper)
     for step in (1, 2):
         streams["grad"] = hard_numbers(size, real, seed=step)
         before = {name: stream.copy() for name, stream in streams.items()}
-        coefficients = case.cls.all_fixed(hyper, 1.0) | case.cls.all_moving([hyper], step - 1)[0]
+        coefficients = case.cls._all_static_coefficients(hyper) | case.cls._all_step_coefficients([hyper], step - 1)[0]
         lr = hyper["lr"](step - 1) if callable(hyper["lr"]) else hyper["lr"]
         getattr(kernels, case.cls.rule)(**streams, step=step, **{**hyper, "lr": lr})
         row = _core.KERNELS[kernel]
         numbers = [coefficients[name] for name in row.coefficients]
-        old, new = ([arrays[name] for name in row.streams] for arrays in (before, streams))
+        old, new = ([arrays[name] for name in row.operands] for arrays in (before, streams))
         recorder.add(KERNEL_CALL, kernel, real, size, 0, numbers, old, new)
 
 
@@ -145,7 +145,7 @@ def record(path):
         for dtype in (*REALS, np.uint8):
             for shape in IMAGES:
                 record_images(dtype, shape)
-        random.words(7, 3, 1, 100)
+        random.random_uint32(7, 3, 1, 100)
         record_labels(recorder)
     of_bytes, of_integers = {"affine_bytes", "random_words"}, {"count_labels"}
     both = [(KERNEL_CALL, name) for name in _core.KERNELS] + [(SUM_OF_SQUARES, "")]

@@ -1,3 +1,45 @@
-"""The compiled core: checked buffers, plans, ops and threads."""
+"""The compiled core: checked buffers, the plan of a step, ops, instruction sets and threads."""
 
-from fastopt._core._kernels import *  # noqa: F403
+from fastopt._core.buffers import check_no_mask, check_no_overlap, commit, first_overlap, inspect_array
+from fastopt._core.kernels import (
+    CHUNK,
+    COMPILER,
+    KERNELS,
+    TASKS,
+    isa,
+    isas,
+    limited,
+    power,
+    set_isa,
+    set_parallel_for,
+    set_spinning,
+    set_thread_limit,
+    set_threads,
+)
+from fastopt._core.ops import count_labels, run
+from fastopt._core.plan import Plan, progress
+
+__all__ = [
+    "CHUNK",
+    "COMPILER",
+    "KERNELS",
+    "TASKS",
+    "Plan",
+    "check_no_mask",
+    "check_no_overlap",
+    "commit",
+    "count_labels",
+    "first_overlap",
+    "inspect_array",
+    "isa",
+    "isas",
+    "limited",
+    "power",
+    "progress",
+    "run",
+    "set_isa",
+    "set_parallel_for",
+    "set_spinning",
+    "set_thread_limit",
+    "set_threads",
+]

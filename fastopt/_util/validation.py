@@ -1,4 +1,8 @@
-"""What each hyperparameter may be, and the group of parameters that has them."""
+"""Argument checks with one form of error: "lr must be a finite number >= 0, got -1".
+
+A check takes the name of an argument and its value, and returns the value, converted to float, int or Path. It raises
+``TypeError`` for a wrong type and ``ValueError`` for a value out of range.
+"""
 
 from __future__ import annotations
 
@@ -11,57 +15,53 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-MOST_STEPS = 2**62  # well inside the int64 that the core counts with
+MAX_STEPS = 2**62  # keeps the core's int64 counters far from overflow
 
 FunctionOfStep: TypeAlias = Callable[[int], float]
-Varying: TypeAlias = float | FunctionOfStep
-Checker: TypeAlias = Callable[[str, Any], Any]
+FloatOrSchedule: TypeAlias = float | FunctionOfStep
+Check: TypeAlias = Callable[[str, Any], Any]
 
 
-def number(wanted: str, allowed: Callable[[float], bool]) -> Callable[[str, Any], float]:
-    """Make a check for a number in a range, which ``wanted`` describes."""
+def number(expected: str, is_allowed: Callable[[float], bool]) -> Callable[[str, Any], float]:
+    """Return a check for a real number in a range; ``expected`` describes the range."""
 
     def check(name: str, value: Any) -> float:
         if type(value) is not float and not is_real(value):
-            raise TypeError(f"{name} is {value!r}; wants {wanted}")
-        try:
-            result = float(value)
-        except OverflowError:  # a vast int
-            result = math.inf if value > 0 else -math.inf
-        if not allowed(result):  # a NaN is in no range
-            raise ValueError(f"{name} is {value!r}; wants {wanted}")
+            raise TypeError(f"{name} must be {expected}, got {value!r}")
+        result = float(value)
+        if not is_allowed(result):
+            raise ValueError(f"{name} must be {expected}, got {value!r}")
         return result
 
     return check
 
 
 def is_real(value: Any) -> bool:
-    """Whether a thing is one real number: Python's, NumPy's, or an array without dimensions, as schedules give."""
+    """Return whether the value is a real number: Python's, NumPy's or an array without dimensions."""
     if getattr(value, "shape", None) == ():
         return np.asarray(value).dtype.kind in "fiu"
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def is_int(value: Any) -> bool:
-    """Whether a thing is an integer: Python's or NumPy's, but no truth and no time."""
-    return isinstance(value, Integral) and not isinstance(value, (bool, np.timedelta64))
+    """Return whether the value is an integer, Python's or NumPy's, and not a bool."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def choice(*options: Any) -> Checker:
-    """Make a check for one of some values."""
-    strings = {option for option in options if isinstance(option, str)}
+def choice(*options: Any) -> Check:
+    """Return a check for one of several strings or constants; 1 does not count as True."""
+    expected = " or ".join(map(repr, options))
 
     def check(name: str, value: Any) -> Any:
-        known = value in strings if isinstance(value, str) else any(value is option for option in options)
-        if not known:
-            raise ValueError(f"{name} is {value!r}; wants {' or '.join(map(repr, options))}")
+        if not any(isinstance(value, type(option)) and value == option for option in options):
+            raise ValueError(f"{name} must be {expected}, got {value!r}")
         return value
 
     return check
 
 
-def or_none(check: Checker) -> Checker:
-    """Let None through, which stands for 'not at all'."""
+def optional(check: Check) -> Check:
+    """Return a check that also accepts None."""
     return lambda name, value: None if value is None else check(name, value)
 
 
@@ -73,67 +73,59 @@ positive = number("a number > 0", lambda x: x > 0)
 finite_positive = number("a finite number > 0", lambda x: 0 < x < math.inf)
 decay = number("a number in [0, 1)", lambda x: 0 <= x < 1)
 fraction = number("a number in [0, 1]", lambda x: 0 <= x <= 1)
-flag = choice(False, True)
+flag = choice(True, False)
 
 
-def betas(name: str, value: Any) -> tuple[Any, ...]:
-    """Check the two decays of Adam."""
-    return pair_of(name, value, decay)
-
-
-def pair_of(name: str, value: Any, check: Checker) -> tuple[Any, ...]:
+def betas(name: str, value: Any, check: Check = decay) -> tuple[Any, ...]:
+    """Check Adam's two decay rates, each with ``check``."""
     if not isinstance(value, (tuple, list)) or len(value) != 2:
-        raise TypeError(f"{name} is {value!r}; wants two numbers in [0, 1)")
+        raise TypeError(f"{name} must be two numbers in [0, 1), got {value!r}")
     return tuple(check(f"{name}[{i}]", beta) for i, beta in enumerate(value))
 
 
-def count(name: str, value: Any, least: int = 0) -> int:
-    """Check a number of steps."""
+def count(name: str, value: Any, minimum: int = 0) -> int:
+    """Check a number of steps, epochs or rows."""
     if not is_int(value):
-        raise TypeError(f"{name} is {value!r}; wants an int >= {least}")
-    if not least <= int(value) < MOST_STEPS:
-        raise ValueError(f"{name} is {value!r}; wants an int >= {least}, below 2^62")
-    return int(value)
+        raise TypeError(f"{name} must be an int >= {minimum}, got {value!r}")
+    result = int(value)
+    if result < minimum:
+        raise ValueError(f"{name} must be an int >= {minimum}, got {value!r}")
+    if result >= MAX_STEPS:
+        raise ValueError(f"{name} must be an int < 2**62, got {value!r}")
+    return result
 
 
 def positive_count(name: str, value: Any) -> int:
-    """Check a number of steps of which there is at least one."""
+    """Check a number of steps, epochs or rows that is at least 1."""
     return count(name, value, 1)
 
 
-def step_number(name: str, value: Any) -> int:
-    """Check the number of a step."""
-    if not is_int(value) or not 1 <= int(value) < MOST_STEPS:
-        raise ValueError(f"{name} is {value!r}; wants an int >= 1, below 2^62")
-    return int(value)
-
-
 def function_of_step(name: str, value: Any) -> FunctionOfStep:
-    """Check a schedule, or another function of the step."""
+    """Check a schedule or another function of the step."""
     if not callable(value):
-        raise TypeError(f"{name} is {value!r}; wants a schedule, or another function of the step")
+        raise TypeError(f"{name} must be a schedule or another function of the step, got {value!r}")
     return value  # type: ignore[no-any-return]
 
 
-def folder(name: str, value: Any) -> Path:
-    """Check the name of a folder that is there."""
+def directory(name: str, value: Any) -> Path:
+    """Check the path of an existing directory and return it as an absolute path."""
     if not isinstance(value, (str, os.PathLike)):
-        raise TypeError(f"{name} is {value!r}; wants the name of a folder")
-    if not str(value) or not Path(value).is_dir():
-        raise ValueError(f"{name} is {str(value)!r}; wants a folder that exists")
+        raise TypeError(f"{name} must be the path of a directory, got {value!r}")
+    if not os.path.isdir(value):  # Path("") would be the current directory
+        raise ValueError(f"{name} must be an existing directory, got {str(value)!r}")
     return Path(value).absolute()
 
 
 def check_known(owner: str, names: Mapping[str, Any], known: Mapping[str, Any]) -> None:
-    """Raise for the first name that is not known."""
+    """Raise ``TypeError`` for the first name that is not a known option."""
     for name in names:
         if name not in known:
-            raise TypeError(f"{owner} has no option {name!r}; it has {', '.join(known)}")
+            raise TypeError(f"{owner} has no option {name!r}; options are {', '.join(known)}")
 
 
-def check_names(where: str, got: Any, wanted: list[str]) -> None:
-    """Raise where a mapping of saved things has other names than wanted."""
-    if not isinstance(got, Mapping):
-        raise TypeError(f"{where} is a {type(got).__name__!r}; wants a mapping")
-    if set(got) != set(wanted):
-        raise ValueError(f"{where} has {sorted(map(str, got))}; wants {sorted(wanted)}")
+def check_keys(name: str, value: Any, expected: list[str]) -> None:
+    """Raise if a state is not a mapping with exactly the expected keys."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a mapping, got {type(value).__name__!r}")
+    if set(value) != set(expected):
+        raise ValueError(f"{name} must have the keys {sorted(expected)}, got {sorted(map(str, value))}")

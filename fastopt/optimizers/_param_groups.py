@@ -1,27 +1,27 @@
-"""Hyperparameters: what each may be, and the group of parameters that has them."""
+"""The hyperparameters of a parameter group, and the values that each may have."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any, NoReturn
 
+from fastopt import _core
 from fastopt._util.validation import (
-    Checker,
+    Check,
     betas,
     check_known,
     choice,
     decay,
+    directory,
     finite_positive,
     flag,
-    folder,
     fraction,
     non_negative,
-    or_none,
-    pair_of,
+    optional,
     positive,
 )
 
-CHECKS: dict[str, Checker] = {
+CHECKS: dict[str, Check] = {
     "lr": non_negative,
     "betas": betas,
     "eps": non_negative,
@@ -31,24 +31,24 @@ CHECKS: dict[str, Checker] = {
     "dampening": fraction,
     "form": choice("classical", "ema"),
     **dict.fromkeys(["amsgrad", "centered", "decoupled_weight_decay", "eps_inside_sqrt", "maximize", "nesterov"], flag),
-    # of the whole optimizer, not of a group
-    "max_grad_norm": or_none(positive),
+    # options of the whole step
+    "max_grad_norm": optional(positive),
     "grad_scale": finite_positive,
     "zero_grads": flag,
-    "ema_decay": or_none(decay),
+    "ema_decay": optional(decay),
     "nonfinite": choice("propagate", "skip", "raise"),
-    "state_dir": or_none(folder),
+    "state_dir": optional(directory),
 }
 
 MAY_VARY = {"lr", "eps", "weight_decay", "alpha", "momentum", "dampening"}  # and either of the betas
 
 
-def number_or_function(name: str, label: str, value: Any) -> Any:
-    """Check a hyperparameter, which may be a function of the step: its results are checked as they come."""
+def check_hyperparameter(name: str, label: str, value: Any) -> Any:
+    """Check a hyperparameter; if it is a function of the step, its results are checked at each step."""
     if name in MAY_VARY and callable(value):
         return value
     if name == "betas":
-        return pair_of(label, value, lambda own, beta: beta if callable(beta) else decay(own, beta))
+        return betas(label, value, lambda own, beta: beta if callable(beta) else decay(own, beta))
     return CHECKS[name](label, value)
 
 
@@ -58,82 +58,75 @@ def varies(value: Any) -> bool:
 
 
 def value_at(name: str, value: Any, steps: int) -> Any:
-    """Give a hyperparameter after so many completed steps."""
+    """Return a hyperparameter after a number of completed steps."""
     if callable(value):
-        return CHECKS[name](f"{name}, as the function {value!r} gives it for step {steps},", value(steps))
+        return CHECKS[name](f"{name} (the result of {value!r} at step {steps})", value(steps))
     if isinstance(value, tuple):
         return CHECKS[name](f"{name} at step {steps}", [beta(steps) if callable(beta) else beta for beta in value])
     return value
 
 
 class Group(MutableMapping[str, Any]):
-    """The hyperparameters of some parameters, as a dictionary that checks what is put into it.
+    """The hyperparameters of a parameter group: a dictionary that checks its values.
 
-    ``group["lr"] = 0.01`` changes a hyperparameter from the next step on; what would need other states (``amsgrad``,
-    say) can't be changed. ``group.state`` maps the name of each state to a thing like the parameters.
+    ``group["lr"] = 0.01`` changes a hyperparameter from the next step on. A change that would need other states
+    (``amsgrad``, for example) raises ``ValueError``. ``group.state`` maps the name of each state to a structure like the
+    parameters.
     """
 
     state: Mapping[str, Any]
+    checked: dict[str, Any]  # the hyperparameters as a plain dictionary, which is replaced and never changed
+    kernel: str
 
     def __init__(
-        self,
-        owner: str,
-        where: str,
-        kernel_of: Callable[[Mapping[str, Any]], str],
-        values: Mapping[str, Any],
-        news: list[str],
+        self, owner: str, where: str, kernel_of: Callable[[Mapping[str, Any]], str], values: Mapping[str, Any]
     ) -> None:
         self._owner = owner
         self._where = where
         self._kernel_of = kernel_of
-        self._news = news
-        self.checked = self._check(values)
-        """The hyperparameters as a plain dictionary, for reading."""
+        self._plan: _core.Plan | None = None
+        self.checked = self._check(values, where)
         self.kernel = kernel_of(self.checked)
-        """The kernel that they need."""
 
-    def _check(self, values: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-        where = where or self._where
+    def _check(self, values: Mapping[str, Any], where: str) -> dict[str, Any]:
         label = where + "[{!r}]" if where else "{}"
-        return {name: number_or_function(name, label.format(name), value) for name, value in values.items()}
+        return {name: check_hyperparameter(name, label.format(name), value) for name, value in values.items()}
 
     def changed(self, changes: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-        """Give the hyperparameters after some changes, or raise what is wrong with these; ``where`` they stand."""
+        """Return all hyperparameters after some changes, called ``where`` in errors, or raise."""
         check_known(self._owner, changes, self.checked)
-        checked = {**self.checked, **self._check(changes, where)}
+        checked = {**self.checked, **self._check(changes, where or self._where)}
         kernel = self._kernel_of(checked)
         if kernel != self.kernel:
             raise ValueError(
-                f"{dict(changes)} would need the states of {kernel!r}, not of {self.kernel!r}; wants a new optimizer"
+                f"{dict(changes)} must need the same states, got the states of {kernel!r} instead of {self.kernel!r}: "
+                "make a new optimizer"
             )
         return checked
 
     @property
     def varies(self) -> bool:
-        """Whether more than the rate is a function of the step."""
+        """Whether a hyperparameter other than the rate is a function of the step."""
         return any(varies(value) for name, value in self.checked.items() if name != "lr")
 
     def at(self, steps: int) -> dict[str, Any]:
-        """Give the hyperparameters, all but the rate, after so many completed steps."""
+        """Return the hyperparameters after a number of completed steps; the rate stays a function if it is one."""
         return {name: value if name == "lr" else value_at(name, value, steps) for name, value in self.checked.items()}
 
     def __getitem__(self, name: str) -> Any:
         return self.checked[name]
 
     def __setitem__(self, name: str, value: Any) -> None:
-        self.put(self.changed({name: value}))
+        self.update({name: value})
 
     def update(self, *changes: Any, **more: Any) -> None:
         """Change several hyperparameters, or none if one of them is wrong."""
-        self.put(self.changed(dict(*changes, **more)))
-
-    def put(self, checked: dict[str, Any]) -> None:
-        """Replace all hyperparameters by what ``changed`` gave, and let the optimizer know."""
-        self.checked = checked
-        self._news.append("group")
+        self.checked = self.changed(dict(*changes, **more))
+        if self._plan is not None:
+            self._plan.dirty = True
 
     def __delitem__(self, name: str) -> NoReturn:
-        raise TypeError(f"{name} can't be removed from a group")
+        raise TypeError(f"{name} cannot be removed from a group")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.checked)

@@ -1,16 +1,15 @@
-"""How parameters are handed over, and how gradients of the same kind are taken and states of the same kind given back.
+"""Parameter trees: nested containers of arrays, flattened for the core and built again for the user.
 
-A structure is made from the parameters of one group: an array, a sequence, a mapping or a ``Flat``. Its
-``arrays`` are the parameters in order and ``suffixes`` say what each is called (``['w1']``); ``take`` gives the arrays
-of another thing of that kind in the same order, or says how it differs; ``give`` builds a thing of that kind, and
-``named`` gives the arrays with the names that a user knows.
+A tree is built from the parameters: an array, a ``Flat``, a list, tuple or mapping of trees, or parameter groups. Its
+``arrays`` are the parameters in order, and ``paths`` name them (``['w1']``). ``flatten`` returns the arrays of a
+structure of the same kind, gradients for example, in the same order; ``unflatten`` builds such a structure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -18,215 +17,218 @@ from fastopt import _core
 from fastopt._util.arrays import Array
 from fastopt.flat import Flat
 
-Arrays: TypeAlias = "list[Any]"  # whatever offers a buffer or __array_interface__
 
+class ParamTree:
+    """The interface of all trees."""
 
-class Structure:
-    """What all kinds have."""
+    arrays: list[Any]  # anything with the buffer protocol or __array_interface__
+    paths: list[str]
 
-    arrays: Arrays
-    suffixes: list[str]
-
-    def take(self, thing: Any, name: str) -> Arrays:
-        """Give the arrays of a thing of the same kind, or raise how it differs."""
+    def flatten(self, values: Any, name: str) -> list[Any]:
+        """Return the arrays of a structure like the parameters, or raise an error that calls it ``name``."""
         raise NotImplementedError
 
-    def give(self, arrays: Arrays) -> Any:
-        """Build a thing of this kind."""
+    def unflatten(self, arrays: list[Any]) -> Any:
+        """Return a structure like the parameters with these arrays."""
         raise NotImplementedError
 
-    def named(self, arrays: Arrays) -> list[tuple[str, Any]]:
-        """Pair the arrays with their names."""
-        return list(zip(self.suffixes, arrays, strict=True))
+    def locate(self, i: int, element: int) -> tuple[str, tuple[int, ...]]:
+        """Return the path of the array, and the index in it, of an element of the i-th of ``arrays``."""
+        return self.paths[i], _index(np.asarray(self.arrays[i]), element)
 
 
-class One(Structure):
-    """One array."""
+class SingleArray(ParamTree):
+    """One array; the core checks that it is one."""
 
     def __init__(self, array: Any) -> None:
         self.arrays = [array]
-        self.suffixes = [""]
+        self.paths = [""]
 
-    def take(self, thing: Any, name: str) -> Arrays:
-        """Give the one array; the core looks whether it is one."""
-        return [thing]
+    def flatten(self, values: Any, name: str) -> list[Any]:
+        return [values]
 
-    def give(self, arrays: Arrays) -> Any:
-        """Give the one array."""
+    def unflatten(self, arrays: list[Any]) -> Any:
         return arrays[0]
 
 
-class Many(Structure):
-    """A list or tuple of arrays."""
-
-    def __init__(self, arrays: Sequence[Any]) -> None:
-        self.arrays = list(arrays)
-        self.suffixes = [f"[{i}]" for i in range(len(arrays))]
-
-    def take(self, thing: Any, name: str) -> Arrays:
-        """Give the arrays of a list or tuple of the same length."""
-        if not isinstance(thing, (list, tuple)):
-            raise TypeError(f"{name} is a {type(thing).__name__!r}; wants a list or tuple of arrays, as the parameters")
-        if len(thing) != len(self.arrays):
-            raise ValueError(f"{name} has {len(thing)} arrays; wants {len(self.arrays)}, one for each parameter")
-        return list(thing)
-
-    def give(self, arrays: Arrays) -> tuple[Any, ...]:
-        """Give a tuple: the arrays can be written to, but not replaced."""
-        return tuple(arrays)
-
-
-class Named(Structure):
-    """A mapping of names to arrays."""
-
-    def __init__(self, arrays: Mapping[Any, Any]) -> None:
-        self.names = list(arrays)
-        self.arrays = [arrays[name] for name in self.names]
-        self.suffixes = [f"[{name!r}]" for name in self.names]
-        for name, array in zip(self.names, self.arrays, strict=True):
-            if arrays[name] is not array:
-                raise TypeError(
-                    f"params is a {type(arrays).__name__!r}, which makes a new array whenever asked for {name!r}; "
-                    "wants a mapping that keeps its arrays, such as dict(...) of this one"
-                )
-
-    def take(self, thing: Any, name: str) -> Arrays:
-        """Give the arrays of a mapping with the same names, in any order."""
-        if not isinstance(thing, Mapping):
-            raise TypeError(f"{name} is a {type(thing).__name__!r}; wants a mapping with the names {self.names}")
-        if len(thing) != len(self.names) or any(key not in thing for key in self.names):
-            missing = [key for key in self.names if key not in thing]
-            surplus = [key for key in thing if key not in self.names]
-            raise ValueError(f"{name} lacks {missing} and has {surplus} beyond; wants the names {self.names}")
-        return [thing[key] for key in self.names]
-
-    def give(self, arrays: Arrays) -> Mapping[Any, Any]:
-        """Give a read-only mapping: the arrays can be written to, but not replaced."""
-        return MappingProxyType(dict(zip(self.names, arrays, strict=True)))
-
-
-class Whole(Structure):
+class FlatBuffer(ParamTree):
     """A ``Flat``: to the core its buffer is one array."""
 
     def __init__(self, flat: Flat) -> None:
         self.layout = flat.layout
-        self.equal = flat.layout  # the one that was found to be equal last
+        self.equal_layout = flat.layout  # the last one that compared equal: comparing takes longer than a small step
         self.arrays = [flat.buffer]
-        self.suffixes = [""]
+        self.paths = [""]
 
-    def take(self, thing: Any, name: str) -> Arrays:
-        """Give the buffer of a ``Flat`` of the same layout."""
-        if not isinstance(thing, Flat):
+    def flatten(self, values: Any, name: str) -> list[Any]:
+        if not isinstance(values, Flat):
             raise TypeError(
-                f"{name} is a {type(thing).__name__!r}; wants a Flat of the parameters' layout (params.zeros_like())"
+                f"{name} must be a Flat with the layout of the parameters (params.zeros_like()), "
+                f"got {type(values).__name__!r}"
             )
-        if thing._layout is not self.equal:
-            if list(thing.layout.items()) != list(self.layout.items()):
-                raise ValueError(f"{name} has the layout {thing.layout}; wants {self.layout}, as the parameters")
-            self.equal = thing.layout
-        return [thing._buffer]
+        if values._layout is not self.equal_layout:
+            if list(values.layout.items()) != list(self.layout.items()):
+                raise ValueError(f"{name} must have the layout {dict(self.layout)}, got {dict(values.layout)}")
+            self.equal_layout = values.layout
+        return [values._buffer]
 
-    def give(self, arrays: Arrays) -> Flat:
-        """Give a ``Flat`` over the buffer."""
+    def unflatten(self, arrays: list[Any]) -> Flat:
         return Flat.from_buffer(self.layout, arrays[0])
 
-    def named(self, arrays: Arrays) -> list[tuple[str, Any]]:
-        """Pair the views with their names."""
-        return [(f"[{name!r}]", view) for name, view in self.give(arrays).items()]
+    def locate(self, i: int, element: int) -> tuple[str, tuple[int, ...]]:
+        for name, view in self.unflatten(self.arrays).items():
+            if element < view.size:
+                return f"[{name!r}]", _index(view, element)
+            element -= view.size
+        raise IndexError(element)
 
 
-class Grouped(Structure):
-    """A list of things of these kinds, one for each parameter group."""
+class Container(ParamTree):
+    """What lists, mappings and groups of trees share."""
 
-    def __init__(self, groups: list[Structure]) -> None:
-        self.groups = groups
-        self.arrays = [array for group in groups for array in group.arrays]
-        self.suffixes = [f"[{i}]{suffix}" for i, group in enumerate(groups) for suffix in group.suffixes]
+    def __init__(self, keys: Sequence[Any], children: list[ParamTree]) -> None:
+        self.keys = keys
+        self.children = children
+        self.is_shallow = all(isinstance(child, SingleArray) for child in children)
+        self.arrays = [array for child in children for array in child.arrays]
+        self.paths = [f"[{key!r}]{path}" for key, child in zip(keys, children, strict=True) for path in child.paths]
 
-    def take(self, thing: Any, name: str) -> Arrays:
-        """Give the arrays of all groups in a row."""
-        if not isinstance(thing, (list, tuple)) or len(thing) != len(self.groups):
-            got = f"{len(thing)} items" if isinstance(thing, (list, tuple)) else repr(type(thing).__name__)
-            raise TypeError(f"{name} is {got}; wants a list of {len(self.groups)}, one item for each group")
+    def items(self, values: Any, name: str) -> list[Any]:
+        """Return the items of a structure in the order of the children, or raise."""
+        raise NotImplementedError
+
+    def build(self, items: list[Any]) -> Any:
+        """Return a container of items."""
+        raise NotImplementedError
+
+    def flatten(self, values: Any, name: str) -> list[Any]:
+        items = self.items(values, name)
+        if self.is_shallow:
+            return items
         return [
             array
-            for i, (group, part) in enumerate(zip(self.groups, thing, strict=True))
-            for array in group.take(part, f"{name}[{i}]")
+            for key, child, item in zip(self.keys, self.children, items, strict=True)
+            for array in child.flatten(item, f"{name}[{key!r}]")
         ]
 
-    def give(self, arrays: Arrays) -> list[Any]:
-        """Build a list of the groups' things."""
+    def unflatten(self, arrays: list[Any]) -> Any:
         rest = iter(arrays)
-        return [group.give([next(rest) for _ in group.arrays]) for group in self.groups]
+        return self.build([child.unflatten([next(rest) for _ in child.arrays]) for child in self.children])
 
-    def named(self, arrays: Arrays) -> list[tuple[str, Any]]:
-        """Pair the arrays with their names, which begin with the number of the group."""
-        rest = iter(arrays)
-        return [
-            (f"[{i}]{suffix}", array)
-            for i, group in enumerate(self.groups)
-            for suffix, array in group.named([next(rest) for _ in group.arrays])
-        ]
-
-
-class Changes(NamedTuple):
-    """What has been checked, and ``_core.put`` does at once: arrays to copy, as (target, source), and attributes."""
-
-    copies: list[tuple[Array, Array]]
-    attributes: list[tuple[Any, str, Any]]
-
-    @classmethod
-    def together(cls, parts: Sequence[Changes]) -> Changes:
-        """Join changes that are to happen all or none."""
-        return cls(
-            [copy for part in parts for copy in part.copies],
-            [attribute for part in parts for attribute in part.attributes],
-        )
+    def locate(self, i: int, element: int) -> tuple[str, tuple[int, ...]]:
+        for key, child in zip(self.keys, self.children, strict=True):
+            if i < len(child.arrays):
+                path, index = child.locate(i, element)
+                return f"[{key!r}]{path}", index
+            i -= len(child.arrays)
+        raise IndexError(i)
 
 
-def param_tree(params: Any) -> Structure:
-    """Say what kind of thing the parameters are; what is no container is one array, and the core looks at it."""
+class ArrayList(Container):
+    """A list or tuple."""
+
+    def __init__(self, params: Sequence[Any]) -> None:
+        super().__init__(range(len(params)), [param_tree(param) for param in params])
+
+    def items(self, values: Any, name: str) -> list[Any]:
+        if not isinstance(values, (list, tuple)):
+            raise TypeError(f"{name} must be a list or tuple like the parameters, got {type(values).__name__!r}")
+        if len(values) != len(self.children):
+            raise ValueError(f"{name} must have {len(self.children)} items like the parameters, got {len(values)}")
+        return list(values)
+
+    def build(self, items: list[Any]) -> tuple[Any, ...]:
+        return tuple(items)  # its arrays can be written to, but not replaced
+
+
+class ArrayDict(Container):
+    """A mapping, whose order counts in the parameters only."""
+
+    def __init__(self, params: Mapping[Any, Any]) -> None:
+        children = {key: params[key] for key in params}
+        for key, param in children.items():
+            if params[key] is not param:
+                raise TypeError(
+                    f"params must be a mapping that keeps its arrays, got {type(params).__name__!r}, which returns a new "
+                    f"array for {key!r} each time: pass dict(...) of it"
+                )
+        super().__init__(list(children), [param_tree(param) for param in children.values()])
+
+    def items(self, values: Any, name: str) -> list[Any]:
+        if not isinstance(values, Mapping):
+            raise TypeError(f"{name} must be a mapping with the names {self.keys}, got {type(values).__name__!r}")
+        if len(values) != len(self.keys) or any(key not in values for key in self.keys):
+            missing = [key for key in self.keys if key not in values]
+            extra = [key for key in values if key not in self.keys]
+            raise ValueError(f"{name} must have the names {self.keys}, got {missing} missing and {extra} extra")
+        return [values[key] for key in self.keys]
+
+    def build(self, items: list[Any]) -> Mapping[Any, Any]:
+        return MappingProxyType(dict(zip(self.keys, items, strict=True)))
+
+
+class ParamGroups(Container):
+    """The trees of parameter groups."""
+
+    def __init__(self, groups: list[ParamTree]) -> None:
+        super().__init__(range(len(groups)), groups)
+
+    def items(self, values: Any, name: str) -> list[Any]:
+        if not isinstance(values, (list, tuple)):
+            raise TypeError(f"{name} must be a list with an item for each group, got {type(values).__name__!r}")
+        if len(values) != len(self.children):
+            raise ValueError(f"{name} must have {len(self.children)} items, one for each group, got {len(values)}")
+        return list(values)
+
+    def build(self, items: list[Any]) -> list[Any]:
+        return items
+
+
+def param_tree(params: Any) -> ParamTree:
+    """Return the tree of parameters without groups; anything that is not a container counts as an array."""
     if isinstance(params, Flat):
-        return Whole(params)
+        return FlatBuffer(params)
     if isinstance(params, Mapping):
-        return Named(params)
+        return ArrayDict(params)
     if isinstance(params, (list, tuple)):
-        return Many(params)
-    return One(params)
+        return ArrayList(params)
+    return SingleArray(params)
 
 
-def check_arrays(name: str, thing: Any, written: bool = True) -> Arrays:
-    """Give the arrays of a thing that an optimizer could have as parameters, or raise what is wrong with it."""
-    structure = param_tree(thing)
-    for array, suffix in zip(structure.arrays, structure.suffixes, strict=True):
-        _core.inspect_array(array, name, suffix, written)
-    _core.check_no_overlap(structure.arrays, [name + suffix for suffix in structure.suffixes])
-    return structure.arrays
+def check_arrays(name: str, params: Any, writable: bool = True) -> list[Any]:
+    """Return the arrays of parameters, or raise if an optimizer could not use them."""
+    tree = param_tree(params)
+    for array, path in zip(tree.arrays, tree.paths, strict=True):
+        _core.inspect_array(array, name, path, writable)
+    _core.check_no_overlap(tree.arrays, [name + path for path in tree.paths])
+    return tree.arrays
 
 
-def plain(thing: Any, array: Callable[[Any], Array] = np.array) -> Any:
-    """Copy a thing of arrays to plain ones, in a dictionary, a list, or one alone; ``np.asarray`` makes no copies."""
-    if isinstance(thing, Mapping):
-        return {name: array(own) for name, own in thing.items()}
-    if isinstance(thing, (list, tuple)):
-        return [array(own) for own in thing]
-    return array(thing)
+def plain(params: Any, array: Callable[[Any], Array] = np.array) -> Any:
+    """Return the arrays in plain dictionaries and lists: copies, or with ``np.asarray`` the arrays themselves."""
+    if isinstance(params, Mapping):
+        return {key: plain(item, array) for key, item in params.items()}
+    if isinstance(params, (list, tuple)):
+        return [plain(item, array) for item in params]
+    return array(params)
 
 
 def pairs(state: Any, saved: Any, where: str) -> list[tuple[Array, Array]]:
-    """Pair each array of a state with the saved one; raises where they don't fit."""
-    like = param_tree(dict(state) if isinstance(state, Flat) else state)
-    taken = like.take(saved, where)
-    for source, suffix in zip(taken, like.suffixes, strict=True):
-        _core.check_no_mask(source, f"{where}{suffix}")
+    """Pair each array of a state with the saved one, or raise if they do not fit."""
+    tree = param_tree(dict(state) if isinstance(state, Flat) else state)
+    result = []
+    for own, source, path in zip(tree.arrays, tree.flatten(saved, where), tree.paths, strict=True):
+        _core.check_no_mask(source, f"{where}{path}")
         if isinstance(source, (list, tuple)):  # NumPy would make a new array of it
-            raise TypeError(f"{where}{suffix} is a {type(source).__name__!r}; wants an array")
-    targets = map(np.asarray, like.arrays)  # a parameter may be anything with a buffer, and stays where it is
-    sources = [np.asarray(source, order="C") for source in taken]
-    result = list(zip(targets, sources, strict=True))
-    for (target, source), suffix in zip(result, like.suffixes, strict=True):
+            raise TypeError(f"{where}{path} must be an array, got {type(source).__name__!r}")
+        target, source = np.asarray(own), np.asarray(source, order="C")
         if source.dtype != target.dtype or source.shape != target.shape:
             raise ValueError(
-                f"{where}{suffix} is {source.dtype} of shape {source.shape}; wants {target.dtype} of {target.shape}"
+                f"{where}{path} must be {target.dtype} of shape {target.shape}, got {source.dtype} of {source.shape}"
             )
+        result.append((target, source))
     return result
+
+
+def _index(array: Array, element: int) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.unravel_index(element, array.shape))

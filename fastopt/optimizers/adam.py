@@ -1,4 +1,4 @@
-"""Adam and AdamW; mirrors ``csrc/rules/adam.h`` and ``fastopt/reference/adam.py``."""
+"""Adam, AMSGrad and AdamW; mirrors ``csrc/rules/adam.h`` and ``fastopt/reference/adam.py``."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from fastopt import _core
-from fastopt._util.validation import Varying
+from fastopt._core import power
+from fastopt._util.validation import FloatOrSchedule
 from fastopt.optimizers._base import Common, Optimizer
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ __all__ = ["Adam", "AdamW"]
 
 
 class Adam(Optimizer):
-    r"""Adam: gradient descent by the running mean of the gradient over the root of that of its square.
+    r"""Adam optimizer with bias correction.
 
     .. math::
         m &\leftarrow \beta_1 m + (1 - \beta_1)\, g, \qquad
@@ -25,12 +25,34 @@ class Adam(Optimizer):
         p &\leftarrow p - \eta\, \frac{m}{1 - \beta_1^t} \Big/
         \Big(\sqrt{\frac{v}{1 - \beta_2^t}} + \epsilon\Big)
 
-    ``amsgrad`` puts the greatest v so far in place of v in the denominator. Epsilon stands outside the root and behind
-    the bias correction, as in the paper's algorithm and in PyTorch. Weight decay is coupled (L2); see `AdamW`. States:
-    ``exp_avg`` m, ``exp_avg_sq`` v, ``max_exp_avg_sq``. Parameters, options and errors are those of
-    `fastopt.Optimizer`. Source: Kingma & Ba, "Adam: a method for stochastic optimization", ICLR 2015,
-    arXiv:1412.6980; amsgrad: Reddi, Kale & Kumar, "On the convergence of Adam and beyond", ICLR 2018.
+    Parameters
+    ----------
+    <params>
+    lr : float or callable, default 1e-3
+        <lr>
+    betas : tuple of two floats or callables, default (0.9, 0.999)
+        Decays :math:`\beta_1, \beta_2` of the averages of the gradient and its square, in [0, 1).
+    eps : float or callable, default 1e-8
+        Term :math:`\epsilon` added to the denominator, >= 0 and finite.
+    weight_decay : float or callable, default 0.0
+        <weight_decay>
+    amsgrad : bool, default False
+        Divide by the largest :math:`v` so far.
+    <options>
 
+    Notes
+    -----
+    Epsilon is added outside the root and after the bias correction, as in the paper's algorithm and in PyTorch; Keras and
+    scikit-learn add it before the correction. AMSGrad takes the maximum before the bias correction, as PyTorch does. The
+    states are ``exp_avg`` (m), ``exp_avg_sq`` (v) and with AMSGrad ``max_exp_avg_sq``.
+
+    References
+    ----------
+    .. [1] D. P. Kingma and J. Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015. arXiv:1412.6980
+    .. [2] S. J. Reddi, S. Kale and S. Kumar, "On the Convergence of Adam and Beyond", ICLR 2018 (AMSGrad).
+
+    Examples
+    --------
     >>> import numpy as np
     >>> p = np.array([1.0, 1.0])
     >>> optimizer = Adam(p, lr=0.5, eps=0.0)
@@ -44,10 +66,10 @@ class Adam(Optimizer):
     def __init__(
         self,
         params: Any,
-        lr: Varying = 1e-3,
-        betas: tuple[Varying, Varying] = (0.9, 0.999),
-        eps: Varying = 1e-8,
-        weight_decay: Varying = 0.0,
+        lr: FloatOrSchedule = 1e-3,
+        betas: tuple[FloatOrSchedule, FloatOrSchedule] = (0.9, 0.999),
+        eps: FloatOrSchedule = 1e-8,
+        weight_decay: FloatOrSchedule = 0.0,
         amsgrad: bool = False,
         **common: Unpack[Common],
     ) -> None:
@@ -55,13 +77,11 @@ class Adam(Optimizer):
         super().__init__(params, own, **common)
 
     @staticmethod
-    def kernel(h: Mapping[str, Any]) -> str:
-        """Choose by the one more state of AMSGrad."""
+    def _kernel(h: Mapping[str, Any]) -> str:
         return "amsgrad" if h["amsgrad"] else "adam"
 
     @staticmethod
-    def fixed(h: Mapping[str, Any]) -> dict[str, float]:
-        """Round the complements of the betas once, too."""
+    def _static_coefficients(h: Mapping[str, Any]) -> dict[str, float]:
         beta1, beta2 = h["betas"]
         return {
             "beta1": beta1,
@@ -72,38 +92,80 @@ class Adam(Optimizer):
         }
 
     @staticmethod
-    def moving(h: Mapping[str, Any], lr: float, step: int) -> dict[str, float]:
-        """Fold the bias corrections into the rate and a factor of the root."""
+    def _step_coefficients(h: Mapping[str, Any], lr: float, step: int) -> dict[str, float]:
         beta1, beta2 = h["betas"]
         return {
-            "step_size": lr / (1.0 - _core.power(beta1, step)),
-            "inv_sqrt_bias2": 1.0 / math.sqrt(1.0 - _core.power(beta2, step)),
+            "step_size": lr / (1.0 - power(beta1, step)),
+            "inv_sqrt_bias2": 1.0 / math.sqrt(1.0 - power(beta2, step)),
         }
 
 
 class AdamW(Adam):
-    r"""Adam with decoupled weight decay: :math:`p \leftarrow p\,(1 - \eta\lambda)`, then the update of `Adam`.
+    r"""Adam with decoupled weight decay.
 
-    The decay :math:`\lambda` (``weight_decay``) does not pass through the moments, so it acts on all parameters alike.
-    It is multiplied by the rate of the step, as in PyTorch. Parameters, options and errors are those of
-    `fastopt.Optimizer`. Source: Loshchilov & Hutter, "Decoupled weight decay regularization", ICLR 2019,
-    arXiv:1711.05101.
+    The parameter is multiplied by :math:`1 - \eta\lambda`, then updated as by `Adam`:
 
+    .. math::
+        p \leftarrow p\, (1 - \eta\lambda) - \eta\, \frac{m}{1 - \beta_1^t} \Big/
+        \Big(\sqrt{\frac{v}{1 - \beta_2^t}} + \epsilon\Big), \qquad
+        m \leftarrow \beta_1 m + (1 - \beta_1)\, g, \quad
+        v \leftarrow \beta_2 v + (1 - \beta_2)\, g^2
+
+    Parameters
+    ----------
+    <params>
+    lr : float or callable, default 1e-3
+        <lr>
+    betas : tuple of two floats or callables, default (0.9, 0.999)
+        Decays :math:`\beta_1, \beta_2` of the averages of the gradient and its square, in [0, 1).
+    eps : float or callable, default 1e-8
+        Term :math:`\epsilon` added to the denominator, >= 0 and finite.
+    weight_decay : float or callable, default 1e-2
+        Decay strength :math:`\lambda`, >= 0 and finite.
+    amsgrad : bool, default False
+        Divide by the largest :math:`v` so far.
+    <options decoupled>
+
+    Notes
+    -----
+    The decay does not pass through the averages, so it acts on all parameters alike. It is multiplied by the rate of the step,
+    as in PyTorch. Epsilon is added outside the root and after the bias correction, as in PyTorch. The states are ``exp_avg``
+    (m), ``exp_avg_sq`` (v) and with AMSGrad ``max_exp_avg_sq``.
+
+    References
+    ----------
+    .. [1] I. Loshchilov and F. Hutter, "Decoupled Weight Decay Regularization", ICLR 2019. arXiv:1711.05101
+
+    Examples
+    --------
     >>> import numpy as np
     >>> p = np.array([8.0])
     >>> optimizer = AdamW(p, lr=0.5, weight_decay=0.5)
     >>> optimizer.step(np.zeros(1))
     >>> p
     array([6.])
+
+    Groups, clipping, and a state that continues in another process:
+
+    >>> params = {"w": np.ones((2, 3), np.float32), "b": np.zeros(3, np.float32)}
+    >>> groups = [{"params": {"w": params["w"]}}, {"params": {"b": params["b"]}, "weight_decay": 0.0}]
+    >>> optimizer = AdamW(groups, lr=1e-3, max_grad_norm=1.0)
+    >>> optimizer.step([{"w": np.ones((2, 3), np.float32)}, {"b": np.ones(3, np.float32)}])
+    >>> round(optimizer.grad_norm, 6)
+    3.0
+    >>> other = AdamW(groups, lr=1e-3, max_grad_norm=1.0)
+    >>> other.load_state_dict(optimizer.state_dict())  # for files: fastopt.save and fastopt.load
+    >>> other.steps
+    1
     """
 
     def __init__(
         self,
         params: Any,
-        lr: Varying = 1e-3,
-        betas: tuple[Varying, Varying] = (0.9, 0.999),
-        eps: Varying = 1e-8,
-        weight_decay: Varying = 1e-2,
+        lr: FloatOrSchedule = 1e-3,
+        betas: tuple[FloatOrSchedule, FloatOrSchedule] = (0.9, 0.999),
+        eps: FloatOrSchedule = 1e-8,
+        weight_decay: FloatOrSchedule = 1e-2,
         amsgrad: bool = False,
         **common: Unpack[Common],
     ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from fastopt._util.validation import Varying
+from fastopt._util.validation import FloatOrSchedule
 from fastopt.optimizers._base import Common, Optimizer
 
 if TYPE_CHECKING:
@@ -15,21 +15,48 @@ __all__ = ["RMSprop"]
 
 
 class RMSprop(Optimizer):
-    r"""Gradient descent with the gradient divided by a running average of its magnitude.
+    r"""RMSprop: the gradient divided by a moving average of its magnitude.
 
     .. math::
-        v &\leftarrow \alpha\, v + (1 - \alpha)\, g^2, \qquad
-        a \leftarrow \alpha\, a + (1 - \alpha)\, g \\
+        v &\leftarrow \alpha\, v + (1 - \alpha)\, g^2 \\
+        a &\leftarrow \alpha\, a + (1 - \alpha)\, g
+        \quad \text{and } v - a^2 \text{ replaces } v \text{ below, if centered} \\
         d &= g / (\sqrt{v} + \epsilon)
-        \quad \text{or, with eps\_inside\_sqrt, } g / \sqrt{v + \epsilon} \\
+        \quad \text{or } g / \sqrt{v + \epsilon} \text{ if eps\_inside\_sqrt} \\
         p &\leftarrow p - \eta\, d
-        \qquad \text{with momentum: } b \leftarrow \mu\, b + d,\ p \leftarrow p - \eta\, b
+        \quad \text{or } b \leftarrow \mu\, b + d,\ p \leftarrow p - \eta\, b \text{ with momentum } \mu
 
-    ``centered`` puts the variance :math:`v - a^2` in place of v (what rounding makes negative counts as 0). Epsilon
-    stands outside the root as in PyTorch, with ``eps_inside_sqrt`` inside as in Keras and Optax. States: ``square_avg``
-    v, ``grad_avg`` a, ``momentum_buffer`` b. Parameters, options and errors are those of `fastopt.Optimizer`.
-    Source: Tieleman & Hinton, "Lecture 6.5: rmsprop", 2012; centered: Graves, arXiv:1308.0850.
+    Parameters
+    ----------
+    <params>
+    lr : float or callable, default 1e-2
+        <lr>
+    alpha : float or callable, default 0.99
+        Decay :math:`\alpha` of the averages, in [0, 1).
+    eps : float or callable, default 1e-8
+        Term :math:`\epsilon` added to the denominator, >= 0 and finite.
+    weight_decay : float or callable, default 0.0
+        <weight_decay>
+    momentum : float or callable, default 0.0
+        Decay :math:`\mu` of the momentum buffer, in [0, 1).
+    centered : bool, default False
+        Divide by the estimated standard deviation. A variance that rounding makes negative counts as 0.
+    eps_inside_sqrt : bool, default False
+        Add ``eps`` inside the square root.
+    <options>
 
+    Notes
+    -----
+    Epsilon is outside the root by default, as in PyTorch; Keras and Optax have it inside. The states are ``square_avg`` (v),
+    ``grad_avg`` (a) and ``momentum_buffer`` (b).
+
+    References
+    ----------
+    .. [1] T. Tieleman and G. Hinton, "Lecture 6.5: rmsprop", COURSERA: Neural Networks for Machine Learning, 2012.
+    .. [2] A. Graves, "Generating Sequences With Recurrent Neural Networks", 2013. arXiv:1308.0850 (centered)
+
+    Examples
+    --------
     >>> import numpy as np
     >>> p = np.array([1.0, 1.0])
     >>> optimizer = RMSprop(p, lr=0.1, alpha=0.75, eps=0.0)
@@ -43,11 +70,11 @@ class RMSprop(Optimizer):
     def __init__(
         self,
         params: Any,
-        lr: Varying = 1e-2,
-        alpha: Varying = 0.99,
-        eps: Varying = 1e-8,
-        weight_decay: Varying = 0.0,
-        momentum: Varying = 0.0,
+        lr: FloatOrSchedule = 1e-2,
+        alpha: FloatOrSchedule = 0.99,
+        eps: FloatOrSchedule = 1e-8,
+        weight_decay: FloatOrSchedule = 0.0,
+        momentum: FloatOrSchedule = 0.0,
         centered: bool = False,
         eps_inside_sqrt: bool = False,
         **common: Unpack[Common],
@@ -64,13 +91,11 @@ class RMSprop(Optimizer):
         super().__init__(params, own, **common)
 
     @staticmethod
-    def kernel(h: Mapping[str, Any]) -> str:
-        """Choose by the states that the options need."""
+    def _kernel(h: Mapping[str, Any]) -> str:
         return "rmsprop" + ("_centered" if h["centered"] else "") + ("_momentum" if h["momentum"] else "")
 
     @staticmethod
-    def fixed(h: Mapping[str, Any]) -> dict[str, float]:
-        """Put epsilon in one of two places."""
+    def _static_coefficients(h: Mapping[str, Any]) -> dict[str, float]:
         inside = h["eps_inside_sqrt"]
         return {
             "alpha": h["alpha"],
@@ -81,6 +106,5 @@ class RMSprop(Optimizer):
         }
 
     @staticmethod
-    def moving(h: Mapping[str, Any], lr: float, step: int) -> dict[str, float]:
-        """Let nothing but the rate move."""
+    def _step_coefficients(h: Mapping[str, Any], lr: float, step: int) -> dict[str, float]:
         return {"step_size": lr}

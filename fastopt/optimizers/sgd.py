@@ -1,11 +1,11 @@
-"""Stochastic gradient descent and momentum; mirrors ``csrc/rules/sgd.h`` and ``fastopt/reference/sgd.py``."""
+"""Gradient descent and momentum; mirrors ``csrc/rules/sgd.h`` and ``fastopt/reference/sgd.py``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from fastopt._util.validation import Varying
+from fastopt._util.validation import FloatOrSchedule
 from fastopt.optimizers._base import Common, Optimizer
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ __all__ = ["SGD", "Momentum"]
 
 
 class SGD(Optimizer):
-    r"""Stochastic gradient descent, with momentum in the form of PyTorch.
+    r"""Stochastic gradient descent, with PyTorch's form of momentum.
 
     .. math::
         p &\leftarrow p - \eta\, g & \text{(momentum = 0)} \\
@@ -23,12 +23,33 @@ class SGD(Optimizer):
         p \leftarrow p - \eta\, b & \text{(momentum } \mu \text{, dampening } \tau) \\
         p &\leftarrow p - \eta\, (g + \mu\, b) & \text{(nesterov)}
 
-    The rate :math:`\eta` stays outside the buffer b (state ``momentum_buffer``); `Momentum` has the forms with the
-    rate, or an average, inside. ``nesterov`` wants a momentum and no dampening, and
-    dampening a momentum. Parameters, options and errors are
-    those of `fastopt.Optimizer`. Source: Sutskever, Martens, Dahl & Hinton, "On the importance of initialization
-    and momentum in deep learning", ICML 2013.
+    Parameters
+    ----------
+    <params>
+    lr : float or callable, default 1e-3
+        <lr>
+    momentum : float or callable, default 0.0
+        Decay :math:`\mu` of the momentum buffer, in [0, 1).
+    dampening : float or callable, default 0.0
+        Dampening :math:`\tau` of the gradient, in [0, 1]; it requires a momentum.
+    weight_decay : float or callable, default 0.0
+        <weight_decay>
+    nesterov : bool, default False
+        Use Nesterov's look-ahead; it requires a momentum and no dampening.
+    <options>
 
+    Notes
+    -----
+    The learning rate stays outside the buffer (state ``momentum_buffer``), as in PyTorch. `Momentum` has the forms with the
+    rate, or an average, inside; they differ as soon as the rate changes.
+
+    References
+    ----------
+    .. [1] I. Sutskever, J. Martens, G. Dahl and G. Hinton, "On the importance of initialization and momentum in deep
+       learning", ICML 2013.
+
+    Examples
+    --------
     >>> import numpy as np
     >>> p = np.array([1.0, 2.0], dtype=np.float32)
     >>> optimizer = SGD(p, lr=0.5)
@@ -42,10 +63,10 @@ class SGD(Optimizer):
     def __init__(
         self,
         params: Any,
-        lr: Varying = 1e-3,
-        momentum: Varying = 0.0,
-        dampening: Varying = 0.0,
-        weight_decay: Varying = 0.0,
+        lr: FloatOrSchedule = 1e-3,
+        momentum: FloatOrSchedule = 0.0,
+        dampening: FloatOrSchedule = 0.0,
+        weight_decay: FloatOrSchedule = 0.0,
         nesterov: bool = False,
         **common: Unpack[Common],
     ) -> None:
@@ -59,32 +80,29 @@ class SGD(Optimizer):
         super().__init__(params, own, **common)
 
     @staticmethod
-    def kernel(h: Mapping[str, Any]) -> str:
-        """Choose the plain step, or the one with a buffer."""
+    def _kernel(h: Mapping[str, Any]) -> str:
         if h["nesterov"] and (h["momentum"] == 0 or h["dampening"] != 0):
             raise ValueError(
-                f"nesterov is True with momentum {h['momentum']} and dampening {h['dampening']}; "
-                "wants momentum > 0 and dampening 0"
+                "nesterov must be False without a momentum or with a dampening, "
+                f"got True with momentum {h['momentum']} and dampening {h['dampening']}"
             )
         if h["dampening"] and not h["momentum"]:
-            raise ValueError(f"dampening is {h['dampening']} with momentum 0, where it does nothing; wants dampening 0")
+            raise ValueError(f"dampening must be 0 without a momentum, got {h['dampening']}")
         return "momentum" if h["momentum"] else "sgd"
 
     @staticmethod
-    def fixed(h: Mapping[str, Any]) -> dict[str, float]:
-        """Look ahead by one more step of the buffer."""
+    def _static_coefficients(h: Mapping[str, Any]) -> dict[str, float]:
         return {"nesterov": float(h["nesterov"]), "nesterov_buffer": h["momentum"], "nesterov_grad": 1.0}
 
     @staticmethod
-    def moving(h: Mapping[str, Any], lr: float, step: int) -> dict[str, float]:
-        """Let the buffer become the gradient at the first step; a coefficient of 0 takes its term away."""
-        if step == 1:
+    def _step_coefficients(h: Mapping[str, Any], lr: float, step: int) -> dict[str, float]:
+        if step == 1:  # the buffer becomes the gradient
             return {"step_size": lr, "buffer_decay": 0.0, "grad_weight": 1.0}
         return {"step_size": lr, "buffer_decay": h["momentum"], "grad_weight": 1.0 - h["dampening"]}
 
 
 class Momentum(Optimizer):
-    r"""Gradient descent with momentum, the rate or an average inside the buffer.
+    r"""Gradient descent with momentum: the learning rate, or an average, is inside the buffer.
 
     .. math::
         v &\leftarrow \gamma\, v + \eta\, g, & p &\leftarrow p - v,
@@ -92,11 +110,34 @@ class Momentum(Optimizer):
         v &\leftarrow \gamma\, v + (1 - \gamma)\, g, & p &\leftarrow p - \eta\, v,
         & \text{nesterov: } p &\leftarrow p - \eta\, (\gamma\, v + (1 - \gamma)\, g) & \text{(form = "ema")}
 
-    The forms differ as soon as the rate :math:`\eta` changes: "classical" is that of Keras and scikit-learn, "ema" the
-    exponential moving average of the gradient; `SGD` has PyTorch's. The state v is ``momentum_buffer``. Parameters,
-    options and errors are those of `fastopt.Optimizer`. Source: Polyak, "Some methods of speeding up the
-    convergence of iteration methods", 1964; nesterov: Sutskever et al., ICML 2013.
+    Parameters
+    ----------
+    <params>
+    lr : float or callable, default 1e-3
+        <lr>
+    momentum : float or callable, default 0.9
+        Decay :math:`\gamma` of the buffer, in [0, 1).
+    weight_decay : float or callable, default 0.0
+        <weight_decay>
+    nesterov : bool, default False
+        Use Nesterov's look-ahead, with the new buffer.
+    form : {"classical", "ema"}, default "classical"
+        "classical" is the form of Keras and scikit-learn; "ema" is the exponential moving average of the gradient.
+    <options>
 
+    Notes
+    -----
+    The forms differ as soon as the learning rate :math:`\eta` changes. PyTorch's form is `SGD`. The buffer v is the state
+    ``momentum_buffer``.
+
+    References
+    ----------
+    .. [1] B. T. Polyak, "Some methods of speeding up the convergence of iteration methods", 1964.
+    .. [2] I. Sutskever, J. Martens, G. Dahl and G. Hinton, "On the importance of initialization and momentum in deep
+       learning", ICML 2013 (Nesterov's form).
+
+    Examples
+    --------
     >>> import numpy as np
     >>> p, g = np.zeros(1), np.ones(1)
     >>> optimizer = Momentum(p, lr=1.0, momentum=0.5)
@@ -113,9 +154,9 @@ class Momentum(Optimizer):
     def __init__(
         self,
         params: Any,
-        lr: Varying = 1e-3,
-        momentum: Varying = 0.9,
-        weight_decay: Varying = 0.0,
+        lr: FloatOrSchedule = 1e-3,
+        momentum: FloatOrSchedule = 0.9,
+        weight_decay: FloatOrSchedule = 0.0,
         nesterov: bool = False,
         form: Literal["classical", "ema"] = "classical",
         **common: Unpack[Common],
@@ -124,19 +165,16 @@ class Momentum(Optimizer):
         super().__init__(params, own, **common)
 
     @staticmethod
-    def kernel(h: Mapping[str, Any]) -> str:
-        """Choose the one kernel of all forms."""
+    def _kernel(h: Mapping[str, Any]) -> str:
         return "momentum"
 
     @staticmethod
-    def fixed(h: Mapping[str, Any]) -> dict[str, float]:
-        """Keep the buffer in the look-ahead as in itself."""
+    def _static_coefficients(h: Mapping[str, Any]) -> dict[str, float]:
         return {"buffer_decay": h["momentum"], "nesterov": float(h["nesterov"]), "nesterov_buffer": h["momentum"]}
 
     @staticmethod
-    def moving(h: Mapping[str, Any], lr: float, step: int) -> dict[str, float]:
-        """Add once more, for the look-ahead, what enters the buffer."""
+    def _step_coefficients(h: Mapping[str, Any], lr: float, step: int) -> dict[str, float]:
         if h["form"] == "classical":
             return {"grad_weight": lr, "nesterov_grad": lr, "step_size": 1.0}
-        add = 1.0 - h["momentum"]
-        return {"grad_weight": add, "nesterov_grad": add, "step_size": lr}
+        grad_weight = 1.0 - h["momentum"]
+        return {"grad_weight": grad_weight, "nesterov_grad": grad_weight, "step_size": lr}

@@ -1,0 +1,76 @@
+#include "step.h"
+
+#include <stddef.h>
+#include <string.h>
+
+static int64_t item_size(const struct fastopt_tensor *tensor) {
+    return tensor->real == FASTOPT_F64 ? sizeof(double) : sizeof(float);
+}
+
+static void run_stages_on_chunk(const void *context, int64_t i) {
+    const struct fastopt_step *step = context;
+    const struct fastopt_chunk *chunk = &step->chunks[i];
+    const struct fastopt_tensor *tensor = chunk->tensor;
+    const struct fastopt_group *group = tensor->group;
+    const uint64_t before = fastopt_enter();
+    for (int s = 0; s < group->stage_count; s++) {
+        const struct fastopt_stage *stage = &group->stages[s];
+        const void *coefficients = tensor->real == FASTOPT_F32 ? (const void *)&group->f32[stage->first_coefficient]
+                                                               : (const void *)&group->f64[stage->first_coefficient];
+        step->table->kernels[tensor->real][stage->kernel](&tensor->operands[stage->first_operand], coefficients,
+                                                          chunk->begin, chunk->end);
+    }
+    fastopt_leave(before);
+}
+
+static void sum_squares_of_chunk(const void *context, int64_t i) {
+    const struct fastopt_step *step = context;
+    const struct fastopt_chunk *chunk = &step->chunks[i];
+    const uint64_t before = fastopt_enter();
+    step->chunk_sums[i] = step->table->sum_squares[chunk->tensor->real](chunk->tensor->operands[FASTOPT_GRAD],
+                                                                        chunk->begin, chunk->end);
+    fastopt_leave(before);
+}
+
+struct accumulation {
+    const struct fastopt_step *step;
+    bool first, zero_grads;
+};
+
+static void accumulate_chunk(const void *context, int64_t i) {
+    const struct accumulation *accumulation = context;
+    const struct fastopt_chunk *chunk = &accumulation->step->chunks[i];
+    const struct fastopt_tensor *tensor = chunk->tensor;
+    const int64_t offset = chunk->begin * item_size(tensor);
+    const size_t bytes = (size_t)((chunk->end - chunk->begin) * item_size(tensor));
+    char *grad = (char *)tensor->operands[FASTOPT_GRAD] + offset;
+    const uint64_t before = fastopt_enter();
+    if (accumulation->first)
+        memcpy((char *)tensor->grad_sum + offset, grad, bytes);
+    else {
+        void *arrays[] = {tensor->grad_sum, tensor->operands[FASTOPT_GRAD]};
+        accumulation->step->table->tasks[tensor->real][FASTOPT_TASK_add](arrays, NULL, chunk->begin, chunk->end);
+    }
+    if (accumulation->zero_grads)
+        memset(grad, 0, bytes);
+    fastopt_leave(before);
+}
+
+static void for_each_chunk(const struct fastopt_step *step, fastopt_body *body, const void *context) {
+    step->parallel_for(body, context, step->chunk_count, step->threads, step->spin);
+}
+
+void fastopt_run_stages(const struct fastopt_step *step) { for_each_chunk(step, run_stages_on_chunk, step); }
+
+double fastopt_sum_squares(const struct fastopt_step *step) {
+    double total = 0;
+    for_each_chunk(step, sum_squares_of_chunk, step);
+    for (int64_t i = 0; i < step->chunk_count; i++)
+        total += step->chunk_sums[i];
+    return total;
+}
+
+void fastopt_accumulate(const struct fastopt_step *step, bool first, bool zero_grads) {
+    const struct accumulation accumulation = {step, first, zero_grads};
+    for_each_chunk(step, accumulate_chunk, &accumulation);
+}

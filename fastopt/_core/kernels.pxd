@@ -1,0 +1,28 @@
+from libc.stdint cimport int64_t, uint64_t
+
+cdef extern from "fastopt.h" nogil:
+    enum: FASTOPT_F32, FASTOPT_F64
+    ctypedef void fastopt_kernel(void *const *, const void *, int64_t, int64_t) noexcept
+    ctypedef double fastopt_task(void *const *, const double *, int64_t, int64_t) noexcept
+    struct fastopt_table:
+        const char *isa
+        fastopt_task *tasks[2][1]               # C knows the true sizes
+    uint64_t fp_env_set "fastopt_enter"()
+    void fp_env_restore "fastopt_leave"(uint64_t)
+
+cdef extern from "pool.h" nogil:
+    ctypedef void fastopt_body(const void *, int64_t) noexcept
+    ctypedef void fastopt_parallel_for(
+        fastopt_body *, const void *, int64_t count, int threads, int64_t spin) noexcept
+
+cdef enum:
+    SERIAL_BELOW = 1 << 15                      # elements
+
+cdef struct Threads:
+    fastopt_parallel_for *parallel_for
+    int count
+    int64_t spin                                # nanoseconds
+
+cdef const fastopt_table *table() noexcept
+cdef Threads begin_parallel(int64_t elements, int64_t chunks) noexcept
+cdef void end_parallel() noexcept

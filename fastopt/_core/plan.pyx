@@ -1,0 +1,523 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""The plan of an optimizer: its parameters and states, checked once and cut into chunks.
+
+A step binds the gradients, computes their norm if it is needed, decides what happens to gradients that are not finite, and
+runs the stages. All checks come before the first write. The plan also counts the steps: a count changes in the same
+call as the arrays, so that neither a signal nor another thread ever sees one without the other.
+"""
+
+from cpython.buffer cimport Py_buffer, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from libc.math cimport INFINITY, isfinite, isinf, sqrt
+from libc.stdint cimport int64_t, uint64_t, uintptr_t
+from libc.stdlib cimport free
+from libc.string cimport memset
+
+import numpy as np
+
+from fastopt._core.buffers cimport REAL_NAMES, acquire, allocate, check_spans, real_of
+from fastopt._core.kernels cimport (
+    FASTOPT_F32, SERIAL_BELOW, Threads, begin_parallel, end_parallel, fastopt_parallel_for, fastopt_table,
+    fp_env_restore, fp_env_set, table,
+)
+
+from fastopt._core.kernels import CHUNK, KERNELS, isa, thread_count
+
+cdef extern from "step.h" nogil:
+    enum: FASTOPT_GRAD, FASTOPT_MAX_OPERANDS, FASTOPT_MAX_STAGES, FASTOPT_MAX_COEFFICIENTS
+
+    struct fastopt_stage:
+        int kernel
+        int first_operand
+        int first_coefficient
+
+    struct fastopt_group:
+        fastopt_stage stages[1]                 # C knows the true sizes
+        int stage_count
+        double f64[1]
+        float f32[1]
+
+    struct fastopt_tensor:
+        const fastopt_group *group
+        int64_t size
+        int real
+        void *operands[1]
+        void *grad_sum
+
+    struct fastopt_chunk:
+        const fastopt_tensor *tensor
+        int64_t begin
+        int64_t end
+
+    struct fastopt_step:
+        const fastopt_table *table
+        fastopt_parallel_for *parallel_for
+        int threads
+        int64_t spin
+        const fastopt_chunk *chunks
+        int64_t chunk_count
+        double *chunk_sums
+
+    void fastopt_run_stages(const fastopt_step *)
+    double fastopt_sum_squares(const fastopt_step *)
+    void fastopt_accumulate(const fastopt_step *, bint first, bint zero_grads)
+
+cdef enum Nonfinite:
+    PROPAGATE, SKIP, RAISE
+
+NONFINITE = {"propagate": PROPAGATE, "skip": SKIP, "raise": RAISE}
+
+cdef struct Span:
+    uintptr_t begin
+    uintptr_t end
+
+cdef struct Progress:
+    int64_t steps
+    int64_t skipped
+    int64_t parts                               # of a batch, whose gradients were accumulated
+    double grad_scale
+    double norm                                 # of the last step's gradients
+    int64_t has_norm
+
+
+def progress(int64_t steps, int64_t skipped, double grad_scale):
+    """Return the contents of ``Plan.progress`` for a number of completed steps."""
+    cdef Progress values = Progress(steps, skipped, 0, grad_scale, 0.0, 0)
+    return np.frombuffer((<char *>&values)[:sizeof(Progress)], np.uint8)
+
+
+cdef class GroupInfo:
+    """What the core knows of a group besides its stages."""
+
+    cdef dict index                             # of each coefficient, by name
+    cdef list grad_operands                     # where the gradient is among the operands of its stages
+    cdef Py_ssize_t scale                       # the index of that coefficient
+    cdef double static_scale                    # its value before grad_scale and clipping
+    cdef bint has_f32
+
+
+cdef class Plan:
+    """Parameters and states, checked, held and cut into chunks.
+
+    ``groups`` is a list of ``(kernels, tensors)``: the names of the kernels that run on each chunk, one after the other,
+    and for each tensor ``(suffix, {operand: array})`` with all operands but ``grad``. ``arguments`` maps an operand to
+    the user's name for it; with the suffix it names an array in messages: ``params['w1']``. ``locate(tensor, element)``
+    returns the name and the index of an element of a tensor.
+
+    ``with plan:`` keeps out other threads and re-entrant calls, which get ``RuntimeError``.
+    """
+
+    cdef fastopt_group *groups
+    cdef fastopt_tensor *tensors
+    cdef fastopt_chunk *chunks
+    cdef double *chunk_sums
+    cdef Py_buffer *held                        # parameters and states, for the life of the plan
+    cdef Py_buffer *params                      # of each tensor, a copy of the one in held
+    cdef Py_buffer *grads                       # for the duration of a step
+    cdef Span *spans                            # what a step writes, besides gradients, sorted
+    cdef Progress *p
+    cdef Py_buffer progress_view
+    cdef Py_ssize_t group_count, tensor_count, chunk_count, held_count, bound_count, span_count
+    cdef int64_t elements
+    cdef bint zero_grads, grads_known, busy
+    cdef double max_norm
+    cdef bint clips
+    cdef Nonfinite nonfinite
+    cdef list infos, suffixes, span_names
+    cdef dict arguments
+    cdef str grad_name
+    cdef object locate
+    cdef readonly object progress               # the memory of all that a step changes besides arrays
+    cdef public list grad_sums                  # of accumulated gradients, or None
+    cdef public bint dirty                      # whether the static coefficients are out of date
+
+    def __cinit__(self, list groups, dict arguments, locate=None):
+        cdef Py_ssize_t g, t = 0
+        self.arguments, self.grad_name, self.locate = arguments, arguments.get("grad", "grad"), locate
+        self.infos, self.suffixes = [], []
+        self.dirty = True
+        self.progress = progress(0, 0, 1.0).copy()
+        PyObject_GetBuffer(self.progress, &self.progress_view, PyBUF_WRITABLE)
+        self.p = <Progress *>self.progress_view.buf
+        self.group_count = len(groups)
+        self.tensor_count = sum([len(tensors) for _, tensors in groups])
+        self.groups = <fastopt_group *>allocate(self.group_count, sizeof(fastopt_group))
+        self.tensors = <fastopt_tensor *>allocate(self.tensor_count, sizeof(fastopt_tensor))
+        self.params = <Py_buffer *>allocate(self.tensor_count, sizeof(Py_buffer))
+        self.grads = <Py_buffer *>allocate(self.tensor_count, sizeof(Py_buffer))
+        self.held = <Py_buffer *>allocate(self.tensor_count * FASTOPT_MAX_OPERANDS, sizeof(Py_buffer))
+        spans = []
+        for g in range(self.group_count):
+            kernels, tensors = groups[g]
+            self.add_group(&self.groups[g], kernels)
+            for suffix, operands in tensors:
+                self.add_tensor(t, &self.groups[g], self.infos[g], kernels, suffix, operands, spans)
+                t += 1
+        self.keep_spans(spans)
+        self.cut()
+
+    def __dealloc__(self):
+        cdef Py_ssize_t i
+        for i in range(self.held_count):
+            PyBuffer_Release(&self.held[i])
+        if self.p != NULL:
+            PyBuffer_Release(&self.progress_view)
+        free(self.groups)
+        free(self.tensors)
+        free(self.chunks)
+        free(self.chunk_sums)
+        free(self.held)
+        free(self.params)
+        free(self.grads)
+        free(self.spans)
+
+    # Building
+
+    cdef int add_group(self, fastopt_group *group, tuple kernels) except -1:
+        cdef int operands = 0
+        cdef GroupInfo info = GroupInfo()
+        names = []
+        info.grad_operands = []
+        if len(kernels) > FASTOPT_MAX_STAGES:
+            raise RuntimeError(f"{kernels} are too many; raise FASTOPT_MAX_STAGES")
+        for kernel in kernels:
+            index, its_operands, its_coefficients = KERNELS[kernel]
+            group.stages[group.stage_count] = fastopt_stage(index, operands, len(names))
+            group.stage_count += 1
+            if "grad" in its_operands:
+                info.grad_operands.append(operands + its_operands.index("grad"))
+            operands += len(its_operands)
+            names += its_coefficients
+        if operands > FASTOPT_MAX_OPERANDS or len(names) > FASTOPT_MAX_COEFFICIENTS:
+            raise RuntimeError(f"{kernels} need {operands} operands and {len(names)} coefficients; "
+                               "raise FASTOPT_MAX_OPERANDS or FASTOPT_MAX_COEFFICIENTS")
+        info.index = {name: i for i, name in enumerate(names)}
+        info.scale = names.index("scale")
+        self.infos.append(info)
+        self.zero_grads = self.zero_grads or "zero_grad" in kernels
+        return 0
+
+    cdef int add_tensor(self, Py_ssize_t t, fastopt_group *group, GroupInfo info, tuple kernels, str suffix,
+                        dict operands, list spans) except -1:
+        cdef fastopt_tensor *tensor = &self.tensors[t]
+        cdef Py_buffer *view
+        cdef int column = 0
+        tensor.group = group
+        pointers = {"grad": 0}
+        for operand, array in operands.items():
+            view = &self.held[self.held_count]
+            name = self.arguments.get(operand, operand)
+            acquire(array, view, name, suffix, True, NULL if operand == "param" else &self.params[t])
+            self.held_count += 1
+            if operand == "param":
+                self.params[t] = view[0]
+                tensor.real, tensor.size = real_of(view), view.len // view.itemsize
+                info.has_f32 = info.has_f32 or tensor.real == FASTOPT_F32
+            pointers[operand] = <uintptr_t>view.buf
+            if view.len:
+                spans.append((<uintptr_t>view.buf, <uintptr_t>view.buf + view.len, name + suffix))
+        for kernel in kernels:
+            for operand in KERNELS[kernel].operands:
+                tensor.operands[column] = <void *><uintptr_t>pointers[operand]
+                column += 1
+        self.suffixes.append(suffix)
+        return 0
+
+    cdef int keep_spans(self, list spans) except -1:
+        """Raise for parameters and states that overlap; keep the spans to compare gradients with them."""
+        cdef Py_ssize_t i
+        check_spans(spans)
+        self.span_count = len(spans)
+        self.span_names = [name for _, _, name in spans]
+        self.spans = <Span *>allocate(self.span_count, sizeof(Span))
+        for i in range(self.span_count):
+            self.spans[i] = Span(spans[i][0], spans[i][1])
+        return 0
+
+    cdef int cut(self) except -1:
+        cdef Py_ssize_t t, count = 0
+        cdef int64_t begin, chunk = CHUNK
+        cdef fastopt_tensor *tensor
+        for t in range(self.tensor_count):
+            count += (self.tensors[t].size + chunk - 1) // chunk
+            self.elements += self.tensors[t].size
+        self.chunks = <fastopt_chunk *>allocate(count, sizeof(fastopt_chunk))
+        self.chunk_sums = <double *>allocate(count, sizeof(double))
+        for t in range(self.tensor_count):
+            tensor = &self.tensors[t]
+            begin = 0
+            while begin < tensor.size:
+                self.chunks[self.chunk_count] = fastopt_chunk(tensor, begin, min(begin + chunk, tensor.size))
+                self.chunk_count += 1
+                begin += chunk
+        return 0
+
+    # The lock
+
+    def __enter__(self):
+        if self.busy:
+            raise RuntimeError("the optimizer is already in use by another thread or a re-entrant call")
+        self.busy = True
+
+    def __exit__(self, *error):
+        self.busy = False
+
+    # What a step changes
+
+    @property
+    def steps(self):
+        """The number of completed steps."""
+        return self.p.steps
+
+    @property
+    def skipped(self):
+        """The number of steps skipped because a gradient was not finite."""
+        return self.p.skipped
+
+    @property
+    def parts(self):
+        """The number of gradients accumulated since the last step."""
+        return self.p.parts
+
+    @property
+    def norm(self):
+        """The norm that the last step computed, or None."""
+        return self.p.norm if self.p.has_norm else None
+
+    @property
+    def grad_scale(self):
+        """What the gradients are divided by."""
+        return self.p.grad_scale
+
+    @grad_scale.setter
+    def grad_scale(self, double value):
+        self.p.grad_scale = value
+
+    # Settings, which hold until they change
+
+    def set_policy(self, max_norm, str nonfinite):
+        """Scale gradients to a norm of at most ``max_norm``, if that is not None, and say what happens to gradients
+        that are not finite."""
+        self.clips = max_norm is not None
+        self.max_norm = max_norm if self.clips else INFINITY
+        self.nonfinite = NONFINITE[nonfinite]
+
+    def set_coefficients(self, Py_ssize_t g, dict coefficients):
+        """Set coefficients of a group, by name."""
+        cdef uint64_t before = fp_env_set()
+        try:
+            self.pack(g, coefficients)
+        finally:
+            fp_env_restore(before)
+
+    cdef int pack(self, Py_ssize_t g, dict coefficients) except -1:
+        """Round coefficients and check their range; names that the group's kernels do not have are left out."""
+        cdef fastopt_group *group = &self.groups[g]
+        cdef GroupInfo info = self.infos[g]
+        cdef Py_ssize_t i
+        for name, value in coefficients.items():
+            index = info.index.get(name)
+            if index is not None:
+                i = index
+                group.f64[i] = value
+                group.f32[i] = <float>group.f64[i]
+                if isinf(group.f64[i]) or (info.has_f32 and isinf(group.f32[i])):
+                    self.raise_out_of_range(g, i)
+        if "scale" in coefficients:
+            info.static_scale = group.f64[info.scale]
+        return 0
+
+    # Stepping
+
+    def step(self, list grads, list coefficients):
+        """Run one step with a dictionary of coefficients for each group; the caller holds the lock.
+
+        A step with gradients that are not finite is skipped or raises ``FloatingPointError``, as ``set_policy`` says.
+        """
+        cdef fastopt_step work
+        cdef double factor = 1.0
+        cdef Py_ssize_t g
+        cdef uint64_t before = fp_env_set()
+        try:
+            self.bind(grads)
+            for g in range(self.group_count):
+                self.pack(g, coefficients[g])
+            self.begin(&work)
+            self.p.has_norm = False
+            if self.clips or self.nonfinite != PROPAGATE:
+                if not self.compute_norm(&work):
+                    return
+                if self.clips and not isinf(self.max_norm) and not self.p.norm + 1e-6 <= self.max_norm:
+                    factor = self.max_norm / (self.p.norm + 1e-6)
+            self.scale_gradients(factor)
+            if self.elements < SERIAL_BELOW:    # shorter than releasing the GIL and taking it again
+                fastopt_run_stages(&work)
+            else:
+                with nogil:
+                    fastopt_run_stages(&work)
+                end_parallel()
+            self.p.steps += 1
+            self.p.parts = 0
+        finally:
+            self.release()
+            fp_env_restore(before)
+
+    def accumulate(self, list grads):
+        """Add gradients to ``grad_sums``; the caller holds the lock."""
+        cdef fastopt_step work
+        cdef Py_buffer view
+        cdef Py_ssize_t i
+        cdef bint first = self.p.parts == 0
+        cdef uint64_t before = fp_env_set()
+        try:
+            self.bind(grads)
+            for i in range(self.tensor_count):
+                PyObject_GetBuffer(self.grad_sums[i], &view, PyBUF_WRITABLE)
+                self.tensors[i].grad_sum = view.buf
+                PyBuffer_Release(&view)         # the list keeps the memory
+            self.begin(&work)
+            with nogil:
+                fastopt_accumulate(&work, first, self.zero_grads)
+            self.p.parts += 1
+        finally:
+            self.release()
+            fp_env_restore(before)
+
+    cdef void begin(self, fastopt_step *work) noexcept:
+        cdef Threads threads = begin_parallel(self.elements, self.chunk_count)
+        work[0] = fastopt_step(
+            table(), threads.parallel_for, threads.count, threads.spin, self.chunks, self.chunk_count, self.chunk_sums)
+
+    cdef double divisor(self) noexcept:
+        """Return what gradients are divided by: the loss scale, and the number of accumulated parts."""
+        return self.p.grad_scale * max(self.p.parts, 1)
+
+    cdef bint compute_norm(self, const fastopt_step *work) except -1:
+        """Compute the norm of the gradients; return whether the step goes on."""
+        cdef double total
+        if self.elements < SERIAL_BELOW:
+            total = fastopt_sum_squares(work)
+        else:
+            with nogil:
+                total = fastopt_sum_squares(work)
+        self.p.norm, self.p.has_norm = sqrt(total) / self.divisor(), True
+        return isfinite(self.p.norm) or self.accept_nonfinite()
+
+    cdef bint accept_nonfinite(self) except -1:
+        """Decide about a norm that is not finite, before anything is written; return whether the step goes on."""
+        cdef Py_ssize_t i, tensor = -1
+        cdef int64_t element = 0
+        for i in range(self.tensor_count):
+            element = first_nonfinite(&self.grads[i])
+            if element >= 0:
+                tensor = i
+                break
+        if tensor < 0 and isinf(self.max_norm) or tensor >= 0 and self.nonfinite == PROPAGATE:
+            return True
+        self.p.parts = 0
+        if tensor < 0:                          # the sum of squares is beyond float64
+            raise OverflowError("the norm of grads must be within float64 to be scaled to max_grad_norm, got infinity")
+        if self.nonfinite == RAISE:
+            name, index = self.locate(tensor, element)
+            value = np.asarray(self.grads[tensor].obj).ravel()[element]
+            raise FloatingPointError(f"{self.grad_name}{name} must be finite, got {value} at index {index}")
+        self.p.skipped += 1
+        if self.zero_grads:                     # otherwise the next gradients would be added to these
+            for i in range(self.tensor_count):
+                memset(self.grads[i].buf, 0, self.grads[i].len)
+        return False
+
+    cdef int scale_gradients(self, double factor) except -1:
+        """Set the coefficient that multiplies the gradients."""
+        cdef double scale = 1.0 / self.divisor()
+        cdef Py_ssize_t g
+        cdef fastopt_group *group
+        cdef GroupInfo info
+        for g in range(self.group_count):
+            group, info = &self.groups[g], self.infos[g]
+            group.f64[info.scale] = info.static_scale * scale * factor
+            group.f32[info.scale] = <float>group.f64[info.scale]
+            if info.has_f32 and group.f32[info.scale] == 0 and group.f64[info.scale] != 0:
+                self.raise_out_of_range(g, info.scale)  # else the step would silently do nothing
+        return 0
+
+    cdef int bind(self, list grads) except -1:
+        """Acquire the gradients, and check that they overlap nothing that a step writes."""
+        cdef Py_ssize_t i
+        cdef fastopt_tensor *tensor
+        cdef bint same = self.grads_known
+        if len(grads) != self.tensor_count:
+            raise ValueError(f"{self.grad_name} must have {self.tensor_count} arrays, got {len(grads)}")
+        self.grads_known = False
+        for i in range(self.tensor_count):
+            tensor = &self.tensors[i]
+            acquire(grads[i], &self.grads[i], self.grad_name, self.suffixes[i], self.zero_grads, &self.params[i])
+            self.bound_count += 1
+            if not same or tensor.operands[FASTOPT_GRAD] != self.grads[i].buf:
+                same = False
+                self.point_to_grad(tensor, self.grads[i].buf)
+        if not same:
+            self.check_overlap_of_grads()
+        self.grads_known = True
+        return 0
+
+    cdef void point_to_grad(self, fastopt_tensor *tensor, void *grad) noexcept:
+        cdef const fastopt_group *group = tensor.group
+        cdef GroupInfo info = self.infos[group - self.groups]
+        for operand in info.grad_operands:
+            tensor.operands[<Py_ssize_t>operand] = grad
+
+    cdef int check_overlap_of_grads(self) except -1:
+        cdef Py_ssize_t i, low, high, middle
+        cdef uintptr_t begin, end
+        for i in range(self.tensor_count):
+            begin = <uintptr_t>self.grads[i].buf
+            end = begin + self.grads[i].len
+            low, high = 0, self.span_count      # search the first span that ends after begin
+            while low < high:
+                middle = (low + high) // 2
+                if self.spans[middle].end > begin:
+                    high = middle
+                else:
+                    low = middle + 1
+            if low < self.span_count and self.spans[low].begin < end and begin < end:
+                raise ValueError(f"{self.grad_name}{self.suffixes[i]} and {self.span_names[low]} overlap in memory")
+        if self.zero_grads:
+            check_spans([
+                (<uintptr_t>self.grads[i].buf, <uintptr_t>self.grads[i].buf + self.grads[i].len,
+                 self.grad_name + self.suffixes[i])
+                for i in range(self.tensor_count) if self.grads[i].len])
+        return 0
+
+    cdef void release(self) noexcept:
+        while self.bound_count:
+            self.bound_count -= 1
+            PyBuffer_Release(&self.grads[self.bound_count])
+
+    cdef int raise_out_of_range(self, Py_ssize_t g, Py_ssize_t i) except -1:
+        cdef GroupInfo info = self.infos[g]
+        raise ValueError(f"the coefficient {list(info.index)[i]!r}, computed from the hyperparameters, must be within the "
+                         f"range of {REAL_NAMES[not info.has_f32]}, got {self.groups[g].f64[i]}")
+
+    def info(self):
+        """Return how steps run between matrix products."""
+        return {
+            "tensors": self.tensor_count,
+            "elements": self.elements,
+            "chunks": self.chunk_count,
+            "isa": isa(),
+            "threads": thread_count(self.elements, self.chunk_count),
+        }
+
+
+cdef int64_t first_nonfinite(const Py_buffer *view) noexcept:
+    """Return the index of the first element that is an infinity or a NaN, or -1."""
+    cdef int64_t i
+    if view.itemsize == 4:
+        for i in range(view.len // 4):
+            if not isfinite((<const float *>view.buf)[i]):
+                return i
+    else:
+        for i in range(view.len // 8):
+            if not isfinite((<const double *>view.buf)[i]):
+                return i
+    return -1

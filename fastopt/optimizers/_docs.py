@@ -1,0 +1,89 @@
+"""The documentation that all optimizers share, inserted into the docstring of each class.
+
+A line ``<params>``, ``<lr>``, ``<weight_decay>`` or ``<options>`` among the parameters of a class is replaced by the text
+below, and the sections after the parameters are inserted before ``Notes``.
+"""
+
+from __future__ import annotations
+
+PARAMETERS = {
+    "params": """\
+params : Flat, ndarray, nested lists, tuples and mappings of ndarray, or list of group dicts
+    Arrays to update in place: float32 or float64, C-contiguous, aligned, writable, not overlapping. Anything that
+    supports the buffer protocol or ``__array_interface__`` works. The arrays are never copied, so a name that is bound to
+    another array later does not change what is updated. Group dicts,
+    ``[{"params": ..., "lr": 0.1}, ...]``, have their own values of the hyperparameters.""",
+    "lr": """\
+    Learning rate, >= 0 and finite. Every hyperparameter that is a number may be a callable, a schedule of
+    `fastopt.schedules` for example: it receives the number of completed steps (0 for the first step) and
+    returns the value.""",
+    "weight_decay": """\
+    Decay strength, >= 0 and finite: ``weight_decay * p`` is added to the gradient (L2), or with
+    ``decoupled_weight_decay`` the parameter is multiplied by ``1 - lr * weight_decay``.""",
+    "options": """\
+maximize : bool, default False
+    Ascend instead of descend. Can differ between groups.
+decoupled_weight_decay : bool, default {decoupled}
+    Decay the parameters directly instead of adding the decay to the gradient. Can differ between groups.
+max_grad_norm : float, optional
+    Scale the gradients so that their global 2-norm is at most this value, > 0. Infinity computes ``grad_norm`` and scales
+    nothing.
+grad_scale : float, default 1.0
+    Divide the gradients by this number, > 0 and finite: the factor by which the loss was multiplied.
+zero_grads : bool, default False
+    Set the gradients to zero after the step, also after a skipped one.
+ema_decay : float, optional
+    Keep an exponential moving average of the parameters with this decay, in [0, 1), in ``ema``. It starts as a copy.
+nonfinite : {{"propagate", "skip", "raise"}}, default "propagate"
+    What to do if a gradient is infinite or NaN: nothing; leave everything as it is and count the step in ``skipped``; or
+    raise ``FloatingPointError``.
+state_dir : path, optional
+    Existing folder in which the states are created as memory-mapped ``.npy`` files, so that they may be larger than
+    memory. The files must not exist yet and stay there; each is one open file, shared with forked children.""",
+}
+
+SECTIONS = """\
+Attributes
+----------
+param_groups : tuple of mappings
+    The hyperparameters of each group; ``optimizer.param_groups[0]["lr"] = 0.01`` holds from the next step on.
+lr : float
+    Learning rate of the next step, of the first group; setting it sets that of all groups.
+steps, skipped : int
+    Numbers of completed steps and of steps skipped because a gradient was not finite.
+grad_norm : float or None
+    Global norm of the last step's gradients, if it was computed.
+state : mapping
+    States by name, each with the structure of ``params``; for groups, a list of these.
+ema : same structure as ``params``, or None
+    Moving average of the parameters.
+
+Raises
+------
+TypeError
+    If an argument has the wrong type or an array the wrong dtype, or an option is unknown. Nothing is modified.
+ValueError
+    If an argument is out of range, or an array has the wrong shape, is not writable, or overlaps another one in memory.
+    Nothing is modified.
+"""
+
+NOTES = """\
+The stages of a step run in this order, each on a cache-sized chunk of the arrays: divide the gradient by ``grad_scale``,
+scale it to ``max_grad_norm``, negate it for ``maximize``, add the coupled decay, update with the decoupled decay, update
+the moving average, set the gradient to zero. Only a norm and the check of ``nonfinite`` read the gradient once more before.
+
+Hyperparameters are rounded to the type of the arrays: an ``eps`` below 1e-45 is zero in float32. Values that would make
+arithmetic slow because they are denormal count as zero, in float32 and float64: a state, or a parameter with decoupled
+decay, below 1.2e-38 and 2.3e-308; a state that the rate multiplies (``momentum_buffer``, ``exp_avg``) below 7.9e-31 and
+1.5e-300; a gradient that a rule squares, and its mean, below 1.4e-17 and 1.9e-152.
+"""
+
+
+def insert_shared_sections(doc: str) -> str:
+    """Return the docstring of an optimizer class with the shared text inserted."""
+    decoupled = "True" if "<options decoupled>" in doc else "False"
+    doc = doc.replace("<options decoupled>", "<options>")
+    for name, text in PARAMETERS.items():
+        shared = text.format(decoupled=decoupled) if name == "options" else text
+        doc = doc.replace(f"    <{name}>" if shared.startswith("    ") else f"<{name}>", shared)
+    return doc.replace("Notes\n-----\n", f"{SECTIONS}\nNotes\n-----\n{NOTES}\n")
