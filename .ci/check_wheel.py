@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 MAX_BYTES = 900_000
 REQUIRED = {
     "fastopt/py.typed",
-    "fastopt/_core/_kernels.pyi",
+    "fastopt/_core/__init__.pyi",
     "fastopt/data/LICENSE",
     "fastopt/data/auto_mpg.csv.gz",
     "fastopt/data/digits.csv.gz",

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 Array: TypeAlias = npt.NDArray[Any]
-State: TypeAlias = Any  # an array, or None if the hyperparameters need no such state
+State: TypeAlias = Any  # an array, or None if the hyperparameters need none
 
 BLOCK = 4096  # elements whose squares are summed together
 LANES = 16  # partial sums of a block
