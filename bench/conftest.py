@@ -25,7 +25,7 @@ from interleave import STEADY, Interleaver
 from workers import NotInstalledError
 
 CANDIDATES = pytest.StashKey[dict]()  # the selected candidates of each row
-RESULTS = pytest.StashKey[dict]()  # what was measured for each row
+RESULTS = pytest.StashKey[dict]()  # the results of each row, by candidate
 QUICK_ELEMENTS = 2**20
 
 

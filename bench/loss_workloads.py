@@ -82,12 +82,11 @@ class Dice(Loss):
 
         return lambda: losses.dice(self.logits, self.labels)
 
-    def torch_formula(self, logits, labels, axis):
-        """Return the formula in PyTorch's operations; its one_hot has the classes last."""
+    def torch(self, axis=-1):
         import torch
 
-        leaf = logits.requires_grad_()
-        classes = leaf.shape[axis]
+        leaf = torch.from_numpy(self.logits).movedim(-1, axis).contiguous().requires_grad_()
+        labels, classes = torch.from_numpy(self.labels), leaf.shape[axis]
         axes = tuple(i for i in range(1, leaf.ndim) if i != axis % leaf.ndim)
 
         def loss():
@@ -101,17 +100,8 @@ class Dice(Loss):
 
         return loss
 
-    def torch(self):
-        import torch
-
-        return self.torch_formula(torch.from_numpy(self.logits), torch.from_numpy(self.labels), -1)
-
     def torch_channels_first(self):
-        import torch
-
-        return self.torch_formula(
-            torch.from_numpy(self.logits).movedim(-1, 1).contiguous(), torch.from_numpy(self.labels), 1
-        )
+        return self.torch(axis=1)
 
     def numpy(self):
         classes = np.arange(self.logits.shape[-1])

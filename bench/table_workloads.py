@@ -17,18 +17,16 @@ class Case(Workload):
         self.grad, self.param = self.original.copy(), normal_values((size,), 0, 1.0)
         self.optimizer = self.case.make(self.param)
         self.reference = Reference(self.case, [self.param])
-        self.call = self.fastopt if name == "fastopt" else self.numpy
+        calls = {
+            "fastopt": lambda: self.optimizer.step(self.grad),
+            "reference": lambda: self.reference.step([self.grad]),
+        }
+        self.call = calls[name]
 
     def prepare(self):
         """Fill the gradient again where a step zeroes it."""
         if self.case.common.get("zero_grads"):
             self.grad[...] = self.original
-
-    def fastopt(self):
-        self.optimizer.step(self.grad)
-
-    def numpy(self):
-        self.reference.step([self.grad])
 
     def check(self):
         """Return whether the results of both are equal in every bit."""

@@ -72,7 +72,7 @@ class Commands:
         self.workload = getattr(__import__(module), name)(*arguments)
 
     def check(self):
-        """Run a few steps and return what `formulas.deviation` needs to validate them."""
+        """Run a few steps and return the argument of `formulas.deviation` that validates them."""
         return self.workload.check()
 
     def time(self, seconds, min_iterations, max_iterations):

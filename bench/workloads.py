@@ -20,8 +20,8 @@ GRAD_SCALE = 1e-6  # so small that epsilon affects the result
 
 def normal_values(shape, seed, scale):
     """Return normal float32 values that repeat every `BLOCK` elements, which is fast at any size."""
-    block = np.random.default_rng(seed).normal(0, scale, min(BLOCK, math.prod(shape))).astype(np.float32)
-    return np.resize(block, shape)
+    block = np.random.default_rng(seed).standard_normal(min(BLOCK, math.prod(shape)), np.float32)
+    return np.resize(np.float32(scale) * block, shape)
 
 
 def sample(arrays):
@@ -33,7 +33,7 @@ class Workload:
     """Repeated calls of the function ``self.call``."""
 
     def prepare(self):
-        """Restore what an iteration changes; not timed."""
+        """Restore the inputs that an iteration changes; not timed."""
 
     def iterate(self):
         self.call()
