@@ -26,10 +26,12 @@ from fastopt import _core, optimizers, reference
 from fastopt._util.validation import finite, positive_count
 from fastopt.optimizers import Optimizer
 from fastopt.optimizers._param_groups import CHECKS
+from fastopt.reference._common import Array, State  # noqa: F401  the annotations of the rules
 
 if TYPE_CHECKING:
 
-    def __getattr__(name: str) -> Callable[..., None]: ...
+    def __getattr__(name: str) -> Callable[..., None]:
+        raise AttributeError(name)
 
 
 def _raise_signature_error(rule: str, signature: inspect.Signature, arrays: Any, named: Any) -> NoReturn:

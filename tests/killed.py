@@ -40,7 +40,7 @@ class Run:
     def load(self, file: Path) -> str:
         """Load a checkpoint and return its digest."""
         saved = fastopt.load(file, params=self.params, optimizer=self.optimizer)
-        assert saved.values == self.optimizer.steps
+        assert saved.metadata == self.optimizer.steps
         return self.digest()
 
     def digest(self) -> str:
@@ -55,7 +55,7 @@ def work(file: Path, pipe: int) -> None:
         run.load(file)
     while True:
         run.step()
-        fastopt.save(file, params=run.params, optimizer=run.optimizer, values=run.optimizer.steps, keep=KEEP)
+        fastopt.save(file, params=run.params, optimizer=run.optimizer, metadata=run.optimizer.steps, keep=KEEP)
         os.write(pipe, b".")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import fastopt
-from fastopt import kernels, optimizers, reference
+from fastopt import kernels, optimizers, reference, schedules
 
 README = Path(__file__).parent.parent / "README.md"
 MODULES = [
@@ -30,7 +30,7 @@ def test_docstrings(module):
 
 PUBLIC = {
     name: getattr(module, name)
-    for module in (fastopt, kernels, reference)
+    for module in (fastopt, kernels, reference, schedules)
     for name in (getattr(module, "__all__", None) or vars(module))
     if inspect.isfunction(getattr(module, name)) or inspect.isclass(getattr(module, name))
     if not name.startswith("_") and getattr(module, name).__module__.startswith("fastopt")
@@ -50,10 +50,23 @@ def test_optimizers_have_equation_source_and_example(name):
     assert ">>> optimizer.step(" in text or "...     optimizer.step(" in text
 
 
-def test_readme():
-    if not README.exists():
-        pytest.skip("needs the README")
-    blocks = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    assert blocks
-    for block in blocks:
-        exec(compile(block, str(README), "exec"), {})
+@pytest.mark.skipif(not README.exists(), reason="needs the README")
+def test_readme_examples_print_their_output(capsys):
+    text = README.read_text(encoding="utf-8")
+    examples = re.findall(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```)?", text, re.MULTILINE | re.DOTALL)
+    assert examples
+    for source, output in examples:
+        exec(compile(source, str(README), "exec"), {})
+        assert capsys.readouterr().out == output
+
+
+@pytest.mark.skipif(not README.exists(), reason="needs the README")
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_links_to_files_and_headings_exist(page):
+    text = (README.parent / page).read_text(encoding="utf-8")
+    for path, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", text):
+        target = README.parent / (path or page)
+        assert target.exists(), path
+        if anchor:
+            titles = re.findall(r"^#+ (.*)", target.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in [re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-") for title in titles]

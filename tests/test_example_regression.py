@@ -56,4 +56,4 @@ def test_network_beats_least_squares():
 def test_rejects_invalid_arguments():
     done = run("--epochs", "0")
     assert done.returncode == 2
-    assert "--epochs wants a number >= 1" in done.stderr
+    assert "--epochs: must be a finite number >= 1, got 0" in done.stderr

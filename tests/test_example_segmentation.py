@@ -66,7 +66,10 @@ def test_finds_strokes_and_draws_a_sheet(tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
-    [(["--epochs", "0"], "want numbers >= 1"), (["--sheet", "x.doc"], "--sheet is x.doc; wants a file name")],
+    [
+        (["--epochs", "0"], "--epochs: must be a finite number >= 1, got 0"),
+        (["--sheet", "x.doc"], "--sheet must end in one of"),
+    ],
 )
 def test_rejects_invalid_arguments(arguments, says):
     done = run(*arguments)

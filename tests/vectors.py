@@ -145,7 +145,7 @@ def record(path):
         for dtype in (*REALS, np.uint8):
             for shape in IMAGES:
                 record_images(dtype, shape)
-        random.words(7, 3, 1, 100)
+        random.random_uint32(7, 3, 1, 100)
         record_labels(recorder)
     of_bytes, of_integers = {"affine_bytes", "random_words"}, {"count_labels"}
     both = [(KERNEL_CALL, name) for name in _core.KERNELS] + [(SUM_OF_SQUARES, "")]
