@@ -116,8 +116,8 @@ def test_dropout(data):
 
 
 def batch_norm(**arguments):
-    y, saved = layers.batch_norm(**arguments)
-    return y, (saved.x, saved.mean, saved.scale, saved.inverse_std, saved.training)
+    y, cache = layers.batch_norm(**arguments)
+    return y, (cache.x, cache.mean, cache.scale, cache.inverse_std, cache.training)
 
 
 def wanted_batch_norm(x, weight, bias, running_mean=None, running_var=None, training=True, **options):
@@ -148,10 +148,10 @@ def test_batch_norm(data):
     if got is None:
         return
     columns = {name: data.draw(zeros_like(valid["weight"])) for name in ("grad_weight", "grad_bias")}
-    valid = {"grad": grad, "saved": layers.Normalized(*got[1]), **columns}
+    valid = {"grad": grad, "cache": layers.BatchNormCache(*got[1]), **columns}
     call = data.draw(calls(with_out(valid, "grad")))
 
-    def wanted(grad, saved, grad_weight=None, grad_bias=None):
+    def wanted(grad, cache, grad_weight=None, grad_bias=None):
         mean = got[1][1]
         if not mean.size:
             return grad, mean, mean
