@@ -116,8 +116,8 @@ def test_dropout(data):
 
 
 def batch_norm(**arguments):
-    y, saved = layers.batch_norm(**arguments)
-    return y, (saved.x, saved.mean, saved.scale, saved.inverse_std, saved.training)
+    y, cache = layers.batch_norm(**arguments)
+    return y, (cache.x, cache.mean, cache.scale, cache.inverse_std, cache.training)
 
 
 def wanted_batch_norm(x, weight, bias, running_mean=None, running_var=None, training=True, **options):

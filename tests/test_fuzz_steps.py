@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -207,6 +208,8 @@ def test_optimizers(rule, data):
     call = data.draw(calls({"params": data.draw(make(ORDINARY)), **hyper, **common}))
     optimizer, error = call.attempt(cls)
     if error or "params" in call.replaced:  # the gradients would not match
+        accepted = [] if error else leaves(call.arguments["params"])
+        assert not any(np.shares_memory(*pair) for pair in combinations(accepted, 2))
         return
     hyper, common = ({name: plain(call.arguments[name], 1.0) for name in names} for names in (hyper, common))
     pair = Pair(data, optimizer, Case(cls, hyper, common), call.arguments["params"])
