@@ -116,18 +116,53 @@ def check_no_overlap(list arrays, list names):
     for array, name in zip(arrays, names, strict=True):
         acquire(array, &view, name, "", False, NULL)
         if view.len:
-            spans.append((<uintptr_t>view.buf, <uintptr_t>view.buf + view.len, name))
+            spans.append(span_of(&view, name))
         PyBuffer_Release(&view)
     check_spans(spans)
 
 
+cdef tuple span_of(const Py_buffer *view, str name):
+    """Return the memory of a buffer: begin, end, and a name for errors."""
+    return <uintptr_t>view.buf, <uintptr_t>view.buf + view.len, name
+
+
 cdef int check_spans(list spans) except -1:
-    """Sort spans (begin, end, name) of memory, and raise if two overlap."""
+    """Sort spans of memory, and raise if two overlap."""
     spans.sort()
     for (_, end, name), (begin, _, other) in zip(spans, spans[1:]):
         if begin < end:
             raise ValueError(f"{name} and {other} overlap in memory")
     return 0
+
+
+cdef class MemorySpans:
+    """Spans of memory that do not overlap, to compare other buffers with them."""
+
+    def __cinit__(self, list spans):
+        cdef Py_ssize_t i
+        check_spans(spans)
+        self.count = len(spans)
+        self.names = [name for _, _, name in spans]
+        self.spans = <Span *>allocate(self.count, sizeof(Span))
+        for i in range(self.count):
+            self.spans[i] = Span(spans[i][0], spans[i][1])
+
+    def __dealloc__(self):
+        free(self.spans)
+
+    cdef int check(self, const Py_buffer *view, str name, str suffix) except -1:
+        """Raise if a buffer overlaps one of the spans."""
+        cdef uintptr_t begin = <uintptr_t>view.buf, end = begin + view.len
+        cdef Py_ssize_t low = 0, high = self.count, middle
+        while low < high:                       # search the first span that ends after begin
+            middle = (low + high) // 2
+            if self.spans[middle].end > begin:
+                high = middle
+            else:
+                low = middle + 1
+        if low < self.count and self.spans[low].begin < end and begin < end:
+            raise ValueError(f"{name}{suffix} and {self.names[low]} overlap in memory")
+        return 0
 
 
 def first_overlap(array, dict others):

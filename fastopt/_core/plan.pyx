@@ -14,7 +14,9 @@ from libc.string cimport memset
 
 import numpy as np
 
-from fastopt._core.buffers cimport REAL_NAMES, acquire, allocate, check_spans, real_of, shape_of
+from fastopt._core.buffers cimport (
+    REAL_NAMES, MemorySpans, acquire, allocate, check_spans, real_of, shape_of, span_of,
+)
 from fastopt._core.kernels cimport (
     FASTOPT_F32, SERIAL_BELOW, Threads, begin_parallel, end_parallel, fastopt_parallel_for, fastopt_table,
     fp_env_restore, fp_env_set, table,
@@ -66,10 +68,6 @@ cdef enum Nonfinite:
 
 NONFINITE = {"propagate": PROPAGATE, "skip": SKIP, "raise": RAISE}
 
-cdef struct Span:
-    uintptr_t begin
-    uintptr_t end
-
 cdef struct Progress:
     int64_t steps
     int64_t skipped
@@ -113,16 +111,16 @@ cdef class Plan:
     cdef Py_buffer *held                        # parameters and states, for the life of the plan
     cdef Py_buffer *params                      # of each tensor, a copy of the one in held
     cdef Py_buffer *grads                       # for the duration of a step
-    cdef Span *spans                            # what a step writes, besides gradients, sorted
+    cdef MemorySpans spans                      # what a step writes, besides gradients
     cdef Progress *p
     cdef Py_buffer progress_view
-    cdef Py_ssize_t group_count, tensor_count, chunk_count, held_count, bound_count, span_count
+    cdef Py_ssize_t group_count, tensor_count, chunk_count, held_count, bound_count
     cdef int64_t elements
     cdef bint zero_grads, grads_known, busy
     cdef double max_norm
     cdef bint clips
     cdef Nonfinite nonfinite
-    cdef list infos, suffixes, span_names
+    cdef list infos, suffixes
     cdef dict arguments
     cdef str grad_name
     cdef object locate
@@ -152,7 +150,7 @@ cdef class Plan:
             for suffix, operands in tensors:
                 self.add_tensor(t, &self.groups[g], self.infos[g], kernels, suffix, operands, spans)
                 t += 1
-        self.keep_spans(spans)
+        self.spans = MemorySpans(spans)
         self.cut()
 
     def __dealloc__(self):
@@ -168,7 +166,6 @@ cdef class Plan:
         free(self.held)
         free(self.params)
         free(self.grads)
-        free(self.spans)
 
     # Building
 
@@ -214,23 +211,12 @@ cdef class Plan:
                 info.has_f32 = info.has_f32 or tensor.real == FASTOPT_F32
             pointers[operand] = <uintptr_t>view.buf
             if view.len:
-                spans.append((<uintptr_t>view.buf, <uintptr_t>view.buf + view.len, name + suffix))
+                spans.append(span_of(view, name + suffix))
         for kernel in kernels:
             for operand in KERNELS[kernel].operands:
                 tensor.operands[column] = <void *><uintptr_t>pointers[operand]
                 column += 1
         self.suffixes.append(suffix)
-        return 0
-
-    cdef int keep_spans(self, list spans) except -1:
-        """Raise for parameters and states that overlap; keep the spans to compare gradients with them."""
-        cdef Py_ssize_t i
-        check_spans(spans)
-        self.span_count = len(spans)
-        self.span_names = [name for _, _, name in spans]
-        self.spans = <Span *>allocate(self.span_count, sizeof(Span))
-        for i in range(self.span_count):
-            self.spans[i] = Span(spans[i][0], spans[i][1])
         return 0
 
     cdef int cut(self) except -1:
@@ -362,7 +348,7 @@ cdef class Plan:
             fp_env_restore(before)
 
     def accumulate(self, list grads, zeros):
-        """Add gradients to ``grad_sums``, which ``zeros(shape, dtype)`` allocates at first; the caller holds the lock."""
+        """Add gradients to ``grad_sums``, which ``zeros(shape, dtype)`` allocates; the caller holds the lock."""
         cdef fastopt_step work
         cdef Py_buffer view
         cdef Py_ssize_t i
@@ -471,25 +457,13 @@ cdef class Plan:
             tensor.operands[<Py_ssize_t>operand] = grad
 
     cdef int check_overlap_of_grads(self) except -1:
-        cdef Py_ssize_t i, low, high, middle
-        cdef uintptr_t begin, end
+        cdef Py_ssize_t i
+        spans = []
         for i in range(self.tensor_count):
-            begin = <uintptr_t>self.grads[i].buf
-            end = begin + self.grads[i].len
-            low, high = 0, self.span_count      # search the first span that ends after begin
-            while low < high:
-                middle = (low + high) // 2
-                if self.spans[middle].end > begin:
-                    high = middle
-                else:
-                    low = middle + 1
-            if low < self.span_count and self.spans[low].begin < end and begin < end:
-                raise ValueError(f"{self.grad_name}{self.suffixes[i]} and {self.span_names[low]} overlap in memory")
-        if self.zero_grads:
-            check_spans([
-                (<uintptr_t>self.grads[i].buf, <uintptr_t>self.grads[i].buf + self.grads[i].len,
-                 self.grad_name + self.suffixes[i])
-                for i in range(self.tensor_count) if self.grads[i].len])
+            self.spans.check(&self.grads[i], self.grad_name, self.suffixes[i])
+            if self.zero_grads and self.grads[i].len:
+                spans.append(span_of(&self.grads[i], self.grad_name + self.suffixes[i]))
+        check_spans(spans)
         return 0
 
     cdef void release(self) noexcept:
