@@ -1,5 +1,5 @@
 from cpython.buffer cimport Py_buffer
-from libc.stdint cimport uintptr_t
+from libc.stdint cimport int64_t, uintptr_t
 
 cdef extern from "fastopt.h":
     enum: FASTOPT_F32, FASTOPT_F64
@@ -21,4 +21,5 @@ cdef int real_of(const Py_buffer *view) noexcept
 cdef tuple shape_of(const Py_buffer *view)
 cdef tuple span_of(const Py_buffer *view, str name)
 cdef int check_spans(list spans) except -1
+cdef int64_t first_nonfinite(const Py_buffer *view) noexcept
 cdef void *allocate(Py_ssize_t count, size_t size) except NULL

@@ -10,7 +10,8 @@ from cpython.buffer cimport (
     Py_buffer, PyBUF_RECORDS_RO, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_IsContiguous, PyBuffer_Release,
     PyObject_CheckBuffer, PyObject_GetBuffer,
 )
-from libc.stdint cimport uintptr_t
+from libc.math cimport isfinite
+from libc.stdint cimport int64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy
 
@@ -182,6 +183,20 @@ def first_overlap(array, dict others):
             if shared:
                 return name
     return None
+
+
+cdef int64_t first_nonfinite(const Py_buffer *view) noexcept:
+    """Return the index of the first element that is an infinity or a NaN, or -1."""
+    cdef int64_t i
+    if view.itemsize == 4:
+        for i in range(view.len // 4):
+            if not isfinite((<const float *>view.buf)[i]):
+                return i
+    else:
+        for i in range(view.len // 8):
+            if not isfinite((<const double *>view.buf)[i]):
+                return i
+    return -1
 
 
 def commit(list copies, list updates):
