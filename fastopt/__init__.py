@@ -1,16 +1,23 @@
-"""fastopt: fused, in-place optimizer steps for NumPy training loops, exact to the bit."""
+"""Fused, in-place, multi-threaded optimizer steps for training loops written in NumPy.
+
+- Optimizers (`fastopt.optimizers`): `SGD`, `Momentum`, `RMSprop`, `Adam`, `AdamW`, over a `Flat` or other arrays; plain
+  functions in `fastopt.kernels`; learning rates and other hyperparameters that follow `fastopt.schedules`.
+- Losses (`fastopt.losses`), layers (`fastopt.layers`) and augmentation (`augment`, `affine`).
+- Training loops: `batches`, `EarlyStopping`, `find_lr`, `DynamicLossScale`; saving and resuming in `fastopt.checkpoint`.
+- Instruction sets and threads in `fastopt.runtime`; every kernel in NumPy in `fastopt.reference`.
+"""
 
 __version__ = "0.1.0"
 
 from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 from fastopt import kernels, layers, losses, optimizers, reference, schedules
 from fastopt.augment import affine, augment
 from fastopt.batches import batches
-from fastopt.checkpoint import Checkpoint, load, save
 from fastopt.early_stopping import EarlyStopping
 from fastopt.flat import Flat
-from fastopt.layers import *  # noqa: F403  what is new in these modules is named there and nowhere else
+from fastopt.layers import *  # noqa: F403  what these modules export is listed there only
 from fastopt.loss_scale import DynamicLossScale
 from fastopt.losses import *  # noqa: F403
 from fastopt.lr_finder import LRFinderResult, find_lr
@@ -18,8 +25,11 @@ from fastopt.optimizers import *  # noqa: F403
 from fastopt.optimizers import Optimizer
 from fastopt.runtime import isa, num_threads, set_isa, set_num_threads, set_threading_layer, threading_layer
 
+if TYPE_CHECKING:
+    from fastopt.checkpoint import Checkpoint, load, save
+
 with suppress(ImportError):
-    from fastopt import _threadpoolctl  # noqa: F401  it registers itself
+    from fastopt import _threadpoolctl  # noqa: F401  registers itself
 
 __all__ = [
     "Checkpoint",
@@ -38,6 +48,7 @@ __all__ = [
     "load",
     "losses",
     "num_threads",
+    "optimizers",
     "reference",
     "save",
     "schedules",
@@ -49,3 +60,12 @@ __all__ = [
 __all__ += layers.__all__
 __all__ += losses.__all__
 __all__ += optimizers.__all__
+
+
+def __getattr__(name: str) -> Any:
+    """Import the functions for saving when they are first used: their libraries take a tenth of the import time."""
+    if name not in {"Checkpoint", "load", "save"}:
+        raise AttributeError(f"module 'fastopt' has no attribute {name!r}")
+    from fastopt import checkpoint  # noqa: PLC0415
+
+    return getattr(checkpoint, name)

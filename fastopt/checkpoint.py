@@ -84,9 +84,8 @@ import os
 import reprlib
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 from urllib.parse import quote
 
 import numpy as np
@@ -108,8 +107,7 @@ REFERENCE = "__array__"  # key that stands for an array in the tree
 DTYPES = {np.dtype(char).newbyteorder("<").str: np.dtype(char) for char in "?bhiqlBHIQLefd"}
 
 
-@dataclass(frozen=True)
-class Checkpoint:
+class Checkpoint(NamedTuple):
     """What `load` returns: the contents of a file that are not restored in place.
 
     Parameters

@@ -8,8 +8,7 @@ overlapping memory.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -90,8 +89,7 @@ def dropout(x: Array, p: float = 0.5, *, seed: int, step: int, out: Array | None
     return y
 
 
-@dataclass(frozen=True)
-class BatchNormCache:
+class BatchNormCache(NamedTuple):
     """Values that `batch_norm` computes and `batch_norm_backward` needs.
 
     `batch_norm` makes it. The parameters are read-only attributes.

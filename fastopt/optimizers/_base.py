@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypedDict
-from urllib.parse import quote
 
 import numpy as np
 
@@ -187,6 +186,8 @@ class Optimizer:
         """Return a new state, in memory or in a file."""
         if self.state_dir is None:
             return aligned_zeros(shape, dtype)
+        from urllib.parse import quote  # noqa: PLC0415  rarely needed, and takes a while to import
+
         return mapped_zeros(self.state_dir / f"{quote(name, safe=SAFE_IN_FILE_NAMES)}.npy", shape, dtype, new_files)
 
     # Stepping
