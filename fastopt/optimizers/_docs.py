@@ -68,7 +68,7 @@ ValueError
 """
 
 NOTES = """\
-The stages of a step run in this order, each on a cache-sized chunk of the arrays: divide the gradient by ``grad_scale``,
+The stages run in this order, each on a cache-sized chunk of the arrays: divide the gradient by ``grad_scale``,
 scale it to ``max_grad_norm``, negate it for ``maximize``, add the coupled decay, update with the decoupled decay,
 update the moving average, set the gradient to zero. Only a norm and the check of ``nonfinite`` read the gradient once
 more before.
