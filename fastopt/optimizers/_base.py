@@ -241,7 +241,7 @@ class Optimizer:
 
         Parameters
         ----------
-        grads
+        grads : optional
             Gradients as for `step`.
 
         Raises
