@@ -196,7 +196,7 @@ class Optimizer:
 
         Parameters
         ----------
-        grads : optional
+        grads : Flat, ndarray or nested container of ndarray, optional
             Gradients with the structure, shapes and dtypes of the parameters; for groups, a list with an item for each
             group. Without them, the step takes the mean of the accumulated gradients.
 
@@ -241,7 +241,7 @@ class Optimizer:
 
         Parameters
         ----------
-        grads : optional
+        grads : Flat, ndarray or nested container of ndarray
             Gradients as for `step`.
 
         Raises
