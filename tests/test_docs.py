@@ -37,16 +37,16 @@ PUBLIC = {
 }
 
 
-@pytest.mark.parametrize("name", PUBLIC)
+@pytest.mark.parametrize("name", sorted(PUBLIC.keys() - {"Optimizer"}))  # a base class, for annotations only
 def test_public_objects_have_an_example(name):
     assert ">>>" in inspect.getdoc(PUBLIC[name])
 
 
 @pytest.mark.parametrize("name", optimizers.__all__)
-def test_optimizers_have_equation_source_and_example(name):
+def test_optimizers_have_equation_references_and_example(name):
     text = inspect.getdoc(getattr(fastopt, name))
     assert ".. math::" in text or ":math:" in text
-    assert "Source: " in text
+    assert "References\n----------" in text
     assert ">>> optimizer.step(" in text or "...     optimizer.step(" in text
 
 

@@ -197,7 +197,7 @@ class Optimizer:
 
         Parameters
         ----------
-        grads : optional
+        grads : Flat, ndarray or nested container of ndarray, optional
             Gradients with the structure, shapes and dtypes of the parameters; for groups, a list with an item for each
             group. Without them, the step takes the mean of the accumulated gradients.
 
@@ -242,7 +242,7 @@ class Optimizer:
 
         Parameters
         ----------
-        grads
+        grads : Flat, ndarray or nested container of ndarray
             Gradients as for `step`.
 
         Raises
