@@ -218,8 +218,8 @@ def _normalized(
     parts = np.empty((-(-rows // grain), 2, columns))
     shared = {"x": x, "moments": parts, "columns": columns, "chunk": grain}
     _core.run("batch_norm_moments", shared, rows, grain, x.size)
-    arguments = {**shared, "mean": mean, "scale": scale, "inverse_std": saved.inverse_std, "weight": columnwise["weight"]}
-    arguments |= {name: columnwise.get(name) for name in ("running_mean", "running_var")}
+    arguments = {**shared, "mean": mean, "scale": scale, "inverse_std": saved.inverse_std}
+    arguments |= {name: columnwise.get(name) for name in ("weight", "running_mean", "running_var")}
     arguments |= {"rows": rows, "eps": eps, "momentum": momentum}
     _core.run("batch_norm_merge_moments", arguments, columns, COLUMNS, parts.size)
     return saved
