@@ -192,7 +192,7 @@ def _resampled(
             raise ValueError(f"out has shape {out.shape}; wants {wanted}")
         apart("out", out, {"images": images, "index": index})
     channels = images.shape[3] if images.ndim == 4 else 1
-    arguments = {"x": images, "y": out, "transforms": transforms, "index": index, "bytes": of_bytes}
+    arguments: dict[str, Any] = {"x": images, "y": out, "transforms": transforms, "index": index, "bytes": of_bytes}
     arguments |= {"seed": 0, "step": 0, "noise": 0, **drawn, "border": place, "fill": fill}
     arguments |= {"height": images.shape[1], "width": images.shape[2], "channels": channels}
     arguments |= {"out_height": shape[0], "out_width": shape[1]}

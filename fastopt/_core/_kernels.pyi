@@ -1,12 +1,12 @@
 from typing import Any, NamedTuple
 
 class Kernel(NamedTuple):
-    index: int
+    index: int  # type: ignore[assignment]  # instead of the method of tuple
     operands: tuple[str, ...]
     coefficients: tuple[str, ...]
 
 class Op(NamedTuple):
-    index: int
+    index: int  # type: ignore[assignment]  # instead of the method of tuple
     arguments: dict[str, str]
 
 OPS: dict[str, Op]
