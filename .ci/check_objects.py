@@ -1,7 +1,7 @@
-"""Compile the C sources as setup.py does and look into the object files.
+"""Compile the C sources as setup.py does and check the machine code.
 
 No register wider than 128 bits outside the units for AVX2 and AVX-512, packed square roots and divisions at full width
-inside them, and no fused multiply-add anywhere: that is what "the same bits everywhere" stands on.
+inside them, and no fused multiply-add anywhere: reproducible bits depend on it. Each header must also compile alone.
 """
 
 from __future__ import annotations
@@ -36,8 +36,11 @@ def assembly(source: Path, folder: Path, flags: list[str]) -> str:
 
 
 def main() -> None:
-    """Check all units and print what was found."""
+    """Check all units and headers, and print the counts per unit."""
     flags = flags_of_the_build()
+    alone = [*COMPILER, *flags, "-Wall", "-Wextra", "-Werror", "-Wno-unused-function", "-DISA=alone", "-fsyntax-only"]
+    for header in sorted({*Path("csrc").rglob("*.h")} - {Path("csrc/for_each_real.h")}):
+        subprocess.run([*alone, "-x", "c", str(header)], check=True)
     with tempfile.TemporaryDirectory() as folder:
         code = {path.stem: assembly(path, Path(folder), flags) for path in sorted(Path("csrc").glob("*.c"))}
     found = {

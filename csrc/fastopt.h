@@ -87,8 +87,8 @@ struct fastopt_table {
 /* Return the i-th widest table that processor and operating system support, or NULL past the last. */
 const struct fastopt_table *kernel_table(int i);
 
-/* Set the thread's floating-point environment to the IEEE defaults, and return what to restore. Another library may have
- * made some threads flush denormals, and results would depend on the thread that computes them. */
+/* Set the thread's floating-point environment to the IEEE defaults, and return what to restore. Another library may
+ * have made some threads flush denormals, and results would depend on the thread that computes them. */
 static inline uint64_t fp_env_set(void) {
 #if FASTOPT_X86_64
     const uint64_t before = __builtin_ia32_stmxcsr();

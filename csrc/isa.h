@@ -5,7 +5,6 @@
 #include "ops/batch_norm.h"
 #include "ops/cross_entropy.h"
 #include "ops/dice.h"
-#include "ops/elementwise.h"
 #include "ops/images.h"
 #include "ops/layers.h"
 #include "ops/losses.h"

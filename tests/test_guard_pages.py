@@ -1,4 +1,4 @@
-"""Every kernel and task between pages that may not be touched: one element too far, read or written, is a fault."""
+"""Run every kernel and op between inaccessible pages: reading or writing one element too far is a fault."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ kept = []
 
 
 def guarded(array, at_end):
-    """Copy an array to where memory ends behind it (or begins before it), with a page on both sides that faults."""
+    """Copy an array to the end (or the beginning) of memory that has an inaccessible page on both sides."""
     pages = -(-max(array.nbytes, 1) // PAGE)
     memory = mmap.mmap(-1, (pages + 2) * PAGE)
     kept.append(memory)
@@ -44,8 +44,8 @@ def free():
     kept.clear()
 
 
-def test_the_pages_do_fault():
-    """In a child, which dies of it."""
+def test_guard_pages_fault():
+    """A child process that touches one is killed."""
     array = guarded(np.ones(5), at_end=True)
     child = os.fork()
     if not child:
@@ -59,8 +59,8 @@ def test_the_pages_do_fault():
 
 @pytest.mark.parametrize("real", REALS, ids=str)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_steps(case, real, monkeypatch):
-    """Parameters, gradients and states."""
+def test_steps_stay_within_their_arrays(case, real, monkeypatch):
+    """Parameters, gradients and states have guard pages."""
     for isa in runtime.available_isas():
         fastopt.set_isa(isa)
         for size in SIZES:
@@ -83,7 +83,7 @@ SHAPES = [(2, 1), (3, 5), (16, 15), (17, 16), (33, 17), (5, 63), (19, 64), (18, 
 
 @pytest.mark.parametrize("real", REALS, ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_losses_and_layers(shape, real):
+def test_losses_and_layers_stay_within_their_arrays(shape, real):
     rng = np.random.default_rng(0)
     x, target, grad = (rng.uniform(0, 1, shape).astype(real) for _ in range(3))
     columns = [rng.uniform(0.5, 1, shape[1]).astype(real) for _ in range(4)]
@@ -102,7 +102,7 @@ def test_losses_and_layers(shape, real):
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
 @pytest.mark.parametrize("border", ["constant", "edge", "reflect"])
 @pytest.mark.parametrize("shape", [(1, 1), (1, 7), (7, 1), (5, 6), (17, 33), (5, 6, 3), (9, 8, 4), (3, 3, 5)], ids=str)
-def test_images(shape, border, dtype):
+def test_images_stay_within_their_arrays(shape, border, dtype):
     rng = np.random.default_rng(0)
     images = rng.uniform(0, 255, (6, *shape)).astype(dtype)
     matrices = rng.normal(0, 3, (6, 2, 3)) * 10.0 ** rng.integers(-1, 4, (6, 1, 1))

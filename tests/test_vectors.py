@@ -1,4 +1,4 @@
-"""The same C sources elsewhere: on other processors, and under tools that see what no test of results can."""
+"""Replay recorded calls of the C kernels on other processors, and under tools that check memory accesses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fastopt import runtime
 
 HERE = Path(__file__).parent
 CSRC = HERE.parent / "csrc"
-NO_AVX = "Nehalem"  # Intel's processors of 2008, the last that NumPy's wheels still run on
+NO_AVX = "Nehalem"  # Intel's processors of 2008, the oldest that NumPy's wheels support
 ARM64 = ("aarch64-linux-gnu-gcc", "qemu-aarch64")
 
 
@@ -51,29 +51,29 @@ LEVELS = ["-O0", pytest.param("-O3", marks=pytest.mark.slow)]  # the flags of th
 
 @pytest.fixture(scope="module", params=LEVELS)
 def program(request, tmp_path_factory):
-    """The program for this machine."""
+    """Build the program for this machine."""
     if not shutil.which("cc"):
         pytest.skip("needs cc")
     return built(tmp_path_factory.mktemp("program"), "cc", request.param)
 
 
 def replayed(*command):
-    """Give what a program says, and its exit code."""
-    # Where somebody has chosen OpenBLAS' kernels for this processor, another one would not have those instructions.
+    """Return the output of a program and its exit code."""
+    # A choice of OpenBLAS' kernels for this processor can need instructions that the emulated one lacks.
     environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_CORETYPE"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     return done.stdout + done.stderr, done.returncode
 
 
-def test_here(recorded, program):
+def test_replay_matches_on_this_machine(recorded, program):
     path, calls = recorded
     lines = "".join(f"{isa}: {calls} calls\n" for isa in runtime.available_isas())
     assert replayed(program, path) == (lines, 0)
 
 
-def test_a_vector_that_is_wrong_is_found(recorded, program, tmp_path):
+def test_replay_reports_a_wrong_vector(recorded, program, tmp_path):
     data = bytearray(recorded[0].read_bytes())
-    data[-1] ^= 1  # of the last array, as it was behind the last call
+    data[-1] ^= 1  # of the last array, after the last call
     (tmp_path / "wrong").write_bytes(data)
     said, code = replayed(program, tmp_path / "wrong")
     assert code == 1
@@ -82,15 +82,15 @@ def test_a_vector_that_is_wrong_is_found(recorded, program, tmp_path):
 
 @pytest.mark.slow
 @needs("valgrind")
-def test_memory_that_is_not_theirs_is_not_read(recorded, program):
-    """Every array is a block of the heap, whose ends valgrind guards by the byte."""
+def test_kernels_stay_within_their_arrays(recorded, program):
+    """Every array is a block of the heap, whose bounds valgrind checks by the byte."""
     said, code = replayed("valgrind", "--quiet", "--error-exitcode=9", program, recorded[0])
     assert code == 0, said
 
 
 @pytest.mark.parametrize("level", LEVELS)
 @needs(*ARM64)
-def test_arm64(level, recorded, tmp_path):
+def test_replay_matches_on_arm64(level, recorded, tmp_path):
     path, calls = recorded
     program = built(tmp_path, ARM64[0], "-static", level)
     assert replayed(ARM64[1], program, path) == (f"baseline: {calls} calls\n", 0)
@@ -98,8 +98,8 @@ def test_arm64(level, recorded, tmp_path):
 
 @pytest.mark.slow
 @needs(*ARM64)
-def test_arm64_with_contraction_is_found(recorded, tmp_path):
-    """With fused multiply-add the bits are others, and the vectors see it."""
+def test_replay_reports_contraction_on_arm64(recorded, tmp_path):
+    """Fused multiply-add changes bits, which the vectors detect."""
     program = built(tmp_path, ARM64[0], "-static", "-ffp-contract=fast")
     said, code = replayed(ARM64[1], program, recorded[0])
     assert code == 1
@@ -109,7 +109,7 @@ def test_arm64_with_contraction_is_found(recorded, tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="needs an x86-64 processor")
 @needs("qemu-x86_64")
-def test_without_avx(tmp_path):
+def test_kernels_run_without_avx(tmp_path):
     emulated = ["qemu-x86_64", "-cpu", NO_AVX, sys.executable]
     said, code = replayed(*emulated, "-c", "import fastopt; print(fastopt.runtime.available_isas())")
     assert (said, code) == ("['baseline']\n", 0)

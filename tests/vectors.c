@@ -1,6 +1,6 @@
 /* Replay a file of test vectors, which vectors.py records: calls of kernels and ops, with the contents of their arrays
- * before and after. Built from the same sources as the library, for any processor. Every table that this machine can run
- * must compute the recorded bits; all NaNs count as equal. */
+ * before and after. Built from the same sources as the library, for any processor. Every table that this machine can
+ * run must compute the recorded bits; all NaNs count as equal. */
 #include "fastopt.h"
 
 #include <math.h>

@@ -42,7 +42,7 @@ class Recorder:
         self.records, self.calls, self.seen = [], 0, set()
 
     def add(self, kind, name, real, count, chunk, scalars, before, after, total=0.0):
-        """Add a call. ``scalars`` are 8 bytes each; ``before`` and ``after`` are its arrays, None where it gets NULL."""
+        """Add a call. ``scalars`` are 8 bytes each; ``before`` and ``after`` are its arrays, None for NULL."""
         entries = {KERNEL_CALL: _core.KERNELS, OP_CALL: _core.OPS}.get(kind)
         index = entries[name].index if entries else 0
         self.calls += 1
@@ -76,9 +76,7 @@ class Recorder:
 
         def recorded(name, arguments, count, chunk, work):
             real = np.float64 if arguments["x"].itemsize == 8 else np.float32
-            return self.add_op(
-                name, real, arguments, count, chunk, lambda: run(name, arguments, count, chunk, work)
-            )
+            return self.add_op(name, real, arguments, count, chunk, lambda: run(name, arguments, count, chunk, work))
 
         with mock.patch.object(_core, "run", recorded):
             yield

@@ -1,7 +1,7 @@
 /* Counter-based random numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011).
  *
- * A number is a function of the seed (the key), the step, the stream (its purpose) and the index of an element. So it is
- * the same on any number of threads, and a backward pass can draw the numbers of the forward pass again. Sixteen
+ * A number is a function of the seed (the key), the step, the stream (its purpose) and the index of an element. So it
+ * is the same on any number of threads, and a backward pass can draw the numbers of the forward pass again. Sixteen
  * counters are computed side by side: element i is word (i / 16) % 4 of the counter 16 (i / 64) + i % 16. */
 #ifndef FASTOPT_RANDOM_H
 #define FASTOPT_RANDOM_H

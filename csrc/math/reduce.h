@@ -1,5 +1,6 @@
-/* Sums of a fixed shape: element i is added to lane i % 16, and the lanes are folded by halves. The result does not depend
- * on the vector width, and sixteen lanes hide the latency of the addition. Lanes are double, so no float overflows. */
+/* Sums of a fixed shape: element i is added to lane i % 16, and the lanes are folded by halves. The result does not
+ * depend on the vector width, and sixteen lanes hide the latency of the addition. Lanes are double, so no float
+ * overflows. */
 #ifndef FASTOPT_REDUCE_H
 #define FASTOPT_REDUCE_H
 

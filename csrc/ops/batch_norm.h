@@ -1,7 +1,7 @@
 /* Batch normalization of the columns of a matrix. Mirrors fastopt/layers.py.
  *
- * The rows are cut into chunks, which stay in a cache; a chunk yields two rows of numbers in double. Sixteen columns are
- * computed at a time. A block of rows is added up in the type itself, and the blocks in double. */
+ * The rows are cut into chunks, which stay in a cache; a chunk yields two rows of numbers in double. Sixteen columns
+ * are computed at a time. A block of rows is added up in the type itself, and the blocks in double. */
 #ifndef FASTOPT_BATCH_NORM_H
 #define FASTOPT_BATCH_NORM_H
 
@@ -143,8 +143,8 @@ OP_OF(batch_norm_backward_sums) {
     return 0;
 }
 
-/* Add up the sums of all chunks: the gradients of weight and bias, and what the gradient of x needs. inv_rows is 0 if mean
- * and variance do not depend on the batch. The range is one of columns. */
+/* Add up the sums of all chunks: the gradients of weight and bias, and what the gradient of x needs. inv_rows is 0 if
+ * mean and variance do not depend on the batch. The range is one of columns. */
 OP_OF(batch_norm_reduce_backward) {
     const int64_t columns = a.columns;
     double *sums = a.sums, *products = a.sums + columns;

@@ -7,6 +7,18 @@
 #include "../for_each_real.h"
 #elif defined(real)
 
+/* Return the number of labels that are not ignored, or -infinity if one of these is not in [0, classes). */
+OP_OF(count_labels) {
+    int64_t ignored = 0, wrong = 0;
+    _Pragma("omp simd reduction(+ : ignored, wrong)")
+    for (int64_t i = begin; i < end; i++) {
+        const int64_t is_ignored = a.label[i] == a.ignore_index;
+        ignored += is_ignored;
+        wrong += (a.label[i] < 0 || a.label[i] >= a.classes) & !is_ignored;
+    }
+    return wrong ? -__builtin_inf() : (double)(end - begin - ignored);
+}
+
 /* Return the weighted target of class k without the label: w_k ((1 - s) q_k + s / columns). */
 INLINE real NAME(class_target)(const real *weight, const real *target, real smoothing, real spread, int64_t k) {
     return (weight ? weight[k] : 1) * (target ? (1 - smoothing) * target[k] + spread : spread);

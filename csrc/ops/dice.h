@@ -46,8 +46,8 @@ INLINE void NAME(load_target)(const int64_t *labels, const real *target, int64_t
     }
 }
 
-/* p, and for each block of pixels the sums over p q, p (or p^2) and q (or q^2) of each class. The last block of an image
- * can be shorter. Pixel i of a block is added to lane i % 16. The range is one of blocks. */
+/* p, and for each block of pixels the sums over p q, p (or p^2) and q (or q^2) of each class. The last block of an
+ * image can be shorter. Pixel i of a block is added to lane i % 16. The range is one of blocks. */
 OP_OF(dice_sums) {
     const int64_t columns = a.columns, blocks = (a.pixels + a.block - 1) / a.block; /* of an image */
     for (int64_t i = begin; i < end; i++) {
@@ -82,8 +82,8 @@ OP_OF(dice_sums) {
     return 0;
 }
 
-/* p of some classes of at most sixteen rows, and the loss's derivative with respect to p. Aligned, because vectors across
- * two cache lines take 1.5 times as long. */
+/* p of some classes of at most sixteen rows, and the loss's derivative with respect to p. Aligned, because vectors
+ * across two cache lines take 1.5 times as long. */
 struct NAME(dice_tile) {
     _Alignas(64) real p[NARROW][LANES];
     _Alignas(64) real slope[NARROW][LANES];

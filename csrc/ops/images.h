@@ -18,14 +18,8 @@ enum { TRANSFORM_SIZE = 8 };                           /* per image: a matrix by
 enum { BLOCK_VALUES = 4 * BLOCK };                     /* of a block; more than four channels make it shorter */
 enum { MAX_PREFETCH = 1 << 18 };                       /* bytes of an image up to which prefetching pays */
 
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-enum { LITTLE_ENDIAN_BYTES = 1 };
-#else
-enum { LITTLE_ENDIAN_BYTES = 0 };
-#endif
-
-/* Return the 1, 3 or 4 uint8 channels of a pixel in the low bytes of a word. For three channels four bytes are read: one
- * more of the next pixel or, for the right neighbour, of the previous one. */
+/* Return the 1, 3 or 4 uint8 channels of a pixel in the low bytes of a word. For three channels four bytes are read:
+ * one more of the next pixel or, for the right neighbour, of the previous one. */
 INLINE uint32_t load_channels(const uint8_t *pixel, int channels, bool is_right) {
     const int before = channels == 3 && is_right;
     uint32_t word;
@@ -35,8 +29,8 @@ INLINE uint32_t load_channels(const uint8_t *pixel, int channels, bool is_right)
     return word >> 8 * before;
 }
 
-/* Prefetch a share of the next image while this one is computed: the processor does not foresee the access pattern of a
- * rotated image. It halved the time of float32, 256 x 64 x 64 x 3. Past the last image, a prefetch does nothing. */
+/* Prefetch a share of the next image while this one is computed: the processor does not foresee the access pattern of
+ * a rotated image. It halved the time of float32, 256 x 64 x 64 x 3. Past the last image, a prefetch does nothing. */
 INLINE void prefetch_next(const char *image, int64_t bytes, int64_t row, int64_t rows) {
     if (bytes <= MAX_PREFETCH)
         for (int64_t i = row * bytes / rows; i < (row + 1) * bytes / rows; i += 64)
@@ -139,8 +133,8 @@ INLINE void NAME(locate)(struct NAME(block) *block, const struct NAME(source) *s
 /* Interpolate the pixels of a block: `channels` (1, 3 or 4) at once, of `stride` that a pixel has. */
 INLINE void NAME(blend)(real *values, const void *image, bool bytes, const struct NAME(block) *block,
                         const struct NAME(source) *source, const double *t, int channels, int64_t stride, int count) {
-    const int64_t right_offset = source->columns.step * source->channels, down_offset = source->rows.step * source->pitch;
-    const int64_t offsets[4] = {0, right_offset, down_offset, down_offset + right_offset};
+    const int64_t to_right = source->columns.step * source->channels, down = source->rows.step * source->pitch;
+    const int64_t offsets[4] = {0, to_right, down, down + to_right};
     const real gain = (real)t[6], offset = (real)t[7], fill = source->fill;
     uint32_t words[4][BLOCK];
     real reals[4][BLOCK_VALUES];
@@ -229,7 +223,7 @@ INLINE void NAME(resample)(ARGUMENTS(affine) a, const bool bytes, int64_t begin,
     const int64_t out_pitch = a.out_width * channels, out_size = a.out_height * out_pitch;
     const int64_t random_blocks = (out_size + RANDOM_BLOCK - 1) / RANDOM_BLOCK; /* of an image */
     const int64_t block_pixels = BLOCK_VALUES / (channels > 4 ? channels : 4);
-    const bool together = a.width > 1 && LITTLE_ENDIAN_BYTES;
+    const bool together = a.width > 1 && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__;
     const struct NAME(source) source = {
         .rows = NAME(make_axis)(a.height, (int)a.border),
         .columns = NAME(make_axis)(a.width, (int)a.border),

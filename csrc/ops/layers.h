@@ -1,6 +1,7 @@
-/* Dropout, its random numbers, and the L2 penalty. Mirrors fastopt/layers.py and fastopt/_util/random.py. */
+/* Dropout, the L2 penalty, and other ops on elements. Mirrors fastopt/layers.py and fastopt/_util/random.py. */
 #ifndef FASTOPT_LAYERS_H
 #define FASTOPT_LAYERS_H
+#include "../math/exp_log.h"
 #include "../math/random.h"
 #include "../math/reduce.h"
 #include "op.h"
@@ -49,6 +50,28 @@ OP_OF(l2_penalty) {
             a.grad[i + k] += factor * a.x[i + k];
     }
     return fold(lanes);
+}
+
+OP_OF(exp) {
+    SIMD
+    for (int64_t i = begin; i < end; i++)
+        a.y[i] = NAME(exp)(a.x[i]);
+    return 0;
+}
+
+OP_OF(log) {
+    SIMD
+    for (int64_t i = begin; i < end; i++)
+        a.y[i] = NAME(log)(a.x[i]);
+    return 0;
+}
+
+/* x += y: accumulate a gradient. */
+OP_OF(add) {
+    SIMD
+    for (int64_t i = begin; i < end; i++)
+        a.x[i] += a.y[i];
+    return 0;
 }
 
 #endif

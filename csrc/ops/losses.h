@@ -53,7 +53,8 @@ LOSS_OF(log_cosh) {
 LOSS_OF(binary_cross_entropy) {
     const real rest = NAME(log1p)(NAME(exp)(-NAME(fabs)(x)));
     const real negative = 1 - target, positive = options.pos_weight * target;
-    const real negative_loss = negative * ((x > 0 ? x : 0) + rest), positive_loss = positive * ((x < 0 ? -x : 0) + rest);
+    const real negative_loss = negative * ((x > 0 ? x : 0) + rest);
+    const real positive_loss = positive * ((x < 0 ? -x : 0) + rest);
     const struct NAME(sigmoid_pair) sigmoid = NAME(sigmoid_pair)(x);
     return (struct NAME(loss_grad)){
         (negative != 0 ? negative_loss : 0) + (positive != 0 ? positive_loss : 0),
@@ -61,8 +62,8 @@ LOSS_OF(binary_cross_entropy) {
     };
 }
 
-/* Lin et al. (2017), from logits: a u^gamma times the cross entropy. u is the probability of the wrong class; a is alpha
- * for positive and 1 - alpha for negative targets, or 1 if alpha < 0. */
+/* Lin et al. (2017), from logits: a u^gamma times the cross entropy. u is the probability of the wrong class; a is
+ * alpha for positive and 1 - alpha for negative targets, or 1 if alpha < 0. */
 LOSS_OF(focal) {
     const real gamma = options.gamma, alpha = options.alpha;
     options.pos_weight = 1;

@@ -2,8 +2,8 @@
  *
  *     OP_OF(exp) { ... a.x[i] ... }
  *
- * defines the op exp, with its arguments a and the range [begin, end). The struct is passed by value, so the compiler knows
- * that writing to an array does not change an argument. */
+ * defines the op exp, with its arguments a and the range [begin, end). The struct is passed by value, so the compiler
+ * knows that writing to an array does not change an argument. */
 #ifndef FASTOPT_OP_H
 #define FASTOPT_OP_H
 

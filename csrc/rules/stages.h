@@ -6,9 +6,9 @@
 #include "../for_each_real.h"
 #elif defined(real)
 
-/* The moving average of the weights (Polyak & Juditsky 1992, in its exponential form), decay * ema + (1 - decay) * param,
- * computed from the difference. The sum of the two rounded products drifts: in float32, with a decay of 0.9999, by
- * 3e-4, against 7e-6. If both are the same infinity, the difference is NaN and the average stays. */
+/* The moving average of the weights (Polyak & Juditsky 1992, in its exponential form), decay * ema + (1 - decay) *
+ * param, computed from the difference. The sum of the two rounded products drifts: in float32, with a decay of 0.9999,
+ * by 3e-4, against 7e-6. If both are the same infinity, the difference is NaN and the average stays. */
 RULE_OF(ema)(real *ema, const real *param, COEFFICIENTS(ema) c, int64_t begin, int64_t end) {
     SIMD
     for (int64_t i = begin; i < end; i++) {
