@@ -20,7 +20,7 @@ from resume import digest
 import fastopt
 from fastopt import checkpoint
 
-FILES = int(os.environ.get("FASTOPT_HOSTILE_FILES", "1600"))  # changed files of each format
+FILES = int(os.environ.get("FASTOPT_HOSTILE_FILES", "400"))  # changed files of each format
 SUFFIXES = [".npz", ".safetensors"]
 
 
