@@ -220,7 +220,7 @@ json_values = st.recursive(
     max_leaves=4,
 )
 named_arrays = st.dictionaries(
-    st.sampled_from(["a", "", "/../b", "\u00e4\ud800", "w" * 999]), arrays("f4", (3,)), max_size=2
+    st.sampled_from(["a", "", "/../b", "\u00e4", "w" * 999]), arrays("f4", (3,)), max_size=2
 )
 
 
