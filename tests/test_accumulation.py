@@ -1,73 +1,74 @@
-"""Gradients of the parts of a batch, added up and divided inside the step."""
+"""Gradients of the parts of a batch: their sum, divided by their number inside the step."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 from cases import REALS, same_bits
+from test_refusals import Foreign
 
 import fastopt
 
-RNG = np.random.default_rng(0)
 SHAPES = {"w": (301, 33), "b": (33,)}
 
 
-def parts(real, count=3):
-    return [{name: RNG.normal(0, 1, shape).astype(real) for name, shape in SHAPES.items()} for _ in range(count)]
+def batch_parts(real, count=3, seed=0):
+    rng = np.random.default_rng(seed)
+    return [{name: rng.normal(0, 1, shape).astype(real) for name, shape in SHAPES.items()} for _ in range(count)]
 
 
 def model(real):
-    rng = np.random.default_rng(1)
-    return {name: rng.normal(0, 1, shape).astype(real) for name, shape in SHAPES.items()}
+    return batch_parts(real, 1, seed=1)[0]
 
 
-@pytest.mark.parametrize("real", REALS, ids=str)
-@pytest.mark.parametrize("options", [{}, {"max_grad_norm": 0.5, "ema_decay": 0.9}, {"grad_scale": 8.0}])
-def test_a_step_of_parts_is_a_step_of_their_sum_over_their_number(real, options):
+@pytest.mark.parametrize("real", REALS, ids=lambda real: real.__name__)
+@pytest.mark.parametrize("options", [{}, {"max_grad_norm": 0.5, "ema_decay": 0.9}, {"grad_scale": 8.0}], ids=str)
+def test_step_after_accumulate_uses_the_mean(real, options):
+    """The bits are those of a step with the sum of the parts, whose ``grad_scale`` is the number of parts."""
     one, other = model(real), model(real)
     scale = options.get("grad_scale", 1.0)
-    mine = fastopt.AdamW(one, **options)
-    sums = fastopt.AdamW(other, **options)
-    for count in (3, 1, 3, 2):
-        some = parts(real, count)
-        for part in some:
-            mine.accumulate(part)
-        mine.step()
-        total = {name: some[0][name].copy() for name in SHAPES}
-        for part in some[1:]:
+    accumulating = fastopt.AdamW(one, **options)
+    summing = fastopt.AdamW(other, **options)
+    for seed, count in enumerate((3, 1, 3, 2)):
+        parts = batch_parts(real, count, seed)
+        for part in parts:
+            accumulating.accumulate(part)
+        accumulating.step()
+        total = {name: parts[0][name].copy() for name in SHAPES}
+        for part in parts[1:]:
             for name in SHAPES:
                 total[name] += part[name]
-        sums.grad_scale = scale * count
-        sums.step(total)
+        summing.grad_scale = scale * count
+        summing.step(total)
         assert all(same_bits(one[name], other[name]) for name in SHAPES)
-        assert mine.grad_norm == sums.grad_norm
-        assert mine.steps == sums.steps
-    whole = parts(real, 1)[0]
-    mine.step(whole)  # and without parts again
-    sums.grad_scale = scale
-    sums.step(whole)
+        assert accumulating.grad_norm == summing.grad_norm
+        assert accumulating.steps == summing.steps
+    whole = batch_parts(real, 1, 9)[0]
+    accumulating.step(whole)  # without parts again
+    summing.grad_scale = scale
+    summing.step(whole)
     assert all(same_bits(one[name], other[name]) for name in SHAPES)
 
 
-@pytest.mark.parametrize("kind", ["flat", "list", "groups", "one"])
-def test_every_kind_of_parameters(kind):
-    arrays = [np.ones(5, np.float32), np.ones((2, 3), np.float32)]
-    made = {
-        "flat": lambda: fastopt.Flat({"a": arrays[0], "b": arrays[1]}),
-        "list": lambda: [a.copy() for a in arrays],
-        "groups": lambda: [{"params": [arrays[0].copy()]}, {"params": arrays[1].copy(), "lr": 1.0}],
-        "one": arrays[0].copy,
+@pytest.mark.parametrize("kind", ["Flat", "list", "nested", "groups", "array"])
+def test_accumulate_takes_every_structure(kind):
+    a, b = np.ones(5, np.float32), np.ones((2, 3), np.float32)
+    make = {
+        "Flat": lambda: fastopt.Flat({"a": a, "b": b}),
+        "list": lambda: [a.copy(), b.copy()],
+        "nested": lambda: {"x": [a.copy(), {"y": (b.copy(),)}]},
+        "groups": lambda: [{"params": [a.copy()]}, {"params": b.copy(), "lr": 1.0}],
+        "array": a.copy,
     }[kind]
-    params = made()
-    optimizer = fastopt.SGD(params, lr=1.0)
-    grads = {"groups": [[arrays[0]], arrays[1]]}.get(kind, made())
+    optimizer = fastopt.SGD(make(), lr=1.0)
+    grads = [[a], b] if kind == "groups" else make()
     for _ in range(4):
         optimizer.accumulate(grads)
     optimizer.step()
     assert all((array == 0).all() for array in optimizer._tree.arrays)
 
 
-def test_zero_grads_leaves_the_parts_zero():
+def test_zero_grads_zeroes_each_part():
     params, grads = np.ones(3), np.ones(3)
     optimizer = fastopt.SGD(params, lr=1.0, zero_grads=True)
     for _ in range(2):
@@ -78,53 +79,68 @@ def test_zero_grads_leaves_the_parts_zero():
     assert params.tolist() == [-0.5] * 3
 
 
-def test_a_part_that_is_not_finite():
+def test_parts_are_discarded_by_a_skipped_step():
     params = np.ones(3)
     optimizer = fastopt.SGD(params, lr=1.0, nonfinite="skip")
     optimizer.accumulate(np.ones(3))
     optimizer.accumulate(np.array([1.0, np.inf, 1.0]))
     optimizer.step()
     assert (optimizer.skipped, params.tolist()) == (1, [1] * 3)
-    optimizer.step(np.ones(3))  # nothing of the bad batch is left
+    optimizer.step(np.ones(3))
     assert params.tolist() == [0] * 3
 
 
-@pytest.mark.parametrize("options", [{}, {"zero_grads": True}], ids=str)
-def test_what_a_step_would_not_take_is_not_added_up_either(options):
-    """Nor set to zero: parameters, states, averages, and with ``zero_grads`` gradients that share memory."""
-    params = [np.ones(3), np.ones(3)]
-    optimizer = fastopt.Momentum(params, lr=1.0, ema_decay=0.9, **options)
-    optimizer.step([np.ones(3), np.ones(3)])
-    buffers, shared = optimizer.param_groups[0].state, np.ones(5)
-    wrong = [params, optimizer.ema, *([buffers[name] for name in buffers])]
-    wrong += [[shared[:3], shared[2:]], [shared[:3], shared[:3]]] if options else []
-    before = [np.array(array) for thing in wrong for array in thing]
-    for thing in wrong:
-        with pytest.raises(ValueError, match="overlap in memory"):
-            optimizer.accumulate(thing)
-    assert all(same_bits(a, b) for a, b in zip(before, [a for thing in wrong for a in thing], strict=True))
-    with pytest.raises(TypeError, match="nothing was accumulated"):
+def test_parts_are_discarded_by_a_step_that_raises_for_nonfinite_gradients():
+    params = {"w": np.ones(3)}
+    optimizer = fastopt.SGD(params, lr=1.0, nonfinite="raise")
+    optimizer.accumulate({"w": np.ones(3)})
+    optimizer.accumulate({"w": np.array([1.0, 1.0, np.nan])})
+    with pytest.raises(FloatingPointError, match=r"^grads\['w'\] must be finite, got nan at index \(2,\)$"):
         optimizer.step()
+    optimizer.step({"w": np.ones(3)})
+    assert params["w"].tolist() == [0] * 3
 
 
-def test_refusals():
-    params = model(np.float32)
-    optimizer = fastopt.SGD(params)
-    with pytest.raises(TypeError, match="nothing was accumulated"):
+def test_parts_are_kept_by_a_step_that_raises_for_another_reason():
+    params = np.ones(3)
+    optimizer = fastopt.SGD(params, lr=lambda step: rate)
+    optimizer.accumulate(np.ones(3))
+    rate = -1.0
+    with pytest.raises(ValueError, match=r"^lr "):
         optimizer.step()
-    with pytest.raises(TypeError, match=r"grads\['b'\] must have dtype float32 as its parameter.*, got float64"):
-        optimizer.accumulate({"w": params["w"], "b": np.zeros(33)})
-    with pytest.raises(TypeError, match="nothing was accumulated"):
-        optimizer.step()  # the refused part left nothing
-    grads = model(np.float32)
-    optimizer.accumulate(grads)
-    with pytest.raises(ValueError, match="grads are given, but 1 parts were accumulated"):
-        optimizer.step(grads)
-    with pytest.raises(RuntimeError, match="1 parts were accumulated"):
-        optimizer.state_dict()
+    rate = 1.0
     optimizer.step()
+    assert params.tolist() == [0] * 3
+
+
+def test_parts_are_discarded_by_load_state_dict():
+    params = np.ones(3)
+    optimizer = fastopt.SGD(params, lr=1.0)
     state = optimizer.state_dict()
-    optimizer.accumulate(grads)
+    optimizer.accumulate(np.ones(3))
     optimizer.load_state_dict(state)
-    with pytest.raises(TypeError, match="nothing was accumulated"):
-        optimizer.step()
+    optimizer.step(np.ones(3))
+    assert params.tolist() == [0] * 3
+
+
+def test_refused_part_is_not_counted():
+    params = np.ones(3)
+    optimizer = fastopt.SGD(params, lr=1.0)
+    optimizer.accumulate(np.ones(3))
+    for bad in (np.ones(2), params, np.ones(3, np.float32), None):
+        with pytest.raises((TypeError, ValueError)):
+            optimizer.accumulate(bad)
+    optimizer.step()
+    assert params.tolist() == [0] * 3
+
+
+def test_sums_have_the_shape_that_was_checked():
+    """A parameter may report other memory later; the optimizer keeps using what it has checked."""
+    param = Foreign(np.ones(5000))
+    checked = param.array
+    optimizer = fastopt.SGD(param, lr=1.0)
+    param.array = np.ones(1)
+    for _ in range(2):
+        optimizer.accumulate(np.ones(5000))
+    optimizer.step()
+    assert (checked == 0).all()

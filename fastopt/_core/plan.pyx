@@ -14,7 +14,7 @@ from libc.string cimport memset
 
 import numpy as np
 
-from fastopt._core.buffers cimport REAL_NAMES, acquire, allocate, check_spans, real_of
+from fastopt._core.buffers cimport REAL_NAMES, acquire, allocate, check_spans, real_of, shape_of
 from fastopt._core.kernels cimport (
     FASTOPT_F32, SERIAL_BELOW, Threads, begin_parallel, end_parallel, fastopt_parallel_for, fastopt_table,
     fp_env_restore, fp_env_set, table,
@@ -127,7 +127,7 @@ cdef class Plan:
     cdef str grad_name
     cdef object locate
     cdef readonly object progress               # the memory of all that a step changes besides arrays
-    cdef public list grad_sums                  # of accumulated gradients, or None
+    cdef readonly list grad_sums                # of accumulated gradients, or None
     cdef public bint dirty                      # whether the static coefficients are out of date
 
     def __cinit__(self, list groups, dict arguments, locate=None):
@@ -361,8 +361,8 @@ cdef class Plan:
             self.release()
             fp_env_restore(before)
 
-    def accumulate(self, list grads):
-        """Add gradients to ``grad_sums``; the caller holds the lock."""
+    def accumulate(self, list grads, zeros):
+        """Add gradients to ``grad_sums``, which ``zeros(shape, dtype)`` allocates at first; the caller holds the lock."""
         cdef fastopt_step work
         cdef Py_buffer view
         cdef Py_ssize_t i
@@ -370,6 +370,9 @@ cdef class Plan:
         cdef uint64_t before = fp_env_set()
         try:
             self.bind(grads)
+            if self.grad_sums is None:
+                self.grad_sums = [zeros(shape_of(&self.params[i]), REAL_NAMES[self.tensors[i].real])
+                                  for i in range(self.tensor_count)]
             for i in range(self.tensor_count):
                 PyObject_GetBuffer(self.grad_sums[i], &view, PyBUF_WRITABLE)
                 self.tensors[i].grad_sum = view.buf
@@ -436,8 +439,9 @@ cdef class Plan:
             group, info = &self.groups[g], self.infos[g]
             group.f64[info.scale] = info.static_scale * scale * factor
             group.f32[info.scale] = <float>group.f64[info.scale]
-            if info.has_f32 and group.f32[info.scale] == 0 and group.f64[info.scale] != 0:
-                self.raise_out_of_range(g, info.scale)  # else the step would silently do nothing
+            if isinf(group.f64[info.scale]) or info.has_f32 and (
+                    isinf(group.f32[info.scale]) or group.f32[info.scale] == 0 and group.f64[info.scale] != 0):
+                self.raise_out_of_range(g, info.scale)  # a scale of 0 would silently do nothing
         return 0
 
     cdef int bind(self, list grads) except -1:

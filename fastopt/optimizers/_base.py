@@ -77,7 +77,8 @@ class Optimizer:
     state_dir = _option("state_dir", "The folder of the memory-mapped states, or None.")
 
     def __init_subclass__(cls) -> None:
-        cls.__doc__ = insert_shared_sections(inspect.getdoc(cls) or "")
+        if cls.__doc__:  # otherwise help() shows that of the base class
+            cls.__doc__ = insert_shared_sections(inspect.cleandoc(cls.__doc__))
 
     def __init__(self, params: Any, hyperparameters: dict[str, Any], **common: Unpack[Common]) -> None:
         owner = type(self).__name__
@@ -262,9 +263,7 @@ class Optimizer:
         plan = self._plan
         with plan:
             arrays = self._tree.flatten(grads, "grads")
-            if plan.grad_sums is None:
-                plan.grad_sums = [aligned_zeros(own.shape, own.dtype) for own in map(np.asarray, self._tree.arrays)]
-            plan.accumulate(arrays)
+            plan.accumulate(arrays, aligned_zeros)
 
     def _sync(self) -> None:
         """Pass the core all settings that hold until hyperparameters change."""
