@@ -1,4 +1,7 @@
-"""state_dict and load_state_dict: what is loaded goes on to the bit, what is broken changes nothing."""
+"""``state_dict`` and ``load_state_dict``: a loaded optimizer continues with the same bits.
+
+Broken states are in ``test_refusals``.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,13 @@ import json
 import numpy as np
 import pytest
 from cases import CASES, hard_numbers, layouts, same_bits, start_values
+from test_refusals import leaves
 
 import fastopt
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_a_loaded_optimizer_goes_on_to_the_bit(case):
+def test_loaded_optimizer_continues_with_the_same_bits(case):
     size = 100
     start, grad = start_values(size, np.float32), hard_numbers(size, np.float32)
     params = {"w": start.copy(), "b": start[:7].copy()}
@@ -33,32 +37,65 @@ def test_a_loaded_optimizer_goes_on_to_the_bit(case):
         assert same_bits(others[name], param)
         for state in optimizer.state:
             assert same_bits(other.state[state][name], optimizer.state[state][name])
-            assert same_bits(
-                saved["param_groups"][0]["state"][state][name], kept["param_groups"][0]["state"][state][name]
-            )
+    np.testing.assert_equal(saved, kept)  # steps after loading do not change what was loaded
+
+
+NESTED = {
+    "lists and mappings": lambda: [np.zeros(3), {"a": (np.zeros((2, 2)), [np.zeros(1)])}, []],
+    "Flats": lambda: {"encoder": fastopt.Flat({"w": (2, 2), "b": 2}), "head": [np.zeros(3), fastopt.Flat({"w": 2})]},
+}
+
+
+def ones_like(params):
+    if isinstance(params, fastopt.Flat):
+        return fastopt.Flat({name: np.ones_like(view) for name, view in params.items()})
+    if isinstance(params, dict):
+        return {name: ones_like(item) for name, item in params.items()}
+    if isinstance(params, (list, tuple)):
+        return type(params)(map(ones_like, params))
+    return np.ones_like(params)
+
+
+@pytest.mark.parametrize("grouped", [False, True], ids=["plain", "groups"])
+@pytest.mark.parametrize("make", NESTED.values(), ids=NESTED)
+def test_state_of_nested_containers_can_be_loaded(make, grouped):
+    def built():
+        params = make()
+        return params, fastopt.AdamW([{"params": params}] if grouped else params, ema_decay=0.5, max_grad_norm=1.0)
+
+    (params, optimizer), (others, other) = built(), built()
+    grads = [ones_like(params)] if grouped else ones_like(params)
+    optimizer.step(grads)
+    other.load_state_dict(optimizer.state_dict())
+    for array, copied in zip(leaves(others), leaves(params), strict=True):
+        array[...] = copied
+    for each in (optimizer, other):
+        each.step(grads)
+    assert all(map(same_bits, leaves(others), leaves(params)))
+    assert all(map(same_bits, leaves(other.state), leaves(optimizer.state)))
 
 
 @pytest.mark.parametrize("kind", layouts(40))
-def test_a_state_dict_is_plain(kind):
+def test_state_dict_is_plain_and_its_numbers_are_json(kind):
     make, _ = layouts(40)[kind]
     optimizer = fastopt.Adam(make(np.ones(40)), betas=(0.5, 0.75))
     saved = optimizer.state_dict()
 
-    def plain(thing):
-        if isinstance(thing, dict):
-            return all(isinstance(k, str) and plain(v) for k, v in thing.items())
-        if isinstance(thing, (list, tuple)):
-            return all(map(plain, thing))
-        return type(thing) in (int, float, bool, str, np.ndarray)
+    def is_plain(value):
+        if isinstance(value, dict):
+            return all(isinstance(key, str) and is_plain(item) for key, item in value.items())
+        if isinstance(value, (list, tuple)):
+            return all(map(is_plain, value))
+        return type(value) in (int, float, bool, str, np.ndarray)
 
-    assert plain(saved)
+    assert is_plain(saved)
     numbers = {name: value for name, value in saved["param_groups"][0].items() if name != "state"}
     again = json.loads(json.dumps(numbers))
     optimizer.load_state_dict({**saved, "param_groups": [{**again, "state": saved["param_groups"][0]["state"]}]})
     assert optimizer.param_groups[0]["betas"] == (0.5, 0.75)
 
 
-def test_hyperparameters_are_loaded_and_schedules_kept():
+def test_hyperparameters_are_loaded_but_not_schedules():
     one, other = fastopt.SGD(np.ones(2), lr=0.25, momentum=0.5), fastopt.SGD(np.ones(2), lr=0.5, momentum=0.75)
     other.load_state_dict(one.state_dict())
     assert (other.lr, other.param_groups[0]["momentum"]) == (0.25, 0.5)
@@ -67,10 +104,16 @@ def test_hyperparameters_are_loaded_and_schedules_kept():
     again = fastopt.SGD(np.ones(2), lr=lambda step: 0.375, momentum=0.75)
     again.load_state_dict(scheduled.state_dict())
     assert again.lr == 0.375
-    with pytest.raises(ValueError, match=r"\['param_groups'\]\[0\] must have the keys .*, got .*'lr'"):
-        again.load_state_dict(one.state_dict())
-    with pytest.raises(ValueError, match=r"\['param_groups'\]\[0\] must have the keys .*'lr'"):
-        one.load_state_dict(again.state_dict())
+
+
+def test_loaded_hyperparameters_hold_in_the_next_step():
+    params = [np.zeros(1), np.zeros(1)]
+    one, other = fastopt.SGD(params[0], lr=1.0), fastopt.SGD(params[1], lr=2.0)
+    one.step(np.ones(1))
+    one.load_state_dict(other.state_dict())
+    one.step(np.ones(1))
+    assert params[0][0] == -3.0
+    assert one.steps == 1
 
 
 def test_states_may_be_loaded_from_each_other():
@@ -86,75 +129,17 @@ def test_states_may_be_loaded_from_each_other():
     assert same_bits(optimizer.state["exp_avg_sq"], m)
 
 
-def test_the_loss_scale_is_saved():
-    one, other = fastopt.SGD(np.ones(2)), fastopt.SGD(np.ones(2), grad_scale=2.0)
+def test_counters_and_grad_scale_are_saved():
+    one, other = fastopt.SGD(np.ones(2), nonfinite="skip"), fastopt.SGD(np.ones(2), grad_scale=2.0)
     one.grad_scale = 8
+    one.step(np.ones(2))
+    one.step(np.full(2, np.nan))
     other.load_state_dict(one.state_dict())
-    assert other.grad_scale == 8.0
+    assert (other.grad_scale, other.steps, other.skipped) == (8.0, 1, 1)
 
 
-def broken(saved):
-    """Ways to break a state dict, and what is said of them."""
-    group = saved["param_groups"][0]
-
-    def with_group(**changes):
-        return {**saved, "param_groups": [{**group, **changes}]}
-
-    def with_state(**changes):
-        return with_group(state={**group["state"], **changes})
-
-    w, b = group["state"]["exp_avg"]["w"], group["state"]["exp_avg"]["b"]
-    yield [], TypeError, "state_dict must be a mapping, got 'list'"
-    yield {"steps": 1}, ValueError, r"state_dict must have the keys \['grad_scale', 'par.*, got \['steps'\]"
-    yield {**saved, "steps": -1}, ValueError, r"state_dict\['steps'\] must be an int >= 0, got -1"
-    yield (
-        {**saved, "steps": 2**62},
-        ValueError,
-        r"state_dict\['steps'\] must be an int < 2\*\*62, got 461",
-    )
-    yield {**saved, "steps": 1.5}, TypeError, r"state_dict\['steps'\] must be an int >= 0, got 1.5"
-    yield {**saved, "skipped": True}, TypeError, r"state_dict\['skipped'\] must be an int >= 0, got True"
-    yield {**saved, "grad_scale": 0}, ValueError, r"state_dict\['grad_scale'\] must be a finite number > 0, got 0"
-    yield {**saved, "param_groups": 3}, TypeError, r"state_dict\['param_groups'\] is a 'int'; wants a list"
-    yield {**saved, "param_groups": []}, ValueError, r"state_dict\['param_groups'\] has 0 groups; wants 1"
-    yield {**saved, "param_groups": [1]}, TypeError, r"state_dict\['param_groups'\]\[0\] must be a mapping, got 'int'"
-    yield with_group(momentum=0.9), ValueError, r"\[0\] must have the keys .*, got .*'momentum'"
-    yield (
-        with_group(lr=-1.0),
-        ValueError,
-        r"state_dict\['param_groups'\]\[0\]\['lr'\] must be a finite number",
-    )
-    yield with_group(amsgrad=True), ValueError, r"'amsgrad': True.* would need the states of 'amsgrad', not of 'adam'"
-    yield with_group(state=None), TypeError, r"\[0\]\['state'\] must be a mapping, got 'NoneType'"
-    yield with_group(state={}), ValueError, r"\['state'\] must have the keys \['exp_avg', 'exp_avg_sq'\], got \[\]"
-    yield with_state(exp_avg_sq=[w, b]), TypeError, r"\['state'\]\['exp_avg_sq'\] is a 'list'; wants a mapping with"
-    yield with_state(exp_avg_sq={"w": w}), ValueError, r"\['exp_avg_sq'\] lacks \['b'\]"
-    yield with_state(exp_avg_sq={"w": w, "b": b[:1]}), ValueError, r"\['exp_avg_sq'\]\['b'\] is float32 of shape \(1,\)"
-    yield (
-        with_state(exp_avg_sq={"w": w, "b": b.astype("f8")}),
-        ValueError,
-        r"\['b'\] is float64 of shape \(3,\); wants float32 of \(3,\)",
-    )
-
-
-def test_a_broken_state_dict_changes_nothing():
-    params = {"w": np.ones((2, 2), np.float32), "b": np.ones(3, np.float32)}
-    optimizer = fastopt.Adam(params)
-    optimizer.step({name: np.ones_like(param) for name, param in params.items()})
-    before = optimizer.state_dict()
-    other = fastopt.Adam({name: param.copy() for name, param in params.items()}, lr=0.5)
-    for _ in range(3):
-        other.step({name: np.ones_like(param) for name, param in params.items()})
-    count = 0
-    for state_dict, error, says in broken(other.state_dict()):
-        with pytest.raises(error, match=says):
-            optimizer.load_state_dict(state_dict)
-        after = optimizer.state_dict()
-        np.testing.assert_equal(after, before)
-        count += 1
-    yield_masked = np.ma.array(np.ones(3, np.float32))
-    broken_state = other.state_dict()
-    broken_state["param_groups"][0]["state"]["exp_avg"]["b"] = yield_masked
-    with pytest.raises(TypeError, match=r"\['exp_avg'\]\['b'\] is a masked array"):
-        optimizer.load_state_dict(broken_state)
-    assert count == 19
+def test_states_keep_their_memory_when_loaded():
+    optimizer = fastopt.Adam(np.ones(2))
+    before = [state.ctypes.data for state in optimizer.state.values()]
+    optimizer.load_state_dict(fastopt.Adam(np.ones(2)).state_dict())
+    assert [state.ctypes.data for state in optimizer.state.values()] == before

@@ -215,7 +215,7 @@ def plain(params: Any, array: Callable[[Any], Array] = np.array) -> Any:
 
 def pairs(state: Any, saved: Any, where: str) -> list[tuple[Array, Array]]:
     """Pair each array of a state with the saved one, or raise if they do not fit."""
-    tree = param_tree(dict(state) if isinstance(state, Flat) else state)
+    tree = param_tree(plain(state, np.asarray))  # what is saved has a dictionary for each Flat
     result = []
     for own, source, path in zip(tree.arrays, tree.flatten(saved, where), tree.paths, strict=True):
         _core.check_no_mask(source, f"{where}{path}")
