@@ -1,4 +1,4 @@
-"""Signals that come while something runs."""
+"""Signals that arrive while fastopt runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 import fastopt
 
-# What is interrupted while it opens a file leaves that to the garbage collection, which says so.
+# A call that is interrupted while it opens a file leaves it to the garbage collector, which warns.
 leaves_files_open = pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"
 )
@@ -24,13 +24,16 @@ SOON = 2e-5
 
 @contextmanager
 def interrupts(seconds, again=0):
-    """Send a signal that raises KeyboardInterrupt, as Ctrl-C does, after some time, and perhaps again and again.
+    """Send a signal that raises KeyboardInterrupt, as Ctrl-C does, after some time, and with ``again`` repeatedly.
 
-    It waits until fastopt is at work: the test itself goes on to its end. Python loses it where it comes within a
-    ``__del__``, so what waits for it must end by itself.
+    The signal waits until a function of fastopt is on the stack, so that it never interrupts the test itself. Python
+    ignores the exception inside a ``__del__``, so a loop that waits for it must end by itself.
     """
+    done = False
 
     def handler(_, frame):
+        if done:
+            return
         at_work = any(frame.f_code.co_filename.startswith(PACKAGE) for frame, _ in traceback.walk_stack(frame))
         signal.setitimer(signal.ITIMER_REAL, again if at_work else SOON)  # 0 is never
         if at_work:
@@ -41,13 +44,13 @@ def interrupts(seconds, again=0):
     try:
         yield
     finally:
-        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        done = True  # before anything else: the handler must neither raise nor set the timer again
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGALRM, before)  # runs the handler first if a signal is pending
 
 
 def for_a_while(seconds=0.1):
-    """Count up as long as that."""
+    """Yield 0, 1, 2, ... for some seconds."""
     end, i = time.monotonic() + seconds, 0
     while time.monotonic() < end:
         yield i
