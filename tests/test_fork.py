@@ -1,4 +1,4 @@
-"""A process may fork after parallel steps: child and parent go on, with one thread or more, to the same bits.
+"""A process may fork after parallel steps: child and parent continue with the same bits, under both threading layers.
 
 Each case runs in a process of its own with a timeout, so that a hang is a failure.
 """
@@ -6,12 +6,11 @@ Each case runs in a process of its own with a timeout, so that a hang is a failu
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 
 import pytest
+from test_threads import LAYERS, has_proc, needs_openmp, run
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
 
 SETUP = """
 import multiprocessing, os, threading
@@ -19,21 +18,21 @@ import numpy as np
 import fastopt
 
 param, grad = np.ones(50_000, np.float32), np.linspace(-1, 1, 50_000, dtype=np.float32)
-wanted = param.copy()
+expected = param.copy()
 fastopt.set_num_threads(1)
-optimizer = fastopt.Adam(wanted, max_grad_norm=1.0)
+optimizer = fastopt.Adam(expected, max_grad_norm=1.0)
 for _ in range(9):
     optimizer.step(grad)
 optimizer = fastopt.Adam(param, max_grad_norm=1.0)
 
-def go_on(threads=(1, 2, 4)):
+def advance(threads=(1, 2, 4)):
     for n in threads:
         fastopt.set_num_threads(n)
         optimizer.step(grad)
 
 def finish():
-    go_on()
-    assert optimizer.steps == 9 and (param == wanted).all()
+    advance()
+    assert optimizer.steps == 9 and (param == expected).all()
 
 def forked(work):
     child = os.fork()
@@ -46,7 +45,7 @@ def forked(work):
             os._exit(code)
     assert os.waitpid(child, 0)[1] == 0
 
-def in_thread(work):
+def in_a_thread(work):
     failed = []
     def run():
         try:
@@ -65,14 +64,14 @@ def pooled(i):
 """
 
 CASES = {
-    "main thread": "go_on(); go_on(); forked(finish); finish()",
-    "twice": "go_on(); forked(lambda: None); go_on(); forked(finish); forked(finish); finish()",
-    "nested": "go_on(); forked(lambda: (go_on(), forked(finish), finish())); go_on(); finish()",
-    "another thread": "go_on(); go_on(); in_thread(lambda: forked(finish)); finish()",
-    "a thread that stepped": "in_thread(lambda: (go_on(), go_on(), forked(finish))); finish()",
-    "child's other thread": "go_on(); go_on(); forked(lambda: in_thread(finish)); finish()",
+    "main thread": "advance(); advance(); forked(finish); finish()",
+    "twice": "advance(); forked(lambda: None); advance(); forked(finish); forked(finish); finish()",
+    "nested": "advance(); forked(lambda: (advance(), forked(finish), finish())); advance(); finish()",
+    "another thread": "advance(); advance(); in_a_thread(lambda: forked(finish)); finish()",
+    "a thread that stepped": "in_a_thread(lambda: (advance(), advance(), forked(finish))); finish()",
+    "child's other thread": "advance(); advance(); forked(lambda: in_a_thread(finish)); finish()",
     "pool": """
-go_on(); go_on()
+advance(); advance()
 with multiprocessing.get_context("fork").Pool(3) as pool:
     assert pool.map(pooled, range(3), chunksize=1) == [0, 1, 2]
 finish()
@@ -80,8 +79,50 @@ finish()
 }
 
 
+@pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("case", CASES)
-def test_child_and_parent_go_on(case):
-    code = SETUP + CASES[case]
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+def test_child_and_parent_continue(case, layer):
+    done = run(SETUP + CASES[case], FASTOPT_THREADING_LAYER=layer)
+    assert done.returncode == 0, done.stderr
+
+
+COUNT_THREADS = """
+def count():
+    advance()
+    assert len(os.listdir("/proc/self/task")) == EXPECTED
+    finish()
+
+advance()
+assert len(os.listdir("/proc/self/task")) >= 4
+forked(count)
+"""
+
+
+@has_proc
+@needs_openmp
+def test_forked_child_runs_on_one_thread_under_openmp():
+    done = run(SETUP + COUNT_THREADS.replace("EXPECTED", "1"), FASTOPT_THREADING_LAYER="openmp")
+    assert done.returncode == 0, done.stderr
+
+
+@has_proc
+def test_forked_child_starts_its_own_workers_in_the_pool():
+    done = run(SETUP + COUNT_THREADS.replace("EXPECTED", "4"), FASTOPT_THREADING_LAYER="pool")
+    assert done.returncode == 0, done.stderr
+
+
+@needs_openmp
+def test_forked_child_may_leave_openmp_for_the_pool():
+    code = """
+def use_pool():
+    fastopt.set_threading_layer("pool")
+    advance()
+    finish()
+
+advance()
+forked(use_pool)
+advance()
+finish()
+"""
+    done = run(SETUP + code, FASTOPT_THREADING_LAYER="openmp")
     assert done.returncode == 0, done.stderr
