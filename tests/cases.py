@@ -6,6 +6,7 @@ A row is the class, its hyperparameters, and the options of the whole step. To t
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -181,6 +182,31 @@ class Reference:
             norm = reference.whole_step(self.rule, tensors, step=self.steps, lr=lr, **self.hyper, **self.common)
         if self.common.get("max_grad_norm") is not None:
             self.grad_norm = norm
+
+
+class Foreign:
+    """An object with ``__array_interface__`` but without a buffer."""
+
+    def __init__(self, array):
+        self.array = array
+
+    @property
+    def __array_interface__(self):
+        return self.array.__array_interface__
+
+
+def leaves(value):
+    """Return all arrays in a value, for an optimizer its parameters, states and counters (but not ``grad_norm``)."""
+    if isinstance(value, fastopt.Optimizer):
+        plan = value._plan
+        return [array for part in (value._tree.arrays, value.state, plan.progress[:32]) for array in leaves(part)]
+    if isinstance(value, Foreign):
+        return [value.array]
+    if isinstance(value, (np.ndarray, np.generic)):
+        return [value]
+    if isinstance(value, Mapping):
+        return [array for item in value.values() for array in leaves(item)]
+    return [array for item in value for array in leaves(item)] if isinstance(value, (list, tuple)) else []
 
 
 def bits(array: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from test_threads import LAYERS, has_proc, needs_openmp, run
+from processes import LAYERS, has_proc, needs_openmp, run
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
 

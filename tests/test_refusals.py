@@ -12,11 +12,12 @@ import copy
 import math
 import pickle
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from cases import Foreign, leaves
 
 import fastopt
 from fastopt import kernels
@@ -30,17 +31,6 @@ class Refusal(NamedTuple):
     arguments: tuple[Any, ...]
     error: type[Exception]
     message: str
-
-
-class Foreign:
-    """An object with ``__array_interface__`` but without a buffer."""
-
-    def __init__(self, array):
-        self.array = array
-
-    @property
-    def __array_interface__(self):
-        return self.array.__array_interface__
 
 
 class InvalidInterface:
@@ -60,20 +50,6 @@ def misaligned(size, dtype=np.float32):
 
 def byte_swapped(size):
     return np.ones(size, np.dtype(np.float32).newbyteorder())
-
-
-def leaves(value):
-    """Return all arrays in a value, for an optimizer its parameters, states and counters (but not ``grad_norm``)."""
-    if isinstance(value, fastopt.Optimizer):
-        plan = value._plan
-        return [array for part in (value._tree.arrays, value.state, plan.progress[:32]) for array in leaves(part)]
-    if isinstance(value, Foreign):
-        return [value.array]
-    if isinstance(value, (np.ndarray, np.generic)):
-        return [value]
-    if isinstance(value, Mapping):
-        return [array for item in value.values() for array in leaves(item)]
-    return [array for item in value for array in leaves(item)] if isinstance(value, (list, tuple)) else []
 
 
 def hyperparameters(value):

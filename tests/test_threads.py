@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -12,30 +11,10 @@ import numpy as np
 import pytest
 from cases import CASES, CHUNK, Reference, calls_on_rows, hard_numbers, same_bits, start_values
 from fastopt._core.kernels import thread_count
+from processes import LAYERS, has_proc, needs_openmp, run
 
 import fastopt
 from fastopt import _core, runtime
-
-HANG = 600  # seconds after which a subprocess counts as hanging; none needs a tenth of that, even on a busy machine
-needs_openmp = pytest.mark.skipif(
-    importlib.util.find_spec("fastopt._core.openmp") is None, reason="fastopt was built without OpenMP"
-)
-LAYERS = ["pool", pytest.param("openmp", marks=needs_openmp)]
-
-
-def run(code, **environment):
-    """Run code in a process of its own, with only these of fastopt's and OpenMP's variables."""
-    names = ("FASTOPT_ISA", "FASTOPT_NUM_THREADS", "FASTOPT_THREADING_LAYER", "OMP_NUM_THREADS", "OMP_WAIT_POLICY")
-    inherited = {name: value for name, value in os.environ.items() if name not in names}
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        env={**inherited, **environment},
-        capture_output=True,
-        text=True,
-        timeout=HANG,
-        check=False,
-    )
-
 
 # The rule ------------------------------------------------------------------------------------------------------------
 
@@ -129,7 +108,6 @@ for _ in range(50):
     optimizer.step(grad)
 print(len(os.listdir("/proc/self/task")) - before)
 """
-has_proc = pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="the system has no /proc")
 
 
 @has_proc
