@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from processes import LAYERS, has_proc, needs_openmp, run
+from processes import has_proc, needs_openmp, run
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
 
@@ -79,8 +79,15 @@ finish()
 }
 
 
-@pytest.mark.parametrize("layer", LAYERS)
-@pytest.mark.parametrize("case", CASES)
+def rows():
+    """Return all cases under the pool, and under OpenMP; most of the latter are slow tests."""
+    for case in CASES:
+        yield pytest.param(case, "pool", id=f"{case}-pool")
+        marks = [needs_openmp] if case in {"main thread", "pool"} else [needs_openmp, pytest.mark.slow]
+        yield pytest.param(case, "openmp", id=f"{case}-openmp", marks=marks)
+
+
+@pytest.mark.parametrize(("case", "layer"), list(rows()))
 def test_child_and_parent_continue(case, layer):
     done = run(SETUP + CASES[case], FASTOPT_THREADING_LAYER=layer)
     assert done.returncode == 0, done.stderr
