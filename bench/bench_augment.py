@@ -1,16 +1,18 @@
-"""How long does it take to turn, scale, shift and flip the images of a batch?"""
+"""How long does it take to rotate, scale, shift and flip the images of a batch?"""
 
 from __future__ import annotations
 
 import math
 
 import pytest
+from peers import FASTOPT
 
 
+@pytest.mark.parametrize("candidate", [*FASTOPT, "opencv", "torch", "scipy"])
 @pytest.mark.parametrize(
-    ("dtype", "shape"), [("float32", (256, 64, 64)), ("uint8", (256, 64, 64, 3)), ("float32", (4096, 28, 28))]
+    ("dtype", "shape"), [("float32", "256x64x64"), ("uint8", "256x64x64x3"), ("float32", "4096x28x28")]
 )
-def test_resampling(compare, dtype, shape):
-    row = {"images": " x ".join(map(str, shape)), "type": dtype}
-    names = ["fastopt", "opencv", "torch", "torchvision", "scipy"]
-    compare(row, "image_jobs.Resampling", [dtype, shape], names, math.prod(shape))
+def test_resampling(measure, dtype, shape, candidate):
+    sizes = [int(size) for size in shape.split("x")]
+    row = {"images": shape, "type": dtype}
+    measure(candidate, "image_workloads.Resampling", dtype, sizes, row=row, elements=math.prod(sizes))

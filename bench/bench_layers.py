@@ -1,21 +1,22 @@
-"""How long do layers take, forward and backward together?"""
+"""How long do dropout and batch norm take, forward and backward together?"""
 
 from __future__ import annotations
 
 import math
 
 import pytest
+from peers import FASTOPT
 
 
+@pytest.mark.parametrize("candidate", [*FASTOPT, "torch", "numpy"])
 @pytest.mark.parametrize("size", [2**14, 2**20, 2**24])
-def test_dropout(compare, size):
-    compare(
-        {"layer": "dropout", "shape": f"{size:,}"}, "layer_jobs.Dropout", [size], ["fastopt", "torch", "numpy"], size
-    )
+def test_dropout(measure, size, candidate):
+    measure(candidate, "layer_workloads.Dropout", size, row={"layer": "dropout", "shape": f"{size:,}"}, elements=size)
 
 
-@pytest.mark.parametrize("shape", [(256, 512), (32, 32, 32, 64), (64, 56, 56, 64)])
-def test_batch_norm(compare, shape):
-    names = ["fastopt", "torch", "torch channels first", "numpy"] if len(shape) > 2 else ["fastopt", "torch", "numpy"]
-    row = {"layer": "batch norm", "shape": " x ".join(map(str, shape))}
-    compare(row, "layer_jobs.BatchNorm", list(shape), names, math.prod(shape))
+@pytest.mark.parametrize("candidate", [*FASTOPT, "torch", "torch channels first", "numpy"])
+@pytest.mark.parametrize("shape", ["256x512", "32x32x32x64", "64x56x56x64"])
+def test_batch_norm(measure, shape, candidate):
+    sizes = [int(size) for size in shape.split("x")]
+    row = {"layer": "batch norm", "shape": shape}
+    measure(candidate, "layer_workloads.BatchNorm", sizes, row=row, elements=math.prod(sizes))

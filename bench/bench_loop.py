@@ -1,13 +1,13 @@
-"""Does a training loop in NumPy run slower for what steps in it?
+"""Does the optimizer slow down the rest of a training loop written in NumPy?
 
-An iteration is the three matrix products of a layer with n weights, batch 64, and a step of Adam over these. The
-products are NumPy's in all loops; BLAS has its default threads, or one.
+An iteration is the three matrix products of a layer with n weights and batch 64, then a step of Adam. All loops
+use NumPy's matrix products; BLAS has its default number of threads, or one.
 """
 
 from __future__ import annotations
 
 import pytest
-from peers import PEERS
+from peers import FASTOPT, PEERS
 
 BLAS = {
     "default": {},
@@ -15,8 +15,9 @@ BLAS = {
 }
 
 
+@pytest.mark.parametrize("candidate", [*FASTOPT, "fastopt 2 threads", "fastopt OpenMP", *PEERS])
 @pytest.mark.parametrize("blas", BLAS)
 @pytest.mark.parametrize("exponent", [14, 16, 18, 20, 21, 22, 23, 24])
-def test_iteration(compare, exponent, blas):
-    candidates = ["fastopt", "fastopt 1", "fastopt 2", *PEERS]
-    compare({"n": f"2^{exponent}", "BLAS threads": blas}, "jobs.Loop", [exponent], candidates, 2**exponent, BLAS[blas])
+def test_iteration(measure, exponent, blas, candidate):
+    row = {"n": f"2^{exponent}", "BLAS threads": blas}
+    measure(candidate, "workloads.Loop", exponent, row=row, elements=2**exponent, environment=BLAS[blas])

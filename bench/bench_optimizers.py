@@ -1,23 +1,19 @@
-"""How long does a step of Adam take on the shapes of real models, beside every peer and the memory wall?
-
-Defaults everywhere. The wall is the same seven streams with trivial arithmetic, on one thread and on two.
-"""
+"""How long does a step of Adam take on the shapes of real models, compared with its peers and the memory bound?"""
 
 from __future__ import annotations
 
 from math import prod
 
 import pytest
+from memory_bound import MEMORY_BOUND
 from models import MODELS
-from peers import PEERS
-from wall import WALLS
+from peers import FASTOPT, PEERS
 
 
+@pytest.mark.parametrize("candidate", [*FASTOPT, "fastopt Flat", *PEERS, *MEMORY_BOUND])
 @pytest.mark.parametrize("model", MODELS)
-def test_model(compare, model):
+def test_model(measure, model, candidate):
     shapes = MODELS[model]
     elements = sum(map(prod, shapes))
-    candidates = ["fastopt", "fastopt Flat", *PEERS, *WALLS]
-    compare(
-        {"model": model, "tensors": len(shapes), "parameters": elements}, "jobs.Steps", [shapes], candidates, elements
-    )
+    row = {"model": model, "tensors": len(shapes), "parameters": elements}
+    measure(candidate, "workloads.Steps", shapes, row=row, elements=elements)

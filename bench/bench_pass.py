@@ -1,4 +1,4 @@
-"""What do clipping, AdamW, a weight average and zeroing cost together, beside the best sequence of each peer?"""
+"""How long do clipping, AdamW, a weight average and zeroing take together, compared with each peer's best sequence?"""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from math import prod
 import pytest
 from models import MODELS
 from passes import PASSES
+from peers import FASTOPT
 
 
+@pytest.mark.parametrize("candidate", dict.fromkeys([*FASTOPT, *PASSES]))
 @pytest.mark.parametrize("model", MODELS)
-def test_pass(compare, model):
+def test_pass(measure, model, candidate):
     elements = sum(map(prod, MODELS[model]))
-    compare({"model": model, "parameters": elements}, "jobs.Pass", [MODELS[model]], list(PASSES), elements)
+    row = {"model": model, "parameters": elements}
+    measure(candidate, "workloads.Pass", MODELS[model], row=row, elements=elements)

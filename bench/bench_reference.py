@@ -1,19 +1,20 @@
 """How much faster is a step than the same formula in NumPy, for every optimizer and option?
 
-Every row of ``tests/cases.py`` against ``fastopt.reference``, in float32, with the default threads. Both give the same
-bits, which is checked before anything is timed.
+The rows are those of ``tests/cases.py``, in float32. Both compute the same bits, which is checked before the timing.
 """
 
 from __future__ import annotations
 
 import pytest
 from cases import CASES
+from peers import FASTOPT
+
+NAMES = [str(case) for case in CASES]
 
 
+@pytest.mark.parametrize("candidate", [*FASTOPT, "reference"])
 @pytest.mark.parametrize("exponent", [3, 5, 7])
-@pytest.mark.parametrize("row", range(len(CASES)), ids=[str(case) for case in CASES])
-def test_case(compare, row, exponent):
-    size = 10**exponent
-    compare(
-        {"case": str(CASES[row]), "parameters": size}, "table_jobs.Case", [row, size], ["fastopt", "reference"], size
-    )
+@pytest.mark.parametrize("case", NAMES)
+def test_case(measure, case, exponent, candidate):
+    row, size = {"case": case, "parameters": 10**exponent}, 10**exponent
+    measure(candidate, "table_workloads.Case", NAMES.index(case), size, row=row, elements=size)

@@ -1,6 +1,6 @@
-"""How far three steps of a candidate are from the formula, on the elements that its room has sampled.
+"""Compare the first three steps of a candidate with the formula, on the elements that its worker has sampled.
 
-An update of one element does not depend on the others, so ``fastopt.reference`` computes just these.
+The update of one element does not depend on the others, so ``fastopt.reference`` is applied to the samples only.
 """
 
 from __future__ import annotations
@@ -10,32 +10,24 @@ import numpy as np
 from fastopt import reference
 
 
-def distance(got, wanted):
-    """The largest difference, in units in the last place of max(1, |x|)."""
-    pairs = zip(got, wanted, strict=True)
-    worst = [np.abs(g.astype(np.float64) - w) / np.maximum(1, np.abs(w)) for g, w in pairs]
-    return float(np.max([w.max() for w in worst])) / float(np.finfo(np.float32).eps)  # NaN if one is
+def ulp_distance(actual, expected):
+    """Return the largest difference of two lists of arrays, in units in the last place of max(1, abs(expected))."""
+    pairs = zip(actual, expected, strict=True)
+    errors = [np.abs(a.astype(np.float64) - e) / np.maximum(1, np.abs(e)) for a, e in pairs]
+    return float(np.max([error.max() for error in errors])) / float(np.finfo(np.float32).eps)  # NaN if any is NaN
 
 
-def sgd_steps(params, grads, lr, after):
-    """SGD."""
-    for step in (1, 2, 3):
-        for param, grad in zip(params, grads, strict=True):
-            reference.sgd(param, grad, step=step, lr=lr)
-    return distance(after, params)
-
-
-def steps(params, grads, epsilons, after):
-    """Adam."""
-    states = [(np.zeros_like(p), np.zeros_like(p)) for p in params]
-    for step, eps in enumerate(epsilons, start=1):
+def plain_steps(params, grads, rule, options, after):
+    """Apply ``reference.sgd`` or ``reference.adam``; ``options`` are those of each step."""
+    states = [[np.zeros_like(p) for _ in range(2 if rule == "adam" else 0)] for p in params]
+    for step, option in enumerate(options, start=1):
         for param, grad, state in zip(params, grads, states, strict=True):
-            reference.adam(param, grad, *state, step=step, eps=eps)
-    return distance(after, params)
+            getattr(reference, rule)(param, grad, *state, step=step, **option)
+    return ulp_distance(after, params)
 
 
-def whole_pass(params, grads, scale, weight_decay, decay, after, averages, left):
-    """Clip, AdamW, average, zero; the norm is known."""
+def whole_step(params, grads, scale, weight_decay, decay, after, averages, zeroed):
+    """Clip with a known norm, then AdamW, weight average and zeroing."""
     emas = [param.copy() for param in params]
     states = [(np.zeros_like(p), np.zeros_like(p)) for p in params]
     options = {"scale": scale, "weight_decay": weight_decay, "decoupled_weight_decay": True}
@@ -43,12 +35,15 @@ def whole_pass(params, grads, scale, weight_decay, decay, after, averages, left)
         for param, grad, state, ema in zip(params, grads, states, emas, strict=True):
             reference.adam(param, grad, *state, step=step, **options)
             reference.ema(ema, param, decay=decay)
-    return float(np.max([distance(after, params), distance(averages, emas)])) if left == 0 else np.inf
+    return float(np.max([ulp_distance(after, params), ulp_distance(averages, emas)])) if zeroed else np.inf
 
 
 def deviation(checked):
-    """Give it for what a job's ``check`` gave: numbers for one of these formulas, or whether all bits are equal."""
+    """Return (deviation, limit) in units in the last place for the result of a workload's ``check()``.
+
+    ``checked`` is a bool, whether the result is right, or (limit, arguments of one of the formulas above).
+    """
     if isinstance(checked, bool):
-        return 0 if checked else np.inf
-    formula = whole_pass if "averages" in checked else sgd_steps if "lr" in checked else steps
-    return formula(**checked)
+        return (0 if checked else np.inf), 0
+    limit, arguments = checked
+    return (whole_step if "averages" in arguments else plain_steps)(**arguments), limit

@@ -14,7 +14,7 @@ def lenet():
 
 def resnet50():
     def convolution(inputs, outputs, side):
-        return [(outputs, inputs, side, side), (outputs,), (outputs,)]  # and the batch norm behind it
+        return [(outputs, inputs, side, side), (outputs,), (outputs,)]  # with batch norm
 
     shapes, inputs = convolution(3, 64, 7), 64
     for width, blocks in [(64, 3), (128, 4), (256, 6), (512, 3)]:

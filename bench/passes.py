@@ -1,6 +1,6 @@
-"""Clip by the global norm, AdamW, weight average, zero the gradients: the best sequence of each peer.
+"""Clip by the global norm, AdamW, weight average, zero the gradients: the fastest sequence of each peer.
 
-Made from parameters, gradients and the three numbers; ``step()``; ``read()`` gives parameters and averages.
+``step()`` does all of it, ``read()`` returns parameters and averages.
 """
 
 from __future__ import annotations
@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from peers import deepspeed_adam
 
 
 class Pass:
-    clip_epsilon = 1e-6  # what is added to the norm
+    clip_epsilon = 1e-6  # added to the norm
 
     def __init__(self, params, grads, max_norm, ema_decay, weight_decay):
         self.params, self.grads = params, grads
@@ -60,19 +61,14 @@ class Torch(Pass):
 
 
 class DeepSpeed(Torch):
-    """PyTorch's sequence with CPUAdam in the middle."""
+    """PyTorch's sequence with CPUAdam as the step."""
 
     def make_optimizer(self):
-        from deepspeed.ops.adam import DeepSpeedCPUAdam
-
-        try:
-            return DeepSpeedCPUAdam(self.tensors, lr=1e-3, weight_decay=self.weight_decay, adamw_mode=True)
-        except Exception as error:  # whatever its build says
-            raise ImportError(f"CPUAdam doesn't build: {error}") from None
+        return deepspeed_adam(self.tensors, lr=1e-3, weight_decay=self.weight_decay, adamw_mode=True)
 
 
 class Optax(Pass):
-    """All in one jit; the gradients stay NumPy's, who zeroes them."""
+    """All in one jit. The gradients stay in NumPy, which zeroes them."""
 
     clip_epsilon = 0.0
 
@@ -89,25 +85,25 @@ class Optax(Pass):
             return params, state, optax.incremental_update(params, averages, 1 - self.ema_decay)
 
         self.update, self.wait = jax.jit(update, donate_argnums=(0, 1, 2)), jax.block_until_ready
-        held = [jax.numpy.array(param) for param in self.params]
-        self.held = held, optimizer.init(held), [jax.numpy.array(param) for param in self.params]
+        params = [jax.numpy.array(param) for param in self.params]
+        self.state = params, optimizer.init(params), [jax.numpy.array(param) for param in self.params]
 
     def step(self):
-        self.held = self.wait(self.update(*self.held, self.grads))
+        self.state = self.wait(self.update(*self.state, self.grads))
         for grad in self.grads:
             grad.fill(0)
 
     def read(self):
-        return tuple([np.asarray(array) for array in arrays] for arrays in (self.held[0], self.held[2]))
+        return tuple([np.asarray(array) for array in arrays] for arrays in (self.state[0], self.state[2]))
 
 
 class Numba(Pass):
-    """Two loops written by hand, tensor by tensor: the sum of squares, and all the rest."""
+    """Two loops per tensor, written by hand: the sum of squares, then all the rest."""
 
     def make(self):
         import numba
 
-        @numba.njit(parallel=True, fastmath={"reassoc", "nsz"})  # or the sum is not vectorised
+        @numba.njit(parallel=True, fastmath={"reassoc", "nsz"})  # otherwise the sum is not vectorised
         def sum_squares(grad):
             total = 0.0
             for i in numba.prange(grad.size):
@@ -115,7 +111,7 @@ class Numba(Pass):
             return total
 
         @numba.njit(parallel=True)
-        def adamw(param, grad, exp_avg, exp_avg_sq, ema, scale, shrink, rate, root, mix):
+        def adamw(param, grad, exp_avg, exp_avg_sq, ema, scale, param_decay, step_size, inv_sqrt_bias2, ema_weight):
             beta1, beta2 = np.float32(0.9), np.float32(0.999)
             for i in numba.prange(param.size):
                 g = scale * grad[i]
@@ -123,9 +119,9 @@ class Numba(Pass):
                 v = beta2 * exp_avg_sq[i] + (np.float32(1) - beta2) * g * g
                 exp_avg[i] = m
                 exp_avg_sq[i] = v
-                p = shrink * param[i] - rate * m / (root * np.sqrt(v) + np.float32(1e-8))
+                p = param_decay * param[i] - step_size * m / (inv_sqrt_bias2 * np.sqrt(v) + np.float32(1e-8))
                 param[i] = p
-                ema[i] += mix * (p - ema[i])
+                ema[i] += ema_weight * (p - ema[i])
                 grad[i] = np.float32(0)
 
         self.sum_squares, self.adamw, self.steps = sum_squares, adamw, 0
@@ -139,9 +135,9 @@ class Numba(Pass):
     def step(self):
         self.steps += 1
         norm = math.sqrt(sum(self.sum_squares(tensor[1]) for tensor in self.tensors))
-        scale, shrink = min(1.0, self.max_norm / (norm + 1e-6)), 1 - 1e-3 * self.weight_decay
-        rate, root = 1e-3 / (1 - 0.9**self.steps), (1 - 0.999**self.steps) ** -0.5
-        coefficients = [np.float32(x) for x in (scale, shrink, rate, root, 1 - self.ema_decay)]
+        scale, param_decay = min(1.0, self.max_norm / (norm + 1e-6)), 1 - 1e-3 * self.weight_decay
+        step_size, inv_sqrt_bias2 = 1e-3 / (1 - 0.9**self.steps), (1 - 0.999**self.steps) ** -0.5
+        coefficients = [np.float32(x) for x in (scale, param_decay, step_size, inv_sqrt_bias2, 1 - self.ema_decay)]
         for tensor in self.tensors:
             self.adamw(*tensor, *coefficients)
 
@@ -154,18 +150,12 @@ class NumPyReference(Pass):
 
         self.whole_step, self.adam, self.steps = reference.whole_step, reference.adam, 0
         self.averages = [param.copy() for param in self.params]
-        names = ("param", "grad", "exp_avg", "exp_avg_sq", "ema")
-        arrays = zip(self.params, self.grads, self.averages, strict=True)
         self.tensors = [
-            dict(zip(names, (p, g, np.zeros_like(p), np.zeros_like(p), e), strict=True)) for p, g, e in arrays
+            {"param": p, "grad": g, "exp_avg": np.zeros_like(p), "exp_avg_sq": np.zeros_like(p), "ema": e}
+            for p, g, e in zip(self.params, self.grads, self.averages, strict=True)
         ]
-        self.options = {
-            "max_grad_norm": self.max_norm,
-            "ema_decay": self.ema_decay,
-            "zero_grads": True,
-            "weight_decay": self.weight_decay,
-            "decoupled_weight_decay": True,
-        }
+        self.options = {"max_grad_norm": self.max_norm, "ema_decay": self.ema_decay, "zero_grads": True}
+        self.options |= {"weight_decay": self.weight_decay, "decoupled_weight_decay": True}
 
     def step(self):
         self.steps += 1

@@ -1,35 +1,37 @@
-"""Adam as each peer has it, with one face: made from parameters and gradients, ``step()``, ``read()``.
+"""Adam as implemented by fastopt and by each peer, with one interface.
 
-Gradients and parameters are lists of NumPy arrays, as a training loop in NumPy has them. Who can works on this memory;
-``read`` gives the parameters back as NumPy arrays. All have their own defaults, which are the same numbers everywhere.
-A peer that is not installed raises ``ImportError``; its extra in pyproject.toml brings it.
+A peer is created from lists of NumPy arrays, the parameters and their gradients, as in a training loop written in
+NumPy. ``step()`` does a step, ``read()`` returns the parameters as NumPy arrays. Peers that can work on this memory do
+so. All use their own defaults, which are the same values everywhere. A peer that is not installed raises `ImportError`.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-SGD_RATE = 1e3  # for gradients so small that Adam's epsilon is seen
+SGD_LR = 1e3  # the gradients are so small that Adam's epsilon affects the result
 
 
 class Peer:
-    """What all have."""
+    max_ulp = 4  # allowed deviation from the formula after three steps, each of which rounds a few times
 
     def __init__(self, params, grads):
-        self.params, self.grads = params, grads
+        self.params, self.grads, self.steps = params, grads, 0
 
     def read(self):
         return self.params
 
     def formula(self):
-        """What the formula needs: for Adam, what stands beside the root corrected for bias, in three steps."""
-        return {"epsilons": [1e-8] * 3}
+        """Return the rule and its options in each of the first three steps."""
+        return {"rule": "adam", "options": [{}] * 3}
 
     def info(self):
         return {}
 
 
 class Fastopt(Peer):
+    max_ulp = 0
+
     def __init__(self, params, grads):
         super().__init__(params, grads)
         self.optimizer = self.make(params)
@@ -43,11 +45,24 @@ class Fastopt(Peer):
         self.optimizer.step(self.grads)
 
     def info(self):
-        return {"plan": self.optimizer.execution_info()}
+        return {"threads": self.optimizer.execution_info()["threads"]}
+
+
+class FastoptOpenMP(Fastopt):
+    """The OpenMP threading layer instead of fastopt's own thread pool."""
+
+    def make(self, params):
+        import fastopt
+
+        try:
+            fastopt.set_threading_layer("openmp")
+        except Exception as error:
+            raise ImportError(f"the OpenMP layer is not available: {error}") from None
+        return super().make(params)
 
 
 class FastoptFlat(Fastopt):
-    """The same in one buffer."""
+    """All parameters in one buffer."""
 
     def __init__(self, params, grads):
         import fastopt
@@ -59,35 +74,60 @@ class FastoptFlat(Fastopt):
 
 
 class FastoptSGD(FastoptFlat):
-    """The optimizer with the least to compute: what is left is the cost of a call."""
+    """The optimizer with the least arithmetic, which leaves the cost of a call."""
 
     def make(self, params):
         import fastopt
 
-        return fastopt.SGD(params, lr=SGD_RATE)
+        return fastopt.SGD(params, lr=SGD_LR)
 
     def formula(self):
-        return {"lr": SGD_RATE}
+        return {"rule": "sgd", "options": [{"lr": SGD_LR}] * 3}
 
 
-class FastoptBare(Peer):
-    """The bare call, tensor by tensor."""
+class TensorWise(Peer):
+    """A function that is called for each tensor with parameter, gradient and states."""
+
+    states = 2
 
     def __init__(self, params, grads):
         super().__init__(params, grads)
-        from fastopt import kernels
+        states = [[np.zeros_like(param) for _ in range(self.states)] for param in params]
+        self.tensors = [(p, g, *s) for p, g, s in zip(params, grads, states, strict=True)]
+        self.adam = self.function()
 
-        self.adam, self.steps = kernels.adam, 0
-        self.tensors = [(p, g, np.zeros_like(p), np.zeros_like(p)) for p, g in zip(params, grads, strict=True)]
+    def coefficients(self):
+        return {"step": self.steps}
 
     def step(self):
         self.steps += 1
+        coefficients = self.coefficients()
         for tensor in self.tensors:
-            self.adam(*tensor, step=self.steps)
+            self.adam(*tensor, **coefficients)
+
+
+class FastoptKernels(TensorWise):
+    """``fastopt.kernels``, which checks and prepares each call."""
+
+    max_ulp = 0
+
+    def function(self):
+        from fastopt.kernels import adam
+
+        return adam
+
+
+class NumPyReference(TensorWise):
+    """``fastopt.reference``, which is written to be read."""
+
+    def function(self):
+        from fastopt.reference import adam
+
+        return adam
 
 
 class Torch(Peer):
-    """PyTorch's default: it chooses among its implementations, on the CPU the plain loop over tensors."""
+    """PyTorch's default, which is the loop over tensors on the CPU."""
 
     options: dict = {}  # noqa: RUF012
 
@@ -107,16 +147,6 @@ class Torch(Peer):
         self.optimizer.step()
 
 
-class TorchSGD(Torch):
-    """The fused one."""
-
-    def make(self, optim, tensors):
-        return optim.SGD(tensors, lr=SGD_RATE, fused=True)
-
-    def formula(self):
-        return {"lr": SGD_RATE}
-
-
 class TorchFused(Torch):
     options = {"fused": True}  # noqa: RUF012
 
@@ -125,29 +155,39 @@ class TorchForeach(Torch):
     options = {"foreach": True}  # noqa: RUF012
 
 
-class DeepSpeed(Peer):
-    """CPUAdam, built for this machine when it is first used; one call for each tensor."""
+class TorchSGD(Torch):
+    """PyTorch's fused SGD."""
 
-    def __init__(self, params, grads):
-        super().__init__(params, grads)
-        import torch
-        from deepspeed.ops.adam import DeepSpeedCPUAdam
+    def make(self, optim, tensors):
+        return optim.SGD(tensors, lr=SGD_LR, fused=True)
 
-        tensors = [torch.nn.Parameter(torch.from_numpy(param)) for param in params]
-        for tensor, grad in zip(tensors, grads, strict=True):
-            tensor.grad = torch.from_numpy(grad)
-        try:
-            self.optimizer = DeepSpeedCPUAdam(tensors, adamw_mode=False)
-        except Exception as error:  # whatever its build says
-            raise ImportError(f"CPUAdam doesn't build: {error}") from None
+    def formula(self):
+        return {"rule": "sgd", "options": [{"lr": SGD_LR}] * 3}
 
-    def step(self):
-        self.optimizer.step()
+
+def deepspeed_adam(*arguments, **options):
+    """Return a DeepSpeedCPUAdam. It compiles its kernel for this machine at first use."""
+    from deepspeed.ops.adam import DeepSpeedCPUAdam
+
+    try:
+        return DeepSpeedCPUAdam(*arguments, **options)
+    except Exception as error:  # any error of the build
+        raise ImportError(f"CPUAdam does not build: {error}") from None
+
+
+class DeepSpeed(Torch):
+    """CPUAdam, one call per tensor."""
+
+    def make(self, optim, tensors):
+        return deepspeed_adam(tensors, adamw_mode=False)
 
 
 class Optax(Peer):
-    """Under jit, with donated buffers. Its arrays are immutable, so parameters live on its side: gradients are handed
-    over in each step, and ``read`` gives views, which must be gone before the next step or it has to copy."""
+    """optax under jit, with donated buffers.
+
+    JAX's arrays are immutable and live in its own memory. Gradients are passed in each step, and ``read`` returns
+    views, which must be released before the next step; otherwise JAX copies.
+    """
 
     def __init__(self, params, grads):
         super().__init__(params, grads)
@@ -162,48 +202,18 @@ class Optax(Peer):
 
         self.update = jax.jit(update, donate_argnums=(0, 1))
         self.wait = jax.block_until_ready
-        self.held = [jax.numpy.array(param) for param in params]
-        self.state = optimizer.init(self.held)
+        self.params = [jax.numpy.array(param) for param in params]
+        self.state = optimizer.init(self.params)
 
     def step(self):
-        self.held, self.state = self.wait(self.update(self.held, self.state, self.grads))
+        self.params, self.state = self.wait(self.update(self.params, self.state, self.grads))
 
     def read(self):
-        return [np.asarray(param) for param in self.held]
-
-
-class Numba(Peer):
-    """The formula as a user would write it with ``prange``, tensor by tensor."""
-
-    def __init__(self, params, grads):
-        super().__init__(params, grads)
-        import numba
-
-        @numba.njit(parallel=True)
-        def adam(param, grad, exp_avg, exp_avg_sq, rate, root):
-            beta1, beta2 = np.float32(0.9), np.float32(0.999)
-            for i in numba.prange(param.size):
-                g = grad[i]
-                m = beta1 * exp_avg[i] + (np.float32(1) - beta1) * g
-                v = beta2 * exp_avg_sq[i] + (np.float32(1) - beta2) * g * g
-                exp_avg[i] = m
-                exp_avg_sq[i] = v
-                param[i] -= rate * m / (root * np.sqrt(v) + np.float32(1e-8))
-
-        self.adam, self.steps = adam, 0
-        flat = [(p.reshape(-1), g.reshape(-1)) for p, g in zip(params, grads, strict=True)]
-        self.tensors = [(p, g, np.zeros_like(p), np.zeros_like(p)) for p, g in flat]
-
-    def step(self):
-        self.steps += 1
-        rate = np.float32(1e-3 / (1 - 0.9**self.steps))
-        root = np.float32((1 - 0.999**self.steps) ** -0.5)
-        for tensor in self.tensors:
-            self.adam(*tensor, rate, root)
+        return [np.asarray(param) for param in self.params]
 
 
 class ScikitLearn(Peer):
-    """What its MLPClassifier uses; NumPy, with epsilon inside the bias correction."""
+    """The optimizer of MLPClassifier: NumPy, with epsilon added before the bias correction."""
 
     def __init__(self, params, grads):
         super().__init__(params, grads)
@@ -215,38 +225,20 @@ class ScikitLearn(Peer):
         self.optimizer.update_params(self.params, self.grads)
 
     def formula(self):
-        return {"epsilons": [1e-8 / (1 - 0.999**step) ** 0.5 for step in (1, 2, 3)]}
+        return {"rule": "adam", "options": [{"eps": 1e-8 / (1 - 0.999**step) ** 0.5} for step in (1, 2, 3)]}
 
 
-class NumPyReference(Peer):
-    """``fastopt.reference``, which is written to be read."""
+class NumPyOut(TensorWise):
+    """NumPy as an expert would write it: every result goes into memory that is already allocated."""
 
-    def __init__(self, params, grads):
-        super().__init__(params, grads)
-        from fastopt import reference
+    states = 4  # two of them are scratch
 
-        self.adam, self.steps = reference.adam, 0
-        self.tensors = [(p, g, np.zeros_like(p), np.zeros_like(p)) for p, g in zip(params, grads, strict=True)]
+    def coefficients(self):
+        step_size, inv_sqrt_bias2 = 1e-3 / (1 - 0.9**self.steps), (1 - 0.999**self.steps) ** -0.5
+        return {"step_size": np.float32(step_size), "inv_sqrt_bias2": np.float32(inv_sqrt_bias2)}
 
-    def step(self):
-        self.steps += 1
-        for tensor in self.tensors:
-            self.adam(*tensor, step=self.steps)
-
-
-class NumPyOut(Peer):
-    """As an expert would write it in NumPy: every result goes into memory that is there already."""
-
-    def __init__(self, params, grads):
-        super().__init__(params, grads)
-        self.steps = 0
-        self.tensors = [(p, g, *(np.zeros_like(p) for _ in range(4))) for p, g in zip(params, grads, strict=True)]
-
-    def step(self):
-        self.steps += 1
-        rate = np.float32(1e-3 / (1 - 0.9**self.steps))
-        root = np.float32((1 - 0.999**self.steps) ** -0.5)
-        for p, g, m, v, scratch, update in self.tensors:
+    def function(self):
+        def adam(p, g, m, v, scratch, update, step_size, inv_sqrt_bias2):
             np.multiply(m, np.float32(0.9), out=m)
             np.multiply(g, np.float32(0.1), out=scratch)
             np.add(m, scratch, out=m)
@@ -255,13 +247,39 @@ class NumPyOut(Peer):
             np.multiply(scratch, np.float32(1 - 0.999), out=scratch)
             np.add(v, scratch, out=v)
             np.sqrt(v, out=scratch)
-            np.multiply(scratch, root, out=scratch)
+            np.multiply(scratch, inv_sqrt_bias2, out=scratch)
             np.add(scratch, np.float32(1e-8), out=scratch)
-            np.multiply(m, rate, out=update)
+            np.multiply(m, step_size, out=update)
             np.divide(update, scratch, out=update)
             np.subtract(p, update, out=p)
 
+        return adam
 
+
+class Numba(NumPyOut):
+    """The formula as a user would write it with ``prange``, tensor by tensor."""
+
+    states = 2
+
+    def function(self):
+        import numba
+
+        @numba.njit(parallel=True)
+        def adam(param, grad, exp_avg, exp_avg_sq, step_size, inv_sqrt_bias2):
+            beta1, beta2 = np.float32(0.9), np.float32(0.999)
+            for i in numba.prange(param.size):
+                g = grad[i]
+                m = beta1 * exp_avg[i] + (np.float32(1) - beta1) * g
+                v = beta2 * exp_avg_sq[i] + (np.float32(1) - beta2) * g * g
+                exp_avg[i] = m
+                exp_avg_sq[i] = v
+                param[i] -= step_size * m / (inv_sqrt_bias2 * np.sqrt(v) + np.float32(1e-8))
+
+        self.tensors = [tuple(array.reshape(-1) for array in tensor) for tensor in self.tensors]
+        return adam
+
+
+FASTOPT = ["fastopt", "fastopt 1 thread"]  # the defaults, and one fixed thread
 PEERS = {
     "torch fused": TorchFused,
     "torch default": Torch,
@@ -273,21 +291,12 @@ PEERS = {
     "reference": NumPyReference,
     "NumPy out=": NumPyOut,
 }
-OURS = {
+ALL = {
     "fastopt": Fastopt,
     "fastopt Flat": FastoptFlat,
-    "fastopt bare": FastoptBare,
-    "fastopt 1": Fastopt,
-    "fastopt 2": Fastopt,
+    "fastopt kernels": FastoptKernels,
+    "fastopt OpenMP": FastoptOpenMP,
     "fastopt SGD": FastoptSGD,
-}
-SGD_PEERS = {"torch SGD": TorchSGD}
-ALL = {**OURS, **PEERS, **SGD_PEERS}
-
-# The number of threads that a name says, and workers that sleep, as fastopt's do, for the wall.
-ENVIRONMENTS = {
-    "fastopt 1": {"FASTOPT_NUM_THREADS": "1"},
-    "fastopt 2": {"FASTOPT_NUM_THREADS": "2"},
-    "wall 2": {"OMP_WAIT_POLICY": "passive"},
-    "DeepSpeed": {"DS_ACCELERATOR": "cpu"},
+    "torch SGD": TorchSGD,
+    **PEERS,
 }

@@ -1,4 +1,4 @@
-/* Which kernels this machine can run, widest first, and what the kernels are called. */
+/* The names of kernels, ops and their arguments, and the choice of an instruction set. */
 #include "fastopt.h"
 
 #include <stddef.h>
@@ -11,16 +11,22 @@ const struct fastopt_kernel_info fastopt_kernel_info[FASTOPT_KERNELS] = {
 #include "kernels.def"
 };
 
-const struct fastopt_task_info fastopt_task_info[FASTOPT_TASKS] = {
-#define TASK(task, arrays, numbers) {#task, arrays, numbers},
+const struct fastopt_op_info fastopt_op_info[FASTOPT_OPS] = {
+#define IN(type, name) {#name, FASTOPT_IN},
+#define OUT(type, name) {#name, FASTOPT_OUT},
+#define INOUT(type, name) {#name, FASTOPT_INOUT},
+#define REAL(name) {#name, FASTOPT_REAL},
+#define INT(name) {#name, FASTOPT_INT},
+#define UINT(name) {#name, FASTOPT_UINT},
+#define OP(op, arguments) {#op, {arguments{NULL, FASTOPT_IN}}},
 #include "ops.def"
 };
 
 extern const struct fastopt_table fastopt_table_baseline, fastopt_table_avx2, fastopt_table_avx512;
 
-const struct fastopt_table *fastopt_pick_table(int i) {
+const struct fastopt_table *kernel_table(int i) {
 #if FASTOPT_X86_64
-    /* The compiler's own detection: it asks the operating system too (XGETBV), which must save the wide registers. */
+    /* The compiler's detection also asks the operating system (XGETBV), which must save the wide registers. */
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512f") && i-- == 0)
         return &fastopt_table_avx512;

@@ -1,12 +1,12 @@
-/* What the Cython core sees of the C kernels: their signatures, the table of them for one instruction set, and the
- * tables that this machine can run. No Python here and no threads: a kernel gets a range of some streams. */
+/* The interface between the C kernels and the core that calls them: signatures, the table of kernels of an instruction
+ * set, and the tables that this machine can run. Kernels know neither Python nor threads: they work on a range. */
 #ifndef FASTOPT_H
 #define FASTOPT_H
 
 #include <float.h>
 #include <stdint.h>
 
-/* Results are exact to the bit, so arithmetic is in the type itself (no x87) and follows IEEE 754. */
+/* Results are bit-for-bit reproducible only if each operation is rounded to its type, as IEEE 754 defines. */
 #if defined(FLT_EVAL_METHOD) && FLT_EVAL_METHOD != 0
 #error "fastopt can't be exact with wider intermediate results (x87): build for SSE2"
 #endif
@@ -28,17 +28,11 @@
 #define FASTOPT_COMPILER "unknown"
 #endif
 
-/* Elements of a chunk: what all stages of a step visit before the next chunk starts, and the block of the fixed-shape
- * reductions. 4,096 doubles of the six streams that a step has at most are 192 KiB: they stay in a second-level cache. */
+/* Elements of a chunk: all stages of a step run on a chunk before the next chunk starts, and sums of squares are per
+ * chunk. A step has at most six operands; 4,096 doubles of each are 192 KiB, which fit into a second-level cache. */
 enum { FASTOPT_CHUNK = 4096 };
 
 enum { FASTOPT_F32, FASTOPT_F64, FASTOPT_REALS };
-
-/* Elements [begin, end) of every stream; streams and coefficients in the order of kernels.def. */
-typedef void fastopt_kernel(void *const *streams, const void *coefficients, int64_t begin, int64_t end);
-typedef double fastopt_reduction(const void *stream, int64_t begin, int64_t end);
-/* Elements or rows [begin, end) of some arrays, with numbers, in the order of tasks.def; gives a sum. */
-typedef double fastopt_task(void *const *arrays, const double *numbers, int64_t begin, int64_t end);
 
 enum {
 #define KERNEL(kernel, rule, ...) FASTOPT_KERNEL_##kernel,
@@ -47,14 +41,55 @@ enum {
 };
 
 enum {
-#define TASK(task, arrays, numbers) FASTOPT_TASK_##task,
+#define OP(op, arguments) FASTOPT_OP_##op,
 #include "ops.def"
-    FASTOPT_TASKS
+    FASTOPT_OPS
 };
 
-/* Around the work of a thread: IEEE arithmetic, whatever the thread was set to. Another library may have switched it
- * to flush denormals (each thread for itself, so that results would depend on who computes them). */
-static inline uint64_t fastopt_enter(void) {
+/* An argument of an op. An op reads an array of them as its struct, whose members have the same layout (ops/op.h). */
+union fastopt_argument {
+    void *array;
+    double real_number;
+    int64_t integer;
+    uint64_t unsigned_integer;
+};
+enum { FASTOPT_MAX_ARGUMENTS = 16 };
+
+/* A kernel works on elements [begin, end) of all operands; operands and coefficients are ordered as in kernels.def. */
+typedef void fastopt_kernel(void *const *operands, const void *coefficients, int64_t begin, int64_t end);
+/* An op works on elements or rows [begin, end) and returns a sum; arguments are ordered as in ops.def. */
+typedef double fastopt_op(const union fastopt_argument *arguments, int64_t begin, int64_t end);
+typedef double fastopt_reduction(const void *x, int64_t begin, int64_t end);
+
+struct fastopt_kernel_info {
+    const char *name, *operands, *coefficients; /* lists as text: "param, grad" */
+};
+extern const struct fastopt_kernel_info fastopt_kernel_info[FASTOPT_KERNELS];
+
+enum fastopt_kind { FASTOPT_IN, FASTOPT_OUT, FASTOPT_INOUT, FASTOPT_REAL, FASTOPT_INT, FASTOPT_UINT };
+struct fastopt_argument_info {
+    const char *name; /* NULL past the last argument */
+    enum fastopt_kind kind;
+};
+struct fastopt_op_info {
+    const char *name;
+    struct fastopt_argument_info arguments[FASTOPT_MAX_ARGUMENTS + 1];
+};
+extern const struct fastopt_op_info fastopt_op_info[FASTOPT_OPS];
+
+struct fastopt_table {
+    const char *isa;
+    fastopt_kernel *kernels[FASTOPT_REALS][FASTOPT_KERNELS];
+    fastopt_op *ops[FASTOPT_REALS][FASTOPT_OPS];
+    fastopt_reduction *sum_squares[FASTOPT_REALS];
+};
+
+/* Return the i-th widest table that processor and operating system support, or NULL past the last. */
+const struct fastopt_table *kernel_table(int i);
+
+/* Set the thread's floating-point environment to the IEEE defaults, and return what to restore. Another library may have
+ * made some threads flush denormals, and results would depend on the thread that computes them. */
+static inline uint64_t fp_env_set(void) {
 #if FASTOPT_X86_64
     const uint64_t before = __builtin_ia32_stmxcsr();
     __builtin_ia32_ldmxcsr(0x1f80);
@@ -68,7 +103,7 @@ static inline uint64_t fastopt_enter(void) {
 #endif
 }
 
-static inline void fastopt_leave(uint64_t before) {
+static inline void fp_env_restore(uint64_t before) {
 #if FASTOPT_X86_64
     __builtin_ia32_ldmxcsr((unsigned)before);
 #elif defined(__aarch64__)
@@ -77,25 +112,5 @@ static inline void fastopt_leave(uint64_t before) {
     (void)before;
 #endif
 }
-
-struct fastopt_kernel_info {
-    const char *name, *streams, *coefficients; /* the lists as text: "param, grad" */
-};
-extern const struct fastopt_kernel_info fastopt_kernel_info[FASTOPT_KERNELS];
-
-struct fastopt_task_info {
-    const char *name, *arrays, *numbers;
-};
-extern const struct fastopt_task_info fastopt_task_info[FASTOPT_TASKS];
-
-struct fastopt_table {
-    const char *isa;
-    fastopt_kernel *kernels[FASTOPT_REALS][FASTOPT_KERNELS];
-    fastopt_task *tasks[FASTOPT_REALS][FASTOPT_TASKS];
-    fastopt_reduction *sum_squares[FASTOPT_REALS];
-};
-
-/* The i-th widest table that processor and operating system support; NULL behind the last. */
-const struct fastopt_table *fastopt_pick_table(int i);
 
 #endif

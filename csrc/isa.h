@@ -1,39 +1,38 @@
-/* The kernels of one instruction set: compiled once per real type, collected in fastopt_table_<ISA>.
- * The file that includes this has said the name (ISA) and, to the compiler, the target. */
+/* The table of kernels of one instruction set, fastopt_table_<ISA>. The includer defines ISA and sets the compiler's
+ * target; it includes this file once. */
 #include "fastopt.h"
+#include "math/reduce.h"
+#include "ops/batch_norm.h"
+#include "ops/cross_entropy.h"
+#include "ops/dice.h"
+#include "ops/elementwise.h"
+#include "ops/images.h"
+#include "ops/layers.h"
+#include "ops/losses.h"
+#include "real.h"
+#include "rules/adam.h"
+#include "rules/rmsprop.h"
+#include "rules/sgd.h"
+#include "rules/stages.h"
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <string.h>
-
-#define PASTE_(a, b) a##_##b
-#define PASTE(a, b) PASTE_(a, b)
 #define TEXT_(a) #a
 #define TEXT(a) TEXT_(a)
 
-#define real double /* first, for float's losses take the logarithms of their sums in double */
-#include "kernels.h"
-#undef real
-
-#define real float
-#include "kernels.h"
-#undef real
-
 const struct fastopt_table PASTE(fastopt_table, ISA) = {
+    .isa = TEXT(ISA),
     .kernels =
         {
-#define KERNEL(kernel, rule, ...) [FASTOPT_F32][FASTOPT_KERNEL_##kernel] = kernel##_float,
+#define KERNEL(kernel, rule, ...) [FASTOPT_F32][FASTOPT_KERNEL_##kernel] = kernel##_kernel_float,
 #include "kernels.def"
-#define KERNEL(kernel, rule, ...) [FASTOPT_F64][FASTOPT_KERNEL_##kernel] = kernel##_double,
+#define KERNEL(kernel, rule, ...) [FASTOPT_F64][FASTOPT_KERNEL_##kernel] = kernel##_kernel_double,
 #include "kernels.def"
         },
-    .tasks =
+    .ops =
         {
-#define TASK(task, arrays, numbers) [FASTOPT_F32][FASTOPT_TASK_##task] = task##_task_float,
+#define OP(op, arguments) [FASTOPT_F32][FASTOPT_OP_##op] = op##_op_float,
 #include "ops.def"
-#define TASK(task, arrays, numbers) [FASTOPT_F64][FASTOPT_TASK_##task] = task##_task_double,
+#define OP(op, arguments) [FASTOPT_F64][FASTOPT_OP_##op] = op##_op_double,
 #include "ops.def"
         },
     .sum_squares = {[FASTOPT_F32] = sum_squares_float, [FASTOPT_F64] = sum_squares_double},
-    .isa = TEXT(ISA),
 };

@@ -1,6 +1,5 @@
 #include "step.h"
 
-#include <stddef.h>
 #include <string.h>
 
 static int64_t item_size(const struct fastopt_tensor *tensor) {
@@ -12,7 +11,7 @@ static void run_stages_on_chunk(const void *context, int64_t i) {
     const struct fastopt_chunk *chunk = &step->chunks[i];
     const struct fastopt_tensor *tensor = chunk->tensor;
     const struct fastopt_group *group = tensor->group;
-    const uint64_t before = fastopt_enter();
+    const uint64_t before = fp_env_set();
     for (int s = 0; s < group->stage_count; s++) {
         const struct fastopt_stage *stage = &group->stages[s];
         const void *coefficients = tensor->real == FASTOPT_F32 ? (const void *)&group->f32[stage->first_coefficient]
@@ -20,16 +19,16 @@ static void run_stages_on_chunk(const void *context, int64_t i) {
         step->table->kernels[tensor->real][stage->kernel](&tensor->operands[stage->first_operand], coefficients,
                                                           chunk->begin, chunk->end);
     }
-    fastopt_leave(before);
+    fp_env_restore(before);
 }
 
 static void sum_squares_of_chunk(const void *context, int64_t i) {
     const struct fastopt_step *step = context;
     const struct fastopt_chunk *chunk = &step->chunks[i];
-    const uint64_t before = fastopt_enter();
+    const uint64_t before = fp_env_set();
     step->chunk_sums[i] = step->table->sum_squares[chunk->tensor->real](chunk->tensor->operands[FASTOPT_GRAD],
                                                                         chunk->begin, chunk->end);
-    fastopt_leave(before);
+    fp_env_restore(before);
 }
 
 struct accumulation {
@@ -44,16 +43,16 @@ static void accumulate_chunk(const void *context, int64_t i) {
     const int64_t offset = chunk->begin * item_size(tensor);
     const size_t bytes = (size_t)((chunk->end - chunk->begin) * item_size(tensor));
     char *grad = (char *)tensor->operands[FASTOPT_GRAD] + offset;
-    const uint64_t before = fastopt_enter();
+    const uint64_t before = fp_env_set();
     if (accumulation->first)
         memcpy((char *)tensor->grad_sum + offset, grad, bytes);
     else {
-        void *arrays[] = {tensor->grad_sum, tensor->operands[FASTOPT_GRAD]};
-        accumulation->step->table->tasks[tensor->real][FASTOPT_TASK_add](arrays, NULL, chunk->begin, chunk->end);
+        const union fastopt_argument x_and_y[] = {{tensor->grad_sum}, {tensor->operands[FASTOPT_GRAD]}};
+        accumulation->step->table->ops[tensor->real][FASTOPT_OP_add](x_and_y, chunk->begin, chunk->end);
     }
     if (accumulation->zero_grads)
         memset(grad, 0, bytes);
-    fastopt_leave(before);
+    fp_env_restore(before);
 }
 
 static void for_each_chunk(const struct fastopt_step *step, fastopt_body *body, const void *context) {

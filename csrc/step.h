@@ -1,7 +1,7 @@
 /* A step: the chunks of all tensors of all groups, and the stages that run on a chunk while it is in cache.
  *
- * Every stage (rule, weight average, zeroing the gradient) runs on a chunk before the next chunk starts, so each operand
- * is read from memory once. A model with 161 small tensors is one parallel loop, not 161.
+ * Every stage (rule, weight average, zeroing the gradient) runs on a chunk before the next chunk starts, so each
+ * operand is read from memory once. A model with 161 small tensors is one parallel loop, not 161.
  *
  * The functions call the loop and the kernels through pointers in fastopt_step, so this file depends on neither. */
 #ifndef FASTOPT_STEP_H

@@ -1,4 +1,4 @@
-"""``python -m fastopt``: what this build is and what it found on this machine."""
+"""Print a report of the build and the machine: ``python -m fastopt``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastopt import _core, runtime
 
 
 def report() -> str:
-    """Describe version, compiler, instruction sets and threads, a line each."""
+    """Return the version, compiler, instruction sets and threads, one per line."""
     lines = {
         "fastopt": fastopt.__version__,
         "Python, NumPy": f"{platform.python_version()}, {np.__version__}",

@@ -1,15 +1,22 @@
-r"""Augmentation: every image of a batch turned, scaled, shifted, flipped, cropped and shaded at random, in one pass.
+r"""Image augmentation: rotate, scale, shift, flip, crop and change the colors of every image of a batch, in one pass.
 
-Images are uint8, float32 or float64, C-contiguous, of the shape (N, H, W) or (N, H, W, C). What is drawn is a function
-of seed, step and the number of the image, so it is the same on any number of threads and in any batch. Coordinates and
-values are computed in the type of the images, of uint8 in float32; these are rounded, half to even, and kept within 0
-and 255. Nothing is written if an argument can't be used: ``TypeError`` for another kind of thing or dtype,
-``ValueError`` for another shape or a number out of range.
+Images are C-contiguous arrays of uint8, float32 or float64 with shape (N, H, W) or (N, H, W, C). Each side is at most
+2**24 for uint8 and float32 (float32 represents the coordinates), an image has fewer than 2**31 elements, and C is at
+most 1024.
 
-A ``border`` says what lies outside an image: ``"constant"``, everywhere ``fill``; ``"edge"``, the nearest pixel; or
-``"reflect"``, the image mirrored at its outermost pixels, which are not repeated. These are NumPy's names for ``pad``;
-SciPy's are ``"grid-constant"``, ``"nearest"`` and ``"mirror"``.
+Coordinates and values are computed in the dtype of the images, or for uint8 in float32; the results for uint8 are
+rounded half to even and limited to [0, 255]. Random numbers are a function of seed, step and the number of the image.
+They depend neither on the number of threads nor on the other images of the batch.
 
+``border`` defines the pixels outside an image: ``"constant"`` (every pixel is ``fill``), ``"edge"`` (the nearest pixel)
+or ``"reflect"`` (mirrored at the outermost pixels, which are not repeated). These are the names of ``numpy.pad``; SciPy
+calls them ``"grid-constant"``, ``"nearest"`` and ``"mirror"``.
+
+Invalid arguments raise before anything is written: ``TypeError`` for a wrong type or dtype, ``ValueError`` for a wrong
+shape, a number out of range or overlapping memory.
+
+Examples
+--------
 >>> import numpy as np
 >>> from fastopt.augment import augment
 >>> images = np.arange(2 * 8 * 8, dtype=np.float32).reshape(2, 8, 8) / 128
@@ -27,60 +34,97 @@ import numpy.typing as npt
 
 from fastopt import _core
 from fastopt._util import random
-from fastopt._util.arrays import Array, apart, checked, held, numbers
+from fastopt._util.arrays import Array, as_numeric_array, check_array, check_no_overlap, check_representable
 from fastopt._util.validation import choice, finite, finite_positive, fraction, non_negative, number, positive_count
 
 __all__ = ["affine", "augment"]
 
 Border: TypeAlias = Literal["constant", "edge", "reflect"]
-Shape: TypeAlias = "tuple[int, int]"
+Size: TypeAlias = tuple[int, int]
 
-GRAIN = 16384  # elements that a thread does at a time
-MOST_CHANNELS = 1024
-MOST_ELEMENTS = 2**31 - 1  # of an image
-MOST_SIDE = {"B": 2**24, "f": 2**24, "d": MOST_ELEMENTS}  # whole numbers that the type of coordinates has
-MOST_IMAGES = 2**32
-BORDERS = ("constant", "edge", "reflect")  # in the order of csrc/images.h
-DRAWS = 10  # numbers of an image, of the 64 of its block
+CHUNK_SIZE = 16384  # elements that a thread processes at a time
+MAX_CHANNELS = 1024
+MAX_ELEMENTS = 2**31 - 1  # per image
+MAX_SIDE = {"B": 2**24, "f": 2**24, "d": MAX_ELEMENTS}  # by dtype.char
+MAX_IMAGES = 2**32
+BORDERS = ("constant", "edge", "reflect")  # in the order of csrc/ops/images.h
+NUM_DRAWS = 10  # random numbers used per image, of a block of 64
 
-# sin(x) = x + x z S(z) and cos(x) = 1 + z C(z), where z = x^2: the terms of the series, alternating.
+# Taylor series with z = x^2: sin(x) = x + x z (S[0] + S[1] z + ...), cos(x) = 1 + z (C[0] + C[1] z + ...).
 SERIES = np.array([[(-1) ** k / math.factorial(2 * k + 1), (-1) ** k / math.factorial(2 * k)] for k in range(1, 9)])
 
-_border = choice(*BORDERS)
-_half_turn = number("degrees from 0 to 180", lambda x: 0 <= x <= 180)
+check_border = choice(*BORDERS)
+check_rotation = number("a number of degrees from 0 to 180", lambda x: 0 <= x <= 180)
 
 
 def affine(
     images: Array,
     matrices: npt.ArrayLike,
     *,
-    shape: Shape | None = None,
+    shape: Size | None = None,
     border: Border = "constant",
     fill: float = 0.0,
     out: Array | None = None,
 ) -> Array:
-    r"""Give images resampled: the pixel (i, j) is the input at :math:`M (i, j, 1)^T`, between pixels bilinear.
+    r"""Resample images with affine maps and bilinear interpolation.
 
-    ``matrices`` has an M for each image, row by row (N, 2, 3): it takes a row and a column of the output to those of
-    the input, as ``scipy.ndimage.affine_transform`` has it. ``shape`` (H', W') is that of the output, else (H, W).
-    ``border`` and ``fill`` are explained above; ``fill`` is a value of a pixel. ``out`` is memory of its own.
+    .. math:: y_{ij} = x(M (i, j, 1)^T)
 
+    Parameters
+    ----------
+    images : ndarray of uint8, float32 or float64, shape (N, H, W) or (N, H, W, C)
+        Input x, C-contiguous.
+    matrices : array-like of shape (N, 2, 3)
+        Matrix M for each image. It maps row and column of an output pixel to row and column in the input, in pixels.
+    shape : tuple of two ints, optional
+        Height and width of the output. Default: those of the input.
+    border : {"constant", "edge", "reflect"}, default "constant"
+        Pixels outside the input: ``fill``, the nearest pixel, or the mirror image.
+    fill : float, default 0.0
+        Value of pixels outside the input for ``border="constant"``; from 0 to 255 for uint8.
+    out : ndarray, optional
+        Array for the result, with the dtype of ``images``. It may not overlap them.
+
+    Returns
+    -------
+    ndarray of shape (N, H', W') or (N, H', W', C)
+        ``out``, or a new array in the dtype of ``images``.
+
+    Raises
+    ------
+    TypeError
+        If an array has another dtype, or ``shape`` is not two ints.
+    ValueError
+        If a shape is wrong, an image is too large, a number is out of range or not finite, or ``out`` overlaps
+        ``images``.
+
+    See Also
+    --------
+    augment : Draw the matrices at random.
+
+    Notes
+    -----
+    The convention is that of ``scipy.ndimage.affine_transform`` with ``order=1``. OpenCV's ``warpAffine`` has columns
+    before rows, and by default the inverse of M.
+
+    Examples
+    --------
     >>> quarter_turn = [[[0, 1, 0], [-1, 0, 1]]]
     >>> affine(np.array([[[1.0, 2.0], [3.0, 4.0]]]), quarter_turn)
     array([[[2., 4.],
             [1., 3.]]])
     """
     _check_images("images", images)
-    matrices = numbers("matrices", matrices, "fiu", f"numbers of the shape {(len(images), 2, 3)}")
-    if matrices.shape != (len(images), 2, 3):
-        raise ValueError(f"matrices has shape {matrices.shape}; wants {(len(images), 2, 3)}, a matrix for each image")
+    expected = (len(images), 2, 3)
+    matrices = as_numeric_array("matrices", matrices, "fiu", f"numbers of shape {expected}")
+    if matrices.shape != expected:
+        raise ValueError(f"matrices must have shape {expected}, a matrix for each image, got {matrices.shape}")
     transforms = np.empty((len(images), 8))
-    with np.errstate(over="ignore"):  # of longer floats, which are looked at below
-        transforms[:, :6] = matrices.reshape(-1, 6)
+    transforms[:, :6] = matrices.reshape(-1, 6)
     if not np.isfinite(transforms[:, :6]).all():
-        raise ValueError("matrices has numbers that are not finite in float64; wants finite ones")
-    transforms[:, 6:] = 1, 0
-    return _resampled(images, transforms, _shape("shape", shape, images), border, fill, out)
+        raise ValueError("matrices must be finite, got NaN or infinity")
+    transforms[:, 6:] = 1, 0  # gain, offset
+    return _resample(images, transforms, _output_size("shape", shape, images), border, fill, out)
 
 
 def augment(
@@ -94,7 +138,7 @@ def augment(
     translate: float = 0.0,
     flip: float = 0.0,
     flip_vertical: float = 0.0,
-    crop: Shape | None = None,
+    crop: Size | None = None,
     contrast: float = 0.0,
     brightness: float = 0.0,
     noise: float = 0.0,
@@ -102,21 +146,72 @@ def augment(
     fill: float = 0.0,
     out: Array | None = None,
 ) -> Array:
-    r"""Give images changed at random: resampled as by ``affine``, then :math:`x \leftarrow c (x - m) + m + b + n`.
+    r"""Change each image at random: geometry, contrast, brightness and noise, in one pass.
 
-    An image is flipped left to right with probability ``flip``, and upside down with ``flip_vertical``; turned about
-    its centre by up to ``rotate`` degrees, either way; magnified by a factor between the two of ``scale``; and shifted
-    by up to the fraction ``translate`` of its height and of its width. Of the result ``crop`` (H', W') is cut out at
-    a random place of whole pixels. All of these are drawn uniformly.
+    An image is flipped, rotated about its center, scaled and shifted, resampled with bilinear interpolation, and
+    cropped. Then, with w = 255 for uint8 and 1 otherwise,
 
-    The factor c is in :math:`1 \pm` ``contrast``, and with white w = 255 for uint8, else 1, the middle is m = w / 2,
-    b is in :math:`\pm` ``brightness`` w, and n is normal with deviation ``noise`` w, drawn for each element.
+    .. math:: y = c\, (x - w / 2) + w / 2 + b + n
 
-    What is drawn depends on ``seed``, ``step`` and the number of an image: its place in the batch, or what ``index``
-    says, integers (N,), such as its number in the data set. Each thing has a number of its own: with the same seed,
-    step and options of the geometry, masks (N, H, W) move as their images do. ``border``, ``fill`` and ``out`` are as
-    for ``affine``; what is filled in is shaded too.
+    Parameters
+    ----------
+    images : ndarray of uint8, float32 or float64, shape (N, H, W) or (N, H, W, C)
+        Input x, C-contiguous. Floats are expected in [0, 1], but not checked.
+    seed : int
+        From 0 to 2**64 - 1.
+    step : int
+        Number of the training step, from 0 to 2**53 - 1.
+    index : array-like of int, shape (N,), optional
+        Number of each image, in [0, 2**32), for example its row in the data set. The random numbers of an image depend
+        on it. Default: the position in the batch.
+    rotate : float, default 0.0
+        Largest angle in degrees, from 0 to 180. The angle is uniform in [-rotate, rotate].
+    scale : tuple of two floats, default (1.0, 1.0)
+        Smallest and largest magnification, > 0. The magnification is uniform between them.
+    translate : float, default 0.0
+        Largest shift as a fraction of height and of width, >= 0. Each shift is uniform in both directions.
+    flip, flip_vertical : float, default 0.0
+        Probability of exchanging left and right, and of exchanging top and bottom.
+    crop : tuple of two ints, optional
+        Height and width of the output, at most those of the input. The position is uniform, in whole pixels. Default:
+        the whole image.
+    contrast : float, default 0.0
+        Largest change of contrast, >= 0. c is uniform in [1 - contrast, 1 + contrast].
+    brightness : float, default 0.0
+        Largest change of brightness as a fraction of w, >= 0. b is uniform in [-brightness * w, brightness * w].
+    noise : float, default 0.0
+        Standard deviation of the noise as a fraction of w, >= 0. n is normal and independent for each element.
+    border : {"constant", "edge", "reflect"}, default "constant"
+        Pixels outside the input: ``fill``, the nearest pixel, or the mirror image.
+    fill : float, default 0.0
+        Value of pixels outside the input for ``border="constant"``; from 0 to 255 for uint8. Contrast, brightness and
+        noise change these pixels, too.
+    out : ndarray, optional
+        Array for the result, with the dtype of ``images``. It may not overlap them.
 
+    Returns
+    -------
+    ndarray of shape (N, H', W') or (N, H', W', C)
+        ``out``, or a new array in the dtype of ``images``.
+
+    Raises
+    ------
+    TypeError
+        If an array has another dtype, or an argument a wrong type.
+    ValueError
+        If a shape is wrong, an image is too large, an argument is out of range, or ``out`` overlaps an input.
+
+    See Also
+    --------
+    affine : Resample with given matrices.
+
+    Notes
+    -----
+    Each change uses its own random number. Call the function with the same seed, step and geometric options on masks
+    of shape (N, H, W) to move them with their images; interpolation makes their edges soft.
+
+    Examples
+    --------
     >>> images = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
     >>> augment(images, seed=0, step=1, flip=0.5)
     array([[[ 0,  1,  2],
@@ -130,156 +225,164 @@ def augment(
     _check_images("images", images)
     white = 255.0 if images.dtype == np.uint8 else 1.0
     height, width = images.shape[1:3]
-    shape = _shape("crop", crop, images)
+    shape = _output_size("crop", crop, images)
     if shape[0] > height or shape[1] > width:
-        raise ValueError(f"crop is {crop!r}; wants at most {(height, width)}, the size of the images")
-    least, most = _two("scale", scale)
-    rotate, translate = _half_turn("rotate", rotate), non_negative("translate", translate)
+        raise ValueError(f"crop must be at most {(height, width)}, the size of the images, got {crop!r}")
+    min_scale, max_scale = _check_scale(scale)
+    rotate, translate = check_rotation("rotate", rotate), non_negative("translate", translate)
     flip, flip_vertical = fraction("flip", flip), fraction("flip_vertical", flip_vertical)
     contrast, brightness = non_negative("contrast", contrast), non_negative("brightness", brightness)
-    noise, places = non_negative("noise", noise), _index(index, len(images))
-    noise = white * held("noise", noise, _type_of(images))
+    noise, numbers = non_negative("noise", noise), _image_numbers(index, len(images))
+    noise = white * check_representable("noise", noise, _compute_dtype(images))
 
-    words = random.words_of_blocks(seed, step, random.AUGMENTATION, places)[:, :DRAWS].T
-    with np.errstate(all="ignore"):  # of numbers beyond a float, which lead out of the image
-        uniform = (words + 0.5) * 2.0**-32
-        either_way = 2 * uniform - 1
-        sine, cosine = _sine_and_cosine(rotate * either_way[0])
-        zoom = least + (most - least) * uniform[1]
-        down, across = translate * height * either_way[2], translate * width * either_way[3]
-        vertical = np.where(uniform[4] < flip_vertical, -1.0, 1.0) / zoom
-        horizontal = np.where(uniform[5] < flip, -1.0, 1.0) / zoom
+    bits = random.random_uint32_blocks(seed, step, random.AUGMENTATION, numbers)[:, :NUM_DRAWS].T
+    with np.errstate(all="ignore"):  # extreme arguments overflow to coordinates outside the image
+        uniform = (bits + 0.5) * 2.0**-32  # in (0, 1)
+        signed = 2 * uniform - 1  # in (-1, 1)
+        sine, cosine = _sine_and_cosine(rotate * signed[0])
+        zoom = min_scale + (max_scale - min_scale) * uniform[1]
+        down, right = translate * height * signed[2], translate * width * signed[3]
+        row_factor = np.where(uniform[4] < flip_vertical, -1.0, 1.0) / zoom
+        column_factor = np.where(uniform[5] < flip, -1.0, 1.0) / zoom
         top, left = np.floor(uniform[6] * (height - shape[0] + 1)), np.floor(uniform[7] * (width - shape[1] + 1))
-        gain = 1 + contrast * either_way[8]
-        # A place goes the way back: out of the crop and the shift, turned about the centre, flipped there.
+        gain = 1 + contrast * signed[8]
+        # The map from output to input inverts the changes: undo crop and shift, then rotate and scale about the center.
         transforms = np.empty((len(images), 8))
-        row, column = (height - 1) / 2, (width - 1) / 2
-        for k, (by_row, by_column, centre) in enumerate(
-            [(vertical * cosine, vertical * sine, row), (horizontal * -sine, horizontal * cosine, column)]
+        center_row, center_column = (height - 1) / 2, (width - 1) / 2
+        for k, (by_row, by_column, center) in enumerate(
+            [
+                (row_factor * cosine, row_factor * sine, center_row),
+                (column_factor * -sine, column_factor * cosine, center_column),
+            ]
         ):
             transforms[:, 3 * k], transforms[:, 3 * k + 1] = by_row, by_column
-            transforms[:, 3 * k + 2] = centre - by_row * (row + down - top) - by_column * (column + across - left)
-        transforms[:, 6], transforms[:, 7] = gain, white / 2 * (1 - gain) + white * brightness * either_way[9]
-    drawn = {**random.key(seed, step), "noise": noise}
-    return _resampled(images, transforms, shape, border, fill, out, places, **drawn)
+            transforms[:, 3 * k + 2] = (
+                center - by_row * (center_row + down - top) - by_column * (center_column + right - left)
+            )
+        transforms[:, 6], transforms[:, 7] = gain, white / 2 * (1 - gain) + white * brightness * signed[9]
+    noise_scalars = {**random.key(seed, step), "noise": noise}
+    return _resample(images, transforms, shape, border, fill, out, numbers, **noise_scalars)
 
 
-# What they share
-
-
-def _resampled(
+def _resample(
     images: Array,
     transforms: Array,
-    shape: Shape,
+    shape: Size,
     border: str,
     fill: float,
     out: Array | None,
     index: Array | None = None,
-    **drawn: float,
+    **noise_scalars: float,
 ) -> Array:
-    place, of_bytes = BORDERS.index(_border("border", border)), images.dtype == np.uint8
-    fill = held("fill", finite("fill", fill), _type_of(images))
-    if of_bytes and not 0 <= fill <= 255:
-        raise ValueError(f"fill is {fill!r}; wants a number from 0 to 255, as images of uint8 have")
-    wanted = (len(images), *shape, *images.shape[3:])
+    """Run the op; a transform is a matrix row by row, a gain and an offset."""
+    border_id, is_uint8 = BORDERS.index(check_border("border", border)), images.dtype == np.uint8
+    fill = check_representable("fill", finite("fill", fill), _compute_dtype(images))
+    if is_uint8 and not 0 <= fill <= 255:
+        raise ValueError(f"fill must be a number from 0 to 255 for images of uint8, got {fill!r}")
+    expected = (len(images), *shape, *images.shape[3:])
     if out is None:
-        out = np.empty(wanted, images.dtype)
+        out = np.empty(expected, images.dtype)
     else:
-        _check_images("out", out, written=True)
+        _check_images("out", out, writable=True)
         if out.dtype != images.dtype:
-            raise TypeError(f"out has dtype {out.dtype}; wants {images.dtype}, as images")
-        if out.shape != wanted:
-            raise ValueError(f"out has shape {out.shape}; wants {wanted}")
-        apart("out", out, {"images": images, "index": index})
+            raise TypeError(f"out must have dtype {images.dtype} like images, got {out.dtype}")
+        if out.shape != expected:
+            raise ValueError(f"out must have shape {expected}, got {out.shape}")
+        check_no_overlap("out", out, {"images": images, "index": index})
     channels = images.shape[3] if images.ndim == 4 else 1
-    options = {"seed_low": 0, "seed_high": 0, "step": 0, "noise": 0, **drawn, "border": place, "fill": fill}
-    options |= {"height": images.shape[1], "width": images.shape[2], "channels": channels}
-    options |= {"out_height": shape[0], "out_width": shape[1]}
-    arrays = {"x": images, "y": out, "transforms": transforms, "index": index}
-    grain = max(1, GRAIN // (shape[1] * channels))
-    _core.run("affine_bytes" if of_bytes else "affine", arrays, options, len(images) * shape[0], grain, out.size)
+    arguments: dict[str, Any] = {"x": images, "y": out, "transforms": transforms, "index": index, "bytes": is_uint8}
+    arguments |= {"seed": 0, "step": 0, "noise": 0, **noise_scalars, "border": border_id, "fill": fill}
+    arguments |= {"height": images.shape[1], "width": images.shape[2], "channels": channels}
+    arguments |= {"out_height": shape[0], "out_width": shape[1]}
+    chunk = max(1, CHUNK_SIZE // (shape[1] * channels))  # rows
+    _core.run("affine", arguments, len(images) * shape[0], chunk, out.size)
     return out
 
 
-def _check_images(name: str, images: Any, written: bool = False) -> None:
-    """Raise what is wrong with images; of uint8 too, which the core doesn't take for numbers."""
+def _check_images(name: str, images: Any, writable: bool = False) -> None:
+    """Check dtype, layout and shape of images."""
     if not isinstance(images, np.ndarray):
-        raise TypeError(f"{name} is a {type(images).__name__!r}; wants an array of uint8, float32 or float64")
-    if images.dtype == np.uint8:
+        raise TypeError(f"{name} must be an array of uint8, float32 or float64, got {type(images).__name__!r}")
+    if images.dtype == np.uint8:  # check_array accepts float32 and float64 only
         _core.check_no_mask(images, name)
         if not images.flags.c_contiguous:
-            raise ValueError(f"{name} is not C-contiguous: shape {images.shape}; wants a C-contiguous array")
-        if written and not images.flags.writeable:
-            raise ValueError(f"{name} is read-only; wants an array that can be written")
+            raise ValueError(f"{name} must be C-contiguous, got shape {images.shape} with strides {images.strides}")
+        if writable and not images.flags.writeable:
+            raise ValueError(f"{name} must be writable, got a read-only array")
     elif images.dtype.kind != "f":
-        raise TypeError(f"{name} has dtype {images.dtype}; wants uint8, float32 or float64")
+        raise TypeError(f"{name} must have dtype uint8, float32 or float64, got {images.dtype}")
     else:
-        checked(name, images, written)
-    if images.ndim not in {3, 4} or 0 in images.shape[1:] or images.shape[3:] > (MOST_CHANNELS,):
+        check_array(name, images, writable)
+    if images.ndim not in {3, 4} or 0 in images.shape[1:] or images.shape[3:] > (MAX_CHANNELS,):
         raise ValueError(
-            f"{name} has shape {images.shape}; wants (N, H, W) or (N, H, W, C), each at least 1 and C up to 1024"
+            f"{name} must have shape (N, H, W) or (N, H, W, C) with H, W and C at least 1 and C at most "
+            f"{MAX_CHANNELS}, got {images.shape}"
         )
-    _check_size(name, images.shape, images.shape[1:], images)
+    _check_size(name, images.shape[1:], images)
 
 
-def _shape(name: str, value: Any, images: Array) -> Shape:
-    """Give height and width of the output, by default those of the images."""
+def _output_size(name: str, value: Any, images: Array) -> Size:
+    """Return height and width of the output, by default those of the images."""
     if value is None:
         return images.shape[1], images.shape[2]
     if not isinstance(value, (tuple, list)) or len(value) != 2:
-        raise TypeError(f"{name} is {value!r}; wants two ints, height and width")
-    height, width = (positive_count(f"{name}[{i}]", size) for i, size in enumerate(value))
-    _check_size(name, value, (height, width, *images.shape[3:]), images)
+        raise TypeError(f"{name} must be two ints, height and width, got {value!r}")
+    height, width = (positive_count(f"{name}[{i}]", side) for i, side in enumerate(value))
+    _check_size(name, (height, width, *images.shape[3:]), images)
     return height, width
 
 
-def _check_size(name: str, value: Any, of_image: tuple[int, ...], images: Array) -> None:
-    most = MOST_SIDE[images.dtype.char]
-    if max(of_image[:2]) > most or math.prod(of_image) > MOST_ELEMENTS:
+def _check_size(name: str, image_shape: tuple[int, ...], images: Array) -> None:
+    max_side = MAX_SIDE[images.dtype.char]
+    if max(image_shape[:2]) > max_side or math.prod(image_shape) > MAX_ELEMENTS:
         raise ValueError(
-            f"{name} is {value}; wants less than 2^31 elements in an image, and of {images.dtype} at most {most} rows "
-            "and columns"
+            f"{name} must have fewer than 2**31 elements per image, and for {images.dtype} at most {max_side} rows and "
+            f"columns, got images of shape {image_shape}"
         )
 
 
-def _type_of(images: Array) -> np.dtype[Any]:
-    """Give the type that values are computed in."""
+def _compute_dtype(images: Array) -> np.dtype[Any]:
     return np.dtype(np.float32) if images.dtype == np.uint8 else images.dtype
 
 
-def _two(name: str, value: Any) -> tuple[float, float]:
+def _check_scale(value: Any) -> tuple[float, float]:
     if not isinstance(value, (tuple, list)) or len(value) != 2:
-        raise TypeError(f"{name} is {value!r}; wants two numbers, the least and the most")
-    least, most = (finite_positive(f"{name}[{i}]", factor) for i, factor in enumerate(value))
-    if least > most:
-        raise ValueError(f"{name} is {value!r}; wants the least before the most")
-    return least, most
+        raise TypeError(f"scale must be two numbers, the smallest and the largest, got {value!r}")
+    smallest, largest = (finite_positive(f"scale[{i}]", factor) for i, factor in enumerate(value))
+    if smallest > largest:
+        raise ValueError(f"scale must have the smallest factor first, got {value!r}")
+    return smallest, largest
 
 
-def _index(index: npt.ArrayLike | None, count: int) -> Array:
+def _image_numbers(index: npt.ArrayLike | None, count: int) -> Array:
     if index is None:
         return np.arange(count)
-    places = numbers("index", index, "iu" if count else "iuf", "integers, the number of each image")
-    if places.shape != (count,):
-        raise ValueError(f"index has shape {places.shape}; wants {(count,)}, the number of each image")
-    if count and not 0 <= places.min() <= places.max() < MOST_IMAGES:
-        raise ValueError(f"index has numbers from {places.min()} to {places.max()}; wants some in [0, 2^32)")
-    return np.ascontiguousarray(places, np.int64)
+    kinds = "iu" if count else "iuf"  # an empty list becomes an array of float64
+    numbers = as_numeric_array("index", index, kinds, "integers, the number of each image")
+    if numbers.shape != (count,):
+        raise ValueError(f"index must have shape {(count,)}, the number of each image, got {numbers.shape}")
+    if count and not 0 <= numbers.min() <= numbers.max() < MAX_IMAGES:
+        raise ValueError(f"index must be in [0, 2**32), got numbers from {numbers.min()} to {numbers.max()}")
+    return np.ascontiguousarray(numbers, np.int64)
 
 
 def _sine_and_cosine(degrees: Array) -> tuple[Array, Array]:
-    """Give them within 2e-16, the same on every platform, which NumPy's own are not.
+    """Return sine and cosine within 2e-16, with the same bits on every platform, unlike NumPy's.
 
     >>> [round(float(x[0]), 15) for x in _sine_and_cosine(np.array([30.0]))]
     [0.5, 0.866025403784439]
     """
     quarters = np.rint(degrees / 90)
-    x = (degrees - 90 * quarters) * (math.pi / 180)
+    x = (degrees - 90 * quarters) * (math.pi / 180)  # in [-pi/4, pi/4]
     z = x * x
     *others, series = SERIES[:, :, None]
     for term in reversed(others):
         series = series * z + term
     sine, cosine = x + x * z * series[0], 1 + z * series[1]
-    odd, up, right = quarters % 2 == 1, quarters % 4 < 2, (quarters + 1) % 4 < 2
-    across, along = np.where(odd, sine, cosine), np.where(odd, cosine, sine)
-    return np.where(up, along, -along), np.where(right, across, -across)
+    # sin(x + q pi/2) and cos(x + q pi/2) are sine or cosine of x, with either sign.
+    odd, sine_positive, cosine_positive = quarters % 2 == 1, quarters % 4 < 2, (quarters + 1) % 4 < 2
+    rotated_sine, rotated_cosine = np.where(odd, cosine, sine), np.where(odd, sine, cosine)
+    return (
+        np.where(sine_positive, rotated_sine, -rotated_sine),
+        np.where(cosine_positive, rotated_cosine, -rotated_cosine),
+    )

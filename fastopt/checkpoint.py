@@ -1,24 +1,79 @@
-r"""Checkpoints: parameters, optimizer, early stopping, schedules and what else a run needs, in one file.
+r"""Save a training run to a file and resume it with bit-identical results.
 
-A file is ``.npz`` (NumPy's, which ``numpy.load`` opens too) or ``.safetensors`` (with that package), by its suffix.
-Nothing in it is ever run: there is no pickle. A save is written beside the old file, flushed to the disk and renamed,
-so a crash at any byte leaves the old one whole. A load compares names, shapes, dtypes and SHA-256 of all contents
-before it changes anything: it happens whole or not at all.
+`save` writes parameters, an optimizer, early stopping, a schedule, further arrays and metadata to one file; `load`
+restores them in place, in the same process or another one.
 
->>> import tempfile
+Resuming
+--------
+A script that can be stopped at any time, and continues from the last epoch that was saved:
+
+>>> import os, tempfile
 >>> import numpy as np
 >>> import fastopt
->>> path = tempfile.mkdtemp() + "/run.npz"
->>> params = {"w": np.ones(3)}
->>> optimizer = fastopt.Adam(params, lr=0.5)
->>> optimizer.step({"w": np.ones(3)})
->>> fastopt.save(path, params=params, optimizer=optimizer, values={"epoch": 1})
->>> again = {"w": np.zeros(3)}
->>> other = fastopt.Adam(again, lr=0.1)
->>> fastopt.load(path, params=again, optimizer=other).values
-{'epoch': 1}
->>> again["w"], other.steps, other.lr
-(array([0.5, 0.5, 0.5]), 1, 0.5)
+>>> path = os.path.join(tempfile.mkdtemp(), "run.npz")
+>>> def train(epochs):
+...     rng = np.random.default_rng(0)
+...     params = {"w": np.zeros(3)}
+...     optimizer = fastopt.Adam(params, lr=fastopt.schedules.Cosine(0.1, 10))
+...     start = 0
+...     if os.path.exists(path):
+...         checkpoint = fastopt.load(path, params=params, optimizer=optimizer)
+...         start = checkpoint.metadata["epoch"] + 1
+...         rng.bit_generator.state = checkpoint.metadata["rng"]
+...     for epoch in range(start, epochs):
+...         optimizer.step({"w": rng.normal(size=3)})
+...         metadata = {"epoch": epoch, "rng": rng.bit_generator.state}
+...         fastopt.save(path, params=params, optimizer=optimizer, metadata=metadata, keep=2)
+...     return params["w"]
+>>> whole = train(4)
+>>> os.remove(path)
+>>> _ = train(2)  # stopped after two epochs
+>>> np.array_equal(train(4), whole)
+True
+
+Build the same objects with the same arguments before `load`: a file stores what changes during training. For an
+optimizer these are the step count, the numeric hyperparameters, the state arrays and the state of every
+`fastopt.schedules.Plateau` among its schedules; for `fastopt.EarlyStopping` its counters and the best parameters. Other
+schedules are functions of the step and have no state.
+
+Further arrays and metadata
+---------------------------
+``arrays`` stores arrays by name, for example the running statistics of batch norm. ``metadata`` stores anything that
+JSON can express: the epoch, settings, the state of a NumPy generator as above, or ``loss_scale.state_dict()`` of a
+`fastopt.DynamicLossScale`. `load` returns both in a `Checkpoint`.
+
+Crash safety
+------------
+The new file is written under a temporary name in the same directory (``.run.npz.tmp``), flushed to the disk and
+renamed. If the process is killed, the disk is full or the power fails, either the old or the new file exists, complete.
+Processes and threads that save to the same path wait for each other. ``keep=3`` keeps the two files before this one as
+``run.1.npz`` and ``run.2.npz``. Permissions are kept. If the path is a symbolic link, the file that it points to is
+replaced.
+
+`load` checks everything before it changes the first byte. If it raises, nothing has changed.
+
+Do not call `save` in a signal handler: it may interrupt a step or another save, and then raises `RuntimeError` (or,
+without an optimizer, waits forever for the save that it interrupted). Set a flag, and save after the step.
+
+Formats
+-------
+The suffix selects the format: ``.npz`` (also read by `numpy.load`) or ``.safetensors`` (requires the package
+``safetensors``). Both hold one array per parameter and state, with names like ``params/w`` and
+``optimizer/param_groups/0/state/exp_avg/w``, and a text ``fastopt`` (in an .npz file as an array of bytes; in a
+.safetensors file as metadata). The text is the SHA-256 of a JSON header, a space, and the header:
+
+    {"format": 1,
+     "tree": {"params": {"w": {"__array__": 0}}, "optimizer": {...}},
+     "arrays": [["params/w", "<f4", [2, 3], "<SHA-256>"], ...],
+     "metadata": ...}
+
+``{"__array__": 0}`` is replaced by the first of the ``arrays``. Equal runs give equal files.
+
+Security
+--------
+Files may come from strangers. They contain no pickles and no executable code. All contents are compared with their
+SHA-256, and loading takes no more memory than the size of the file plus some overhead. The digests detect damage, not
+forgery: whoever can write the file can also change the weights.
 """
 
 from __future__ import annotations
@@ -27,7 +82,7 @@ import hashlib
 import json
 import os
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,33 +91,42 @@ from urllib.parse import quote
 
 import numpy as np
 
+from fastopt._util.array_file import FORMATS, Format, OpenFile
 from fastopt._util.arrays import Array
-from fastopt._util.atomic_file import CONTAINERS, Container, Contents, named, replace
+from fastopt._util.atomic_file import replace
 from fastopt._util.validation import FunctionOfStep, function_of_step, positive_count
 from fastopt.early_stopping import EarlyStopping
 from fastopt.optimizers import Optimizer, _state
 from fastopt.optimizers._param_tree import check_arrays, pairs, plain
-from fastopt.optimizers._state import Changes, checked_schedule
-from fastopt.schedules import Plateau, memories
+from fastopt.optimizers._state import Changes
+from fastopt.schedules._base import stateful_schedules
 
 __all__ = ["Checkpoint", "load", "save"]
 
-FORMAT = 1  # raised when an older version could not read what a newer one writes
-REFERENCE = "__array__"  # stands for an array in the tree
-LONGEST_NAME = 1000  # of an array in the file, in bytes
+FORMAT = 1  # increased when older versions can't read new files
+REFERENCE = "__array__"  # key that stands for an array in the tree
 DTYPES = {np.dtype(char).newbyteorder("<").str: np.dtype(char) for char in "?bhiqlBHIQLefd"}
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What `load` gives besides what it writes in place: the extra ``arrays`` by name, and the JSON ``values``.
+    """What `load` returns: the contents of a file that are not restored in place.
 
-    >>> Checkpoint({"order": np.arange(3)}, {"epoch": 1}).values["epoch"]
+    Parameters
+    ----------
+    arrays : dict of str to ndarray
+        The ``arrays`` given to `save`, empty if there were none.
+    metadata : object
+        The ``metadata`` given to `save`, as JSON returns it: tuples are lists and keys are strings.
+
+    Examples
+    --------
+    >>> Checkpoint({"order": np.arange(3)}, {"epoch": 1}).metadata["epoch"]
     1
     """
 
     arrays: dict[str, Array]
-    values: Any
+    metadata: Any
 
 
 def save(
@@ -73,58 +137,98 @@ def save(
     early_stopping: EarlyStopping | None = None,
     schedule: FunctionOfStep | None = None,
     arrays: Mapping[str, Array] | None = None,
-    values: Any = None,
+    metadata: Any = None,
     keep: int = 1,
 ) -> None:
-    """Save all that a run needs to go on, to the bit; what is None is left out.
+    """Save a run to a file, which is replaced atomically.
 
-    ``params`` is what an optimizer takes (without groups): a ``Flat``, one array, a list or tuple, or a mapping of
-    arrays; ``schedule`` is one with a memory (a `Plateau`, also inside of others) that no optimizer has, for that of an
-    optimizer is saved with it; ``arrays`` are extra ones of numbers or booleans, by name; ``values`` anything that JSON
-    has. ``keep`` files stay, this one included: the one before run.npz is run.1.npz.
+    Parameters
+    ----------
+    path : str or os.PathLike
+        File to write. Its suffix, .npz or .safetensors, selects the format.
+    params : Flat, ndarray, list, tuple or mapping of ndarray, optional
+        Parameters. Names must be strings.
+    optimizer : Optimizer, optional
+        Optimizer to save, including the state of its schedules.
+    early_stopping : EarlyStopping, optional
+        Early stopping to save, including its copy of the best parameters.
+    schedule : Schedule, optional
+        A `fastopt.schedules.Plateau`, or a schedule that contains one, which no optimizer has.
+    arrays : mapping of str to ndarray, optional
+        Further arrays of booleans, integers, or floats of at most 64 bits.
+    metadata : object, optional
+        Anything that JSON can express, and NumPy's scalars. As with the `json` module, tuples become lists, and keys
+        that are numbers become strings.
+    keep : int, default 1
+        Number of files to keep, >= 1, including this one. The file before run.npz is run.1.npz.
 
-    Raises ``OSError`` where the file can't be written, ``TypeError`` or ``ValueError`` for what can't be saved, and
-    ``RuntimeError`` where another thread steps, or has changed what was saved meanwhile: the old file then is as it
-    was. A ``.safetensors`` file is put together in memory first.
+    Raises
+    ------
+    OSError
+        If the file can't be written.
+    TypeError, ValueError
+        If an argument can't be saved.
+    RuntimeError
+        If the optimizer is in use by another thread, has accumulated gradients without a step, or an array changed
+        while it was saved.
 
+    See Also
+    --------
+    load : Restore what was saved.
+
+    Notes
+    -----
+    An error leaves the old file unchanged; Ctrl-C leaves the old or the new file. An .npz file is written in blocks of
+    16 MB; a .safetensors file is assembled in memory first. Ctrl-C while `zipfile` opens a member of an .npz file
+    raises `ValueError` with the `KeyboardInterrupt` as its context.
+
+    Examples
+    --------
     >>> import tempfile
     >>> path = tempfile.mkdtemp() + "/run.npz"
     >>> for epoch in range(3):
-    ...     save(path, arrays={"order": np.arange(epoch)}, values={"epoch": epoch}, keep=2)
-    >>> load(path).values, load(path.replace(".npz", ".1.npz")).values
+    ...     save(path, arrays={"order": np.arange(epoch)}, metadata={"epoch": epoch}, keep=2)
+    >>> load(path).metadata, load(path.replace(".npz", ".1.npz")).metadata
     ({'epoch': 2}, {'epoch': 1})
     """
-    target, container = _container(path)
+    target, file_format = _resolve(path)
     positive_count("keep", keep)
-    text_of_values = _json(values)
-    if optimizer is not None:
-        _of_kind("optimizer", optimizer, Optimizer)
+    _check_types(optimizer, early_stopping)
     with nullcontext() if optimizer is None else optimizer._plan:
         tree: dict[str, Any] = {}
         if params is not None:
-            check_arrays("params", params, written=False)
+            check_arrays("params", params, writable=False)
             tree["params"] = plain(params, np.asarray)
         if optimizer is not None:
             tree["optimizer"] = _state.snapshot(optimizer, np.asarray)
         if early_stopping is not None:
-            _of_kind("early_stopping", early_stopping, EarlyStopping)
             tree["early_stopping"] = early_stopping._state_dict(np.asarray)
         if schedule is not None:
-            tree["schedule"] = [memory.state_dict() for memory in _with_memory(schedule)]
+            _check_stateful(schedule)
+            tree["schedule"] = [each.state_dict() for each in stateful_schedules(schedule)]
         if arrays is not None:
-            tree["arrays"] = _named_arrays(arrays)
+            tree["arrays"] = _checked_arrays(arrays)
         found: dict[str, Array] = {}
-        header = {"format": FORMAT, "tree": _without_arrays(tree, [], found)}
-        header["arrays"] = [[name, a.dtype.str, a.shape, _digest(a)] for name, a in found.items()]
-        text = f'{json.dumps(header)[:-1]}, "values": {text_of_values}}}'
+        header = {"format": FORMAT, "tree": _extract_arrays(tree, [], found)}
+        header["arrays"] = [[name, array.dtype.str, array.shape, _sha256(array)] for name, array in found.items()]
+        header["metadata"] = metadata
+        try:
+            text = json.dumps(header, default=_python_scalar)
+        except (TypeError, ValueError, RecursionError) as error:
+            got = reprlib.repr(metadata)
+            raise TypeError(f"metadata must be JSON serializable, got {got} ({error})") from None
 
         def write(file: IO[bytes]) -> None:
-            container.write(file, found, f"{_digest(text)} {text}")
+            file_format.write(file, found, f"{_sha256(text)} {text}")
             for name, _, _, digest in header["arrays"]:
-                if _digest(found[name]) != digest:
-                    raise RuntimeError(f"{name} has changed while it was saved, so {target} is as it was before")
+                if _sha256(found[name]) != digest:
+                    raise RuntimeError(f"{name} changed while it was saved; {target} was not written")
 
-        replace(target, keep, write)
+        try:
+            replace(target, keep, write)
+        except OSError as error:
+            _add_file_name(error, target)
+            raise
 
 
 def load(
@@ -135,12 +239,48 @@ def load(
     early_stopping: EarlyStopping | None = None,
     schedule: FunctionOfStep | None = None,
 ) -> Checkpoint:
-    """Write what ``save`` saved into these, in place, and give the rest.
+    """Restore what `save` saved, in place, and return the arrays and metadata.
 
-    What is not given is left in the file; what is given must be in it, and fit: of the same names, shapes and dtypes.
-    Raises ``OSError`` where the file can't be read, and ``ValueError``, which names the file, where it is no whole
-    checkpoint or does not fit. Nothing has changed then. It takes memory like the file.
+    Parameters
+    ----------
+    path : str or os.PathLike
+        File to read, .npz or .safetensors.
+    params : Flat, ndarray, list, tuple or mapping of ndarray, optional
+        Arrays to write to; names, shapes and dtypes must be those of the file.
+    optimizer : Optimizer, optional
+        Optimizer of the same class, groups and options as the saved one.
+    early_stopping : EarlyStopping, optional
+        Early stopping to restore.
+    schedule : Schedule, optional
+        Schedule to restore, with the same number of `fastopt.schedules.Plateau` as the saved one.
 
+    Returns
+    -------
+    Checkpoint
+        The ``arrays`` and the ``metadata`` of the file.
+
+    Raises
+    ------
+    OSError
+        If the file can't be read.
+    TypeError
+        If an argument has the wrong type.
+    ValueError
+        If the file is damaged, was not written by `save`, or does not match the arguments. The error names the file.
+    RuntimeError
+        If the optimizer is in use by another thread.
+
+    See Also
+    --------
+    save : Write such a file.
+
+    Notes
+    -----
+    If `load` raises, nothing has changed. Parts of the file that are not asked for are ignored. The whole file is read
+    into memory first.
+
+    Examples
+    --------
     >>> import tempfile
     >>> path = tempfile.mkdtemp() + "/weights.npz"
     >>> save(path, params=[np.ones(2), np.zeros(1)])
@@ -148,162 +288,146 @@ def load(
     >>> load(path, params=params).arrays, params
     ({}, [array([1., 1.]), array([0.])])
     """
-    source, container = _container(path)
+    source, file_format = _resolve(path)
     if params is not None:
         check_arrays("params", params)
-    for name, thing, kind in (("optimizer", optimizer, Optimizer), ("early_stopping", early_stopping, EarlyStopping)):
-        if thing is not None:
-            _of_kind(name, thing, kind)
-    wants: dict[str, Callable[[Any], Changes]] = {}
-    if params is not None:
-        wants["params"] = lambda saved: Changes(pairs(params, saved, "params"), [])
-    if optimizer is not None:
-        wants["optimizer"] = lambda saved: _state.checked(optimizer, "optimizer", saved)
-    if early_stopping is not None:
-        wants["early_stopping"] = lambda saved: early_stopping._checked_state("early_stopping", saved)
+    _check_types(optimizer, early_stopping)
     if schedule is not None:
-        _with_memory(schedule)
-        wants["schedule"] = lambda saved: Changes([], checked_schedule(schedule, "schedule", saved))
+        _check_stateful(schedule)
+    targets = {"params": params, "optimizer": optimizer, "early_stopping": early_stopping, "schedule": schedule}
+    changes = []
     try:
-        tree, values = _read(source, container)
-        extra = _named_arrays(tree.get("arrays", {}))
-        for name in wants:
-            if name not in tree:
-                raise ValueError(f"it has no {name}, only {', '.join(tree)}")
-        changes = [take(tree[name]) for name, take in wants.items()]
+        tree, metadata = _read(source, file_format)
+        arrays = _checked_arrays(tree.get("arrays", {}))
+        for name, thing in targets.items():
+            if thing is not None and name not in tree:
+                raise ValueError(f"it has no {name}, only {', '.join(tree) or 'metadata'}")
+        if params is not None:
+            changes.append(Changes(pairs(params, tree["params"], "params"), []))
+        if optimizer is not None:
+            changes.append(_state.checked(optimizer, "optimizer", tree["optimizer"]))
+        if early_stopping is not None:
+            updates = early_stopping._check_state("early_stopping", tree["early_stopping"])
+            changes.append(Changes([], [(vars(early_stopping), updates)]))
+        if schedule is not None:
+            changes.append(Changes([], _state.checked_schedules(schedule, "schedule", tree["schedule"])))
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{source} can't be loaded: {error}") from error
+        raise ValueError(f"cannot load {source}: {error}") from error
     except OSError as error:
-        raise named(error, source) from error
+        _add_file_name(error, source)
+        raise
     _state.apply(optimizer, Changes.together(changes))
-    return Checkpoint(extra, values)
+    return Checkpoint(arrays, metadata)
 
 
-# The tree: dictionaries, lists and numbers as JSON has them, and references to arrays
+# Tree and header
 
 
-def _without_arrays(thing: Any, path: list[str], found: dict[str, Array]) -> Any:
-    """Replace each array by a reference, and collect them by a name that tells where they stand."""
-    if isinstance(thing, np.ndarray):
-        name = "/".join(quote(part, safe="", errors="surrogatepass") for part in path)
-        name = name if len(name) < LONGEST_NAME else f"{path[0]}/#{len(found)}"  # a # in a part is quoted
-        found[name] = _plain_array("/".join(path), thing)
+def _extract_arrays(node: Any, path: list[str], found: dict[str, Array]) -> Any:
+    """Return a tree with references in place of arrays, which are added to ``found`` under the names of their paths."""
+    where = "/".join(path)
+    if isinstance(node, np.ndarray):
+        stored = node.dtype.newbyteorder("<")
+        if stored.str not in DTYPES:
+            raise TypeError(f"{where} must be booleans, integers, or floats of at most 64 bits, got {node.dtype}")
+        found["/".join(quote(key, safe="") for key in path)] = np.asarray(node, stored, order="C")
         return {REFERENCE: len(found) - 1}
-    if isinstance(thing, dict):
-        for key in thing:
+    if isinstance(node, dict):
+        for key in node:
             if not isinstance(key, str):
-                raise TypeError(f"{'/'.join(path)} has the name {key!r}; wants strings for names in a file")
-        return {key: _without_arrays(own, [*path, key], found) for key, own in thing.items()}
-    if isinstance(thing, (list, tuple)):
-        return [_without_arrays(own, [*path, str(i)], found) for i, own in enumerate(thing)]
-    return thing
+                raise TypeError(f"the names in {where} must be strings, got {key!r}")
+        return {key: _extract_arrays(child, [*path, key], found) for key, child in node.items()}
+    if isinstance(node, (list, tuple)):
+        return [_extract_arrays(child, [*path, str(i)], found) for i, child in enumerate(node)]
+    return node
 
 
-def _with_arrays(thing: Any, found: list[Array]) -> Any:
-    if isinstance(thing, dict):
-        if list(thing) == [REFERENCE] and isinstance(thing[REFERENCE], int):
-            return found[thing[REFERENCE]]
-        return {key: _with_arrays(own, found) for key, own in thing.items()}
-    return [_with_arrays(own, found) for own in thing] if isinstance(thing, list) else thing
+def _insert_arrays(node: Any, arrays: list[Array]) -> Any:
+    """Return a tree with arrays in place of references."""
+    if isinstance(node, dict):
+        if list(node) == [REFERENCE] and isinstance(node[REFERENCE], int):
+            return arrays[node[REFERENCE]]
+        return {key: _insert_arrays(child, arrays) for key, child in node.items()}
+    return [_insert_arrays(child, arrays) for child in node] if isinstance(node, list) else node
 
 
-def _plain_array(where: str, array: Array) -> Array:
-    stored = array.dtype.newbyteorder("<")
-    if stored.str not in DTYPES:
-        raise TypeError(f"{where} has dtype {array.dtype}; wants booleans, integers, or floats of at most 64 bits")
-    return np.ascontiguousarray(array, stored).reshape(array.shape)
-
-
-def _read(source: Path, container: Container) -> tuple[dict[str, Any], Any]:
-    """Read the tree and the values of a file, all of it compared with the digests."""
-    with container.open(source) as contents:
-        digest, _, text = contents.text.partition(" ")
-        if digest != _digest(text):
-            raise ValueError("its header is damaged")
+def _read(source: Path, file_format: Format) -> tuple[dict[str, Any], Any]:
+    """Return the tree and the metadata of a file, after comparing all of it with the digests."""
+    with file_format.open(source) as file:
+        digest, _, text = file.text.partition(" ")
+        if digest != _sha256(text):
+            raise ValueError("the header does not match its SHA-256")
         try:
             header = json.loads(text)
-            if header["format"] not in range(1, FORMAT + 1):
-                raise ValueError(
-                    f"it has the format {header['format']!r}; this version of fastopt reads up to {FORMAT}"
-                )
+            if header["format"] != FORMAT:
+                raise ValueError(f"the format must be {FORMAT} for this version of fastopt, got {header['format']!r}")
             names = [name for name, *_ in header["arrays"]]
-            odd = sorted(contents.names.symmetric_difference(names))
-            if odd or len(names) != len(contents.names):  # or an array would be read again and again
-                raise ValueError(
-                    f"the arrays of the file are not those of its header: {', '.join(odd[:3]) or names[:3]}"
-                )
-            arrays = [_read_array(contents, *row) for row in header["arrays"]]
-            return dict(_with_arrays(header["tree"], arrays)), header["values"]
+            if sorted(names) != sorted(file.names):  # a name listed twice would be read twice
+                different = sorted(file.names.symmetric_difference(names)) or names
+                raise ValueError(f"the arrays of the file differ from those of its header: {', '.join(different[:3])}")
+            arrays = [_read_array(file, *row) for row in header["arrays"]]
+            return dict(_insert_arrays(header["tree"], arrays)), header["metadata"]
         except (KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-            raise ValueError(f"its header is of another form ({type(error).__name__}: {error})") from None
+            raise ValueError(f"the header is malformed ({type(error).__name__}: {error})") from None
 
 
-def _read_array(contents: Contents, name: str, dtype: str, shape: list[int], digest: str) -> Array:
+def _read_array(file: OpenFile, name: str, dtype: str, shape: list[int], digest: str) -> Array:
     if dtype not in DTYPES or not all(type(size) is int and size >= 0 for size in shape):
-        raise ValueError(f"{name!r} is said to be {dtype!r} of shape {shape}")
-    array = contents.array(name, np.dtype(dtype), tuple(shape))
-    if _digest(array) != digest:
-        raise ValueError(f"{name!r} is damaged")
+        raise ValueError(f"the header of {name!r} is malformed: dtype {dtype!r}, shape {shape}")
+    array = file.read(name, np.dtype(dtype), tuple(shape))
+    if _sha256(array) != digest:
+        raise ValueError(f"{name!r} does not match its SHA-256")
     return array.astype(DTYPES[dtype], copy=False)
 
 
-def _digest(thing: Array | str) -> str:
-    if isinstance(thing, str):
-        return hashlib.sha256(thing.encode(errors="surrogatepass")).hexdigest()
-    return hashlib.sha256(thing.reshape(-1).view(np.uint8).data).hexdigest()
+def _sha256(content: Array | str) -> str:
+    data = content.encode() if isinstance(content, str) else content.reshape(-1).data
+    return hashlib.sha256(data).hexdigest()
 
 
-# What is asked of arguments
+def _python_scalar(value: Any) -> Any:
+    """Convert NumPy's scalars for JSON."""
+    if isinstance(value, (np.bool_, np.integer, np.floating)):
+        return value.item()
+    raise TypeError(f"a {type(value).__name__!r} is not JSON serializable")
 
 
-def _container(path: str | os.PathLike[str]) -> tuple[Path, Container]:
-    """Give the file itself, which a link may lead to, and its format."""
+# Arguments
+
+
+def _resolve(path: str | os.PathLike[str]) -> tuple[Path, Format]:
+    """Return the file that a path leads to, through links, and the format that the suffix of the path selects."""
     name = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
     if not isinstance(name, str):
-        raise TypeError(f"path is {path!r}; wants a string or a path of strings")
-    container = CONTAINERS.get(Path(name).suffix)
-    if container is None:
-        raise ValueError(f"path is {name!r}; wants a name that ends in {' or '.join(CONTAINERS)}")
-    return Path(os.path.realpath(name)), container
+        raise TypeError(f"path must be a string or a path of strings, got {path!r}")
+    file_format = FORMATS.get(Path(name).suffix)
+    if file_format is None:
+        raise ValueError(f"path must end in {' or '.join(FORMATS)}, got {name!r}")
+    return Path(os.path.realpath(name)), file_format
 
 
-def _json(values: Any) -> str:
-    """Give what JSON makes of values, which must be what it has."""
-    try:
-        _refuse_other_names(values)
-        return json.dumps(values)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise TypeError(f"values is {reprlib.repr(values)}; wants what JSON has ({error})") from None
+def _add_file_name(error: OSError, path: Path) -> None:
+    """Add a file to an error that names none, such as a full disk. Errors of signal handlers have no number."""
+    if error.errno is not None and error.filename is None:
+        error.filename = str(path)
 
 
-def _refuse_other_names(values: Any) -> None:
-    """Raise for names that are no strings, which json would make strings of."""
-    if isinstance(values, dict):
-        for name, own in values.items():
-            if not isinstance(name, str):
-                raise TypeError(f"it has the name {name!r}, which is no string")
-            _refuse_other_names(own)
-    elif isinstance(values, (list, tuple)):
-        for own in values:
-            _refuse_other_names(own)
+def _check_types(optimizer: Any, early_stopping: Any) -> None:
+    if not isinstance(optimizer, (Optimizer, type(None))):
+        raise TypeError(f"optimizer must be a fastopt.Optimizer, got {type(optimizer).__name__!r}")
+    if not isinstance(early_stopping, (EarlyStopping, type(None))):
+        raise TypeError(f"early_stopping must be a fastopt.EarlyStopping, got {type(early_stopping).__name__!r}")
 
 
-def _with_memory(schedule: FunctionOfStep) -> list[Plateau]:
-    found = memories(function_of_step("schedule", schedule))
-    if not found:
-        raise ValueError(f"schedule is {schedule!r}, which has no Plateau; wants one with a memory to save")
-    return found
+def _check_stateful(schedule: Any) -> None:
+    if not stateful_schedules(function_of_step("schedule", schedule)):
+        raise ValueError(f"schedule must be or contain a stateful one (a Plateau, for example), got {schedule!r}")
 
 
-def _of_kind(name: str, thing: Any, kind: type) -> None:
-    if not isinstance(thing, kind):
-        raise TypeError(f"{name} is a {type(thing).__name__!r}; wants a fastopt {kind.__name__}")
-
-
-def _named_arrays(arrays: Any) -> dict[str, Array]:
+def _checked_arrays(arrays: Any) -> dict[str, Array]:
     if not isinstance(arrays, Mapping):
-        raise TypeError(f"arrays is a {type(arrays).__name__!r}; wants a mapping of names to arrays")
+        raise TypeError(f"arrays must be a mapping of names to arrays, got {type(arrays).__name__!r}")
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
-            raise TypeError(f"arrays[{name!r}] is a {type(array).__name__!r}; wants an array without a mask")
+            raise TypeError(f"arrays[{name!r}] must be an array without a mask, got {type(array).__name__!r}")
     return {name: np.asarray(array) for name, array in arrays.items()}

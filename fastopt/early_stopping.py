@@ -1,31 +1,18 @@
-"""What surrounds the steps of an epoch: mini-batches, and when to stop.
-
->>> import numpy as np
->>> x, y = np.arange(10.0), np.arange(10) % 2
->>> early_stopping = EarlyStopping(patience=2)
->>> w = np.zeros(1)
->>> for epoch in range(100):
-...     for inputs, labels in batches(x, y, batch_size=4, epoch=epoch):
-...         w += inputs.sum() / 45  # a step of an optimizer
-...     if early_stopping.update(abs(w[0] - 3.0), w):
-...         break
->>> early_stopping.restore(w)
->>> epoch, w.round(6)
-(4, array([3.]))
-"""
+"""Early stopping: when to end training, and a copy of the best parameters."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
 from fastopt import _core
 from fastopt._util.arrays import Array
+from fastopt._util.records import attributes_repr
 from fastopt._util.validation import (
+    Check,
     any_number,
     check_keys,
     choice,
@@ -36,25 +23,63 @@ from fastopt._util.validation import (
     positive_count,
 )
 from fastopt.optimizers._param_tree import check_arrays, pairs, plain
-from fastopt.optimizers._state import Changes
 
 __all__ = ["EarlyStopping"]
 
+STATE_CHECKS: dict[str, Check] = {"best": not_nan, "best_epoch": optional(count), "epochs": count, "bad_epochs": count}
 
-@dataclass(eq=False)
+
 class EarlyStopping:
-    """Stop when a metric has not improved for ``patience`` epochs, and keep a copy of the best parameters.
+    """Stop training when a metric has stopped improving, and keep a copy of the best parameters.
 
-    ``update(metric, params)`` after each epoch tells whether to stop. An epoch is good when its metric is below the
-    best one by more than ``min_delta`` (above, with ``mode="max"``); a NaN never is. The first ``warmup`` epochs don't
-    count: they are neither good nor bad, and nothing is copied. With as many bad epochs in a row as ``patience``, at
-    least 1, it is time to stop. All this is as in Keras.
+    Call `update` with the metric and the parameters after each epoch, and end the training when it returns True; then
+    call `restore`. `update` describes the rules.
 
-    ``best`` is the metric of the last good epoch and ``best_epoch`` its number, from 0 (None before there is one);
-    ``epochs`` were seen, and the last ``bad_epochs`` of them were bad; ``stopped`` is what ``update`` told last.
-    Parameters are what an optimizer takes without groups: a ``Flat``, one array, a list or tuple, a mapping of names to
-    arrays. Source: Prechelt, "Early stopping - but when?", 1998.
+    Parameters
+    ----------
+    patience : int, default 10
+        Number of bad epochs in a row after which to stop, >= 1.
+    min_delta : float, default 0.0
+        The metric must improve by more than this to count as better, >= 0 and finite.
+    mode : {"min", "max"}, default "min"
+        Whether a smaller or a larger metric is better.
+    start_from_epoch : int, default 0
+        Number of epochs at the start that are neither good nor bad, >= 0. Their parameters are not copied.
 
+    Attributes
+    ----------
+    best : float
+        The metric of the last good epoch; before the first one, the worst possible metric, an infinity.
+    best_epoch : int or None
+        The number of the last good epoch, from 0; None before the first one.
+    epochs : int
+        Number of epochs recorded.
+    bad_epochs : int
+        Number of bad epochs since the last good one.
+
+    Raises
+    ------
+    TypeError
+        If an argument has the wrong type.
+    ValueError
+        If an argument is out of range.
+
+    Notes
+    -----
+    The arguments have the names and the rules of Keras's ``EarlyStopping``, where ``bad_epochs`` is called ``wait``.
+    The best parameters are written back by `restore` only, as with ``restore_best_weights=False``. PyTorch Lightning
+    has the same ``patience``, ``min_delta`` and ``mode``, but stops at once at a NaN by default.
+
+    An update at a good epoch makes the new copy before it drops the old one, so there are two copies for a moment.
+
+    References
+    ----------
+    .. [1] L. Prechelt, "Early Stopping - But When?", in Neural Networks: Tricks of the Trade, 1998.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastopt import EarlyStopping
     >>> early_stopping, w = EarlyStopping(patience=2), np.zeros(2)
     >>> for loss in [3.0, 2.0, 2.5, 2.0]:
     ...     w += 1
@@ -68,111 +93,141 @@ class EarlyStopping:
     (2.0, 1, array([2., 2.]))
     """
 
-    patience: int = 10
-    _: KW_ONLY
-    min_delta: float = 0.0
-    mode: Literal["min", "max"] = "min"
-    warmup: int = 0
-    best: float = field(init=False)
-    best_epoch: int | None = field(init=False, default=None)
-    epochs: int = field(init=False, default=0)
-    bad_epochs: int = field(init=False, default=0)
-    _params: Any = field(init=False, default=None, repr=False)  # the copy, in plain arrays
-
-    def __post_init__(self) -> None:
-        self.patience = positive_count("patience", self.patience)
-        self.min_delta = non_negative("min_delta", self.min_delta)
-        self.mode = choice("min", "max")("mode", self.mode)
-        self.warmup = count("warmup", self.warmup)
+    def __init__(
+        self,
+        patience: int = 10,
+        *,
+        min_delta: float = 0.0,
+        mode: Literal["min", "max"] = "min",
+        start_from_epoch: int = 0,
+    ) -> None:
+        self.patience = positive_count("patience", patience)
+        self.min_delta = non_negative("min_delta", min_delta)
+        self.mode = choice("min", "max")("mode", mode)
+        self.start_from_epoch = count("start_from_epoch", start_from_epoch)
         self.best = math.inf if self.mode == "min" else -math.inf
+        self.best_epoch: int | None = None
+        self.epochs = 0
+        self.bad_epochs = 0
+        self._best_params: Any = None  # in plain arrays
+
+    __repr__ = attributes_repr
 
     @property
     def stopped(self) -> bool:
-        """Whether it is time to stop."""
+        """Whether there were ``patience`` bad epochs in a row: what the last `update` returned."""
         return self.bad_epochs >= self.patience
 
     def update(self, metric: float, params: Any) -> bool:
-        """Take note of an epoch, copy the parameters if it is the best, and tell whether to stop.
+        """Record an epoch, copy the parameters if it is the best one, and return whether to stop.
 
-        Nothing changes if it raises: ``TypeError`` or ``ValueError`` for a metric that is no number, for parameters
-        that an optimizer would not take, and for others than before.
+        An epoch is good if its metric is below ``best - min_delta`` (above ``best + min_delta`` with ``mode="max"``),
+        and bad otherwise. A NaN is always bad. Training should stop after ``patience`` bad epochs in a row.
+
+        Parameters
+        ----------
+        metric : float
+            The metric of the epoch.
+        params : Flat, ndarray, sequence or mapping of ndarray
+            The parameters, in the same form at each call: float32 or float64 arrays, as an optimizer takes them without
+            groups.
+
+        Returns
+        -------
+        bool
+            Whether to stop.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the metric is not a real number, or the parameters are not valid or differ in form, shape or dtype from
+            the copy. Nothing is changed.
         """
         metric = any_number("metric", metric)
-        of_best, copies = self._paired(params, written=False), []
-        news: dict[str, Any] = {"epochs": self.epochs + 1}
-        if self.epochs >= self.warmup and self._is_better(metric):
-            news |= {"best": metric, "best_epoch": self.epochs, "bad_epochs": 0}
-            if self._params is None:
-                news["_params"] = plain(params)
-            copies = of_best
-        elif self.epochs >= self.warmup:
-            news["bad_epochs"] = self.bad_epochs + 1
-        _core.commit(copies, [(vars(self), news)])
+        self._pairs(params, writable=False)
+        changes: dict[str, Any] = {"epochs": self.epochs + 1}
+        if self.epochs >= self.start_from_epoch:
+            if self._is_better(metric):
+                changes |= {"best": metric, "best_epoch": self.epochs, "bad_epochs": 0, "_best_params": plain(params)}
+            else:
+                changes["bad_epochs"] = self.bad_epochs + 1
+        vars(self).update(changes)  # all or nothing: Ctrl-C cannot interrupt it
         return self.stopped
 
     def restore(self, params: Any) -> None:
-        """Write the best parameters into these, in place.
+        """Write the best parameters into ``params``, in place.
 
-        Nothing is written if it raises: ``RuntimeError`` if there was no good epoch yet, ``TypeError`` or
-        ``ValueError`` for parameters of another kind, shape or dtype, or which can't be written.
+        Parameters
+        ----------
+        params : Flat, ndarray, sequence or mapping of ndarray
+            Writable parameters of the same form, shapes and dtypes as those given to `update`.
+
+        Raises
+        ------
+        RuntimeError
+            If there was no good epoch yet.
+        TypeError, ValueError
+            If the parameters differ in form, shape or dtype, or are read-only. Nothing is written.
         """
-        copies = self._paired(params, written=True)
-        if self._params is None:
-            raise RuntimeError(f"there are no best parameters after {self.epochs} epochs; wants a good epoch first")
-        _core.commit([(target, own) for own, target in copies], [])
+        copies = self._pairs(params, writable=True)
+        if self._best_params is None:
+            raise RuntimeError(f"there are no parameters to restore: none of {self.epochs} epochs was good")
+        _core.commit([(target, best) for best, target in copies], [])
 
     def _is_better(self, metric: float) -> bool:
         if self.mode == "min":
             return metric < self.best - self.min_delta
         return metric > self.best + self.min_delta
 
-    def _paired(self, params: Any, written: bool) -> list[tuple[Array, Array]]:
-        """Pair each array of the copy, if there is one, with that of the parameters; raises where these are wrong."""
-        check_arrays("params", params, written)
-        return [] if self._params is None else pairs(self._params, params, "params")
-
-    # Saving
+    def _pairs(self, params: Any, writable: bool) -> list[tuple[Array, Array]]:
+        """Check the parameters, and return (copy, parameter) for each array if there is a copy."""
+        check_arrays("params", params, writable)
+        return [] if self._best_params is None else pairs(self._best_params, params, "params")
 
     def state_dict(self) -> dict[str, Any]:
-        """Give a copy of all that ``update`` changes: plain numbers, and the best parameters in plain arrays, or None.
+        """Return a copy of the state, without the arguments.
 
-        The arguments are left out: make the new one with the same.
+        Returns
+        -------
+        dict
+            ``best``, ``best_epoch``, ``epochs`` and ``bad_epochs`` as numbers, and ``params``: the best parameters as
+            an array or a list or dict of arrays, or None before the first good epoch.
         """
         return self._state_dict(np.array)
 
     def _state_dict(self, array: Callable[[Any], Array]) -> dict[str, Any]:
-        params = None if self._params is None else plain(self._params, array)
-        return {**{name: check(name, getattr(self, name)) for name, check in _MEMORY.items()}, "params": params}
+        """Return the state; ``array`` converts the arrays, ``numpy.asarray`` without a copy."""
+        params = None if self._best_params is None else plain(self._best_params, array)
+        return {**{name: check(name, getattr(self, name)) for name, check in STATE_CHECKS.items()}, "params": params}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take over what ``state_dict`` gave; everything is checked before anything changes.
+        """Load a state that ``state_dict`` returned.
 
-        Raises ``ValueError`` or ``TypeError`` for what is missing, unknown or out of range.
+        Parameters
+        ----------
+        state_dict : dict
+            The state. Its arrays are copied.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a key is missing or unknown, or a value is invalid. Nothing is changed.
         """
-        _core.commit(*self._checked_state("state_dict", state_dict))
+        vars(self).update(self._check_state("state_dict", state_dict))
 
-    def _checked_state(self, where: str, state_dict: Any) -> Changes:
-        """Check what ``state_dict`` gave, which stands ``where``, and give what takes it over."""
-        check_keys(where, state_dict, [*_MEMORY, "params"])
-        memory = {name: check(f"{where}[{name!r}]", state_dict[name]) for name, check in _MEMORY.items()}
+    def _check_state(self, name: str, state_dict: Any) -> dict[str, Any]:
+        """Return the attributes to set in order to load a state, or raise; ``name`` is used in error messages."""
+        check_keys(name, state_dict, [*STATE_CHECKS, "params"])
+        state = {key: check(f"{name}[{key!r}]", state_dict[key]) for key, check in STATE_CHECKS.items()}
         params = state_dict["params"]
-        if (params is None) != (memory["best_epoch"] is None):
+        if (params is None) != (state["best_epoch"] is None):
             raise ValueError(
-                f"{where}['params'] is a {type(params).__name__!r} with best_epoch {memory['best_epoch']}; "
-                "wants None where that is None, and nowhere else"
+                f"{name}['params'] must be None if and only if best_epoch is None, "
+                f"got {type(params).__name__!r} with best_epoch {state['best_epoch']}"
             )
-        if params is not None and memory["best_epoch"] + 1 + memory["bad_epochs"] > memory["epochs"]:
-            raise ValueError(f"{where} has {memory}; wants the best epoch before the bad ones, among the epochs")
         if params is not None:
-            check_arrays(f"{where}['params']", params, written=False)
+            if state["best_epoch"] + 1 + state["bad_epochs"] > state["epochs"]:
+                raise ValueError(f"{name} must have best_epoch + 1 + bad_epochs <= epochs, got {state}")
+            check_arrays(f"{name}['params']", params, writable=False)
             params = plain(params)
-
-        return Changes([], [(vars(self), {**memory, "_params": params})])
-
-
-_MEMORY: dict[str, Callable[[str, Any], Any]] = {
-    "best": not_nan,
-    "best_epoch": optional(count),
-    "epochs": count,
-    "bad_epochs": count,
-}
+        return {**state, "_best_params": params}

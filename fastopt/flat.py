@@ -1,4 +1,4 @@
-"""``Flat``: many named arrays in one aligned buffer, so that a step is one call on one array."""
+"""``Flat``: named arrays in one aligned buffer, so that an optimizer step is one call on one array."""
 
 from __future__ import annotations
 
@@ -17,20 +17,43 @@ from fastopt._util.validation import is_int
 
 Layout: TypeAlias = "Mapping[str, Shape]"
 
-REALS = (np.dtype(np.float32), np.dtype(np.float64))
+DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 class Flat(Mapping[str, Array]):
-    """An ordered mapping of names to arrays that are views into one 64-byte aligned, one-dimensional buffer.
+    """Ordered mapping from names to arrays that are views into one buffer.
 
-    ``shapes_or_arrays`` maps each name to a shape (an int or a sequence of ints; the array starts as zeros) or to an
-    array (its values are copied, and cast to ``dtype``). ``dtype`` is float32 (default) or float64. The arrays lie in
-    the buffer in the order of the mapping, without gaps. ``flat[name] = values`` writes into the view, where ``layout``
-    tells its shape.
+    The views lie in the buffer in the order of the mapping, without gaps. The buffer is one-dimensional and starts at
+    a multiple of 64 bytes. ``flat[name]`` returns a view and ``flat[name] = values`` writes into it; names can be
+    neither added nor removed.
 
-    Raises ``TypeError`` for a name that is no string, for what is neither shape nor array, for values that don't
-    cast to ``dtype`` (complex numbers, masked arrays), and for another dtype; ``ValueError`` for a negative dimension.
+    Parameters
+    ----------
+    shapes_or_arrays : mapping of str to int, sequence of int or array-like
+        A shape (an int is a shape with one dimension) makes an array of zeros. The values of an array are copied and
+        cast to ``dtype``.
+    dtype : dtype, default numpy.float32
+        Dtype of all arrays: float32 or float64.
 
+    Raises
+    ------
+    TypeError
+        If a name is not a string, a value is neither a shape nor an array, an array can't be cast to ``dtype``
+        (complex numbers, masked arrays), or ``dtype`` is not float32 or float64.
+    ValueError
+        If a dimension is negative.
+
+    See Also
+    --------
+    Flat.from_buffer : Make a ``Flat`` of an existing buffer.
+
+    Notes
+    -----
+    Optimizers, ``save`` and ``EarlyStopping`` accept a ``Flat`` wherever they accept arrays. Two ``Flat`` objects are
+    equal only if they are the same object.
+
+    Examples
+    --------
     >>> params = Flat({"w": (2, 3), "b": np.ones(3)})
     >>> params["w"][:] = 2
     >>> params.buffer
@@ -45,20 +68,19 @@ class Flat(Mapping[str, Array]):
     ) -> None:
         if not isinstance(shapes_or_arrays, Mapping):
             raise TypeError(
-                f"shapes_or_arrays is a {type(shapes_or_arrays).__name__!r}; "
-                "wants a mapping of names to shapes or arrays"
+                f"shapes_or_arrays must be a mapping of names to shapes or arrays, got "
+                f"{type(shapes_or_arrays).__name__!r}"
             )
-        if dtype is None or np.dtype(dtype) not in REALS:
-            raise TypeError(f"dtype is {dtype!r}; wants float32 or float64")
-        layout = {name: _shape(name, thing) for name, thing in shapes_or_arrays.items()}
-        size = sum(math.prod(shape) for shape in layout.values())
-        self._lay_out(layout, aligned_zeros((size,), dtype))
-        for name, thing in shapes_or_arrays.items():
-            if _is_array(thing):
-                self._write(name, thing, f"shapes_or_arrays[{name!r}]")
+        if dtype is None or np.dtype(dtype) not in DTYPES:
+            raise TypeError(f"dtype must be float32 or float64, got {dtype!r}")
+        layout = _layout("shapes_or_arrays", shapes_or_arrays)
+        self._set_buffer(layout, aligned_zeros((_size(layout),), dtype))
+        for name, value in shapes_or_arrays.items():
+            if _is_array(value):
+                self._write(name, value, f"shapes_or_arrays[{name!r}]")
 
-    def _lay_out(self, layout: Layout, buffer: Array) -> None:
-        self._layout = layout if isinstance(layout, MappingProxyType) else MappingProxyType(dict(layout))
+    def _set_buffer(self, layout: Layout, buffer: Array) -> None:
+        self._layout = layout
         self._buffer = buffer
         self._views: dict[str, Array] = {}
         start = 0
@@ -69,39 +91,60 @@ class Flat(Mapping[str, Array]):
 
     @classmethod
     def from_buffer(cls, layout: Layout, buffer: Array) -> Flat:
-        """Make a ``Flat`` of views into a one-dimensional buffer that is there already, a memory map, say.
+        """Return a ``Flat`` of views into an existing buffer, for example a memory map.
 
+        Parameters
+        ----------
+        layout : mapping of str to int or tuple of int
+            Shape of each array, by name, as in ``Flat.layout``.
+        buffer : ndarray
+            One-dimensional, float32 or float64, with as many elements as the layout. It is not copied.
+
+        Returns
+        -------
+        Flat
+            Its ``buffer`` is the given array.
+
+        Raises
+        ------
+        TypeError
+            If ``buffer`` is not a NumPy array or is masked.
+        ValueError
+            If ``buffer`` has another shape or dtype.
+
+        Examples
+        --------
         >>> Flat.from_buffer({"w": (2,), "b": (1,)}, np.arange(3.0))["b"]
         array([2.])
         """
         _core.check_no_mask(buffer, "buffer")
-        if not isinstance(layout, MappingProxyType):
-            layout = {name: _shape(name, shape) for name, shape in layout.items()}
-        size = sum(math.prod(shape) for shape in layout.values())
         if not isinstance(buffer, np.ndarray):
-            raise TypeError(f"buffer is a {type(buffer).__name__!r}; wants a NumPy array")
-        if buffer.shape != (size,) or buffer.dtype not in REALS:
+            raise TypeError(f"buffer must be a NumPy array, got {type(buffer).__name__!r}")
+        if not isinstance(layout, MappingProxyType):  # the layout of a Flat has been checked
+            layout = _layout("layout", layout)
+        expected = (_size(layout),)
+        if buffer.shape != expected or buffer.dtype not in DTYPES:
             raise ValueError(
-                f"buffer is {buffer.dtype} of shape {buffer.shape}; "
-                f"wants float32 or float64 of shape {(size,)}, as the layout"
+                f"buffer must be float32 or float64 of shape {expected} like the layout, got {buffer.dtype} of shape "
+                f"{buffer.shape}"
             )
         flat = cls.__new__(cls)
-        flat._lay_out(layout, buffer)
+        flat._set_buffer(layout, buffer)
         return flat
 
     @property
     def buffer(self) -> Array:
-        """The one-dimensional array that all views are parts of."""
+        """The one-dimensional array that the views share."""
         return self._buffer
 
     @property
     def layout(self) -> Layout:
-        """The shape of each array, by name."""
+        """The shape of each array, by name (read-only)."""
         return self._layout
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The type of all arrays."""
+        """The dtype of the buffer."""
         return self.buffer.dtype
 
     def __getitem__(self, name: str) -> Array:
@@ -110,12 +153,12 @@ class Flat(Mapping[str, Array]):
     def __setitem__(self, name: str, values: npt.ArrayLike) -> None:
         self._write(name, values, name)
 
-    def _write(self, name: str, values: Any, what: str) -> None:
-        _core.check_no_mask(values, what)
+    def _write(self, name: str, values: Any, argument: str) -> None:
+        _core.check_no_mask(values, argument)
         try:
             np.copyto(self._views[name], values, casting="same_kind")
         except TypeError as error:
-            raise TypeError(f"{what} doesn't cast to {self.dtype}: {error}") from None
+            raise TypeError(f"{argument} must be castable to {self.dtype}: {error}") from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._views)
@@ -123,7 +166,7 @@ class Flat(Mapping[str, Array]):
     def __len__(self) -> int:
         return len(self._views)
 
-    # Two mappings of arrays have no truth value of equality; a Flat is itself and nothing else.
+    # Mapping compares values, and an array of comparisons has no truth value.
     __eq__ = object.__eq__
     __hash__ = object.__hash__
 
@@ -132,29 +175,69 @@ class Flat(Mapping[str, Array]):
         return f"Flat({{{arrays}}}, dtype={self.dtype})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The views must stay views of one buffer, in a copy and in another process.
+        # Views pickled one by one would no longer share a buffer.
         return _restore, (dict(self.layout), np.array(self.buffer))
 
     def zeros_like(self) -> Flat:
-        """Give a ``Flat`` of the same layout, filled with zeros."""
+        """Return a new ``Flat`` of the same layout and dtype, filled with zeros.
+
+        Returns
+        -------
+        Flat
+            It can take the gradients of these parameters, or their average.
+
+        Examples
+        --------
+        >>> Flat({"w": np.ones(2)}).zeros_like().buffer
+        array([0., 0.], dtype=float32)
+        """
         return Flat.from_buffer(self.layout, aligned_zeros(self.buffer.shape, self.dtype))
 
     def copy(self) -> Flat:
-        """Give a ``Flat`` of the same layout with a copy of the values."""
+        """Return a new ``Flat`` of the same layout, dtype and values.
+
+        Returns
+        -------
+        Flat
+            It shares no memory with this one.
+
+        Examples
+        --------
+        >>> params = Flat({"w": np.ones(2)})
+        >>> kept = params.copy()
+        >>> params["w"][:] = 5
+        >>> kept["w"]
+        array([1., 1.], dtype=float32)
+        """
         return _restore(self.layout, self.buffer)
 
     def select(self, pattern: str) -> dict[str, Array]:
-        """Give the views whose names match a shell pattern, for parameter groups.
+        """Return the views whose names match a shell pattern, for example for a parameter group.
 
-        Raises ``KeyError`` if none does.
+        Parameters
+        ----------
+        pattern : str
+            A pattern of ``fnmatch``, case-sensitive: ``*`` matches everything, ``?`` one character, ``[12]`` either.
 
+        Returns
+        -------
+        dict of str to ndarray
+            Names and views in the order of the ``Flat``.
+
+        Raises
+        ------
+        KeyError
+            If no name matches.
+
+        Examples
+        --------
         >>> Flat({"w1": 2, "w2": 2, "b": 1}).select("w*").keys()
         dict_keys(['w1', 'w2'])
         """
-        found = {name: view for name, view in self.items() if fnmatchcase(name, pattern)}
-        if not found:
-            raise KeyError(f"pattern is {pattern!r}, which matches none of {list(self)}")
-        return found
+        selected = {name: view for name, view in self.items() if fnmatchcase(name, pattern)}
+        if not selected:
+            raise KeyError(f"pattern must match one of {list(self)}, got {pattern!r}")
+        return selected
 
 
 def _restore(layout: Layout, values: Array) -> Flat:
@@ -163,19 +246,27 @@ def _restore(layout: Layout, values: Array) -> Flat:
     return Flat.from_buffer(layout, buffer)
 
 
-def _is_array(thing: object) -> bool:
-    # A NumPy integer is a dimension, as an int is.
-    return hasattr(thing, "__array_interface__") and not isinstance(thing, np.integer)
+def _is_array(value: object) -> bool:
+    # A NumPy integer has this interface, too, but it is a dimension.
+    return hasattr(value, "__array_interface__") and not isinstance(value, np.integer)
 
 
-def _shape(name: object, thing: Any) -> Shape:
+def _size(layout: Layout) -> int:
+    return sum(math.prod(shape) for shape in layout.values())
+
+
+def _layout(argument: str, shapes_or_arrays: Mapping[str, Any]) -> Layout:
+    return MappingProxyType({name: _shape(argument, name, value) for name, value in shapes_or_arrays.items()})
+
+
+def _shape(argument: str, name: object, value: Any) -> Shape:
     if not isinstance(name, str):
-        raise TypeError(f"shapes_or_arrays has the name {name!r}; wants strings")
-    if _is_array(thing):
-        return tuple(np.shape(thing))
-    shape = thing if isinstance(thing, (tuple, list)) else (thing,)
+        raise TypeError(f"{argument} must have strings as names, got {name!r}")
+    if _is_array(value):
+        return tuple(np.shape(value))
+    shape = value if isinstance(value, (tuple, list)) else (value,)
     if not all(is_int(n) for n in shape):
-        raise TypeError(f"shapes_or_arrays[{name!r}] is {thing!r}; wants a shape or an array")
+        raise TypeError(f"{argument}[{name!r}] must be a shape or an array, got {value!r}")
     if any(n < 0 for n in shape):
-        raise ValueError(f"shapes_or_arrays[{name!r}] is {thing!r}; wants dimensions >= 0")
+        raise ValueError(f"{argument}[{name!r}] must have dimensions >= 0, got {value!r}")
     return tuple(int(n) for n in shape)

@@ -1,8 +1,8 @@
 """Plain in-place functions, one for each rule, if you manage the states yourself.
 
-``kernels.adam(param, grad, exp_avg, exp_avg_sq, step=t, lr=1e-3)`` does step t (counted from 1) of `fastopt.Adam` on one
-array. The states follow ``param`` and ``grad``, by position or by name; ``scale`` multiplies the gradient first; the
-hyperparameters are those of the class. `fastopt.reference` has the same functions, with the same signatures, in NumPy.
+``kernels.adam(param, grad, exp_avg, exp_avg_sq, step=t, lr=1e-3)`` does step t (counted from 1) of `fastopt.Adam` on
+one array. The states follow ``param`` and ``grad``, by position or by name; ``scale`` multiplies the gradient first;
+the hyperparameters are those of the class. `fastopt.reference` has the same functions in NumPy.
 
 A call checks all of its arrays and takes about 12 us more than a step of an optimizer, which has checked them once. For
 many small arrays, use an optimizer and a `fastopt.Flat`.
@@ -26,14 +26,16 @@ from fastopt import _core, optimizers, reference
 from fastopt._util.validation import finite, positive_count
 from fastopt.optimizers import Optimizer
 from fastopt.optimizers._param_groups import CHECKS
+from fastopt.reference._common import Array, State  # noqa: F401  the annotations of the rules
 
 if TYPE_CHECKING:
 
-    def __getattr__(name: str) -> Callable[..., None]: ...
+    def __getattr__(name: str) -> Callable[..., None]:
+        raise AttributeError(name)
 
 
 def _raise_signature_error(rule: str, signature: inspect.Signature, arrays: Any, named: Any) -> NoReturn:
-    """Raise for arguments that do not fit a signature; ``bind`` knows the reason, but takes longer than a small step."""
+    """Raise for arguments that do not fit a signature; ``bind`` finds the reason, but costs more than a small step."""
     try:
         signature.bind(*arrays, **named)
     except TypeError as error:
@@ -62,7 +64,8 @@ def _kernel_function(cls: type[Optimizer]) -> Callable[..., None]:
         expected = _core.KERNELS[kernel].operands
         if set(operands) != set(expected):
             raise TypeError(
-                f"kernels.{cls.rule} must have {', '.join(expected)} for these hyperparameters, got {', '.join(operands)}"
+                f"kernels.{cls.rule} must have {', '.join(expected)} for these hyperparameters, "
+                f"got {', '.join(operands)}"
             )
         grad = operands.pop("grad")
         plan = _core.Plan([((kernel,), [("", operands)])], {})

@@ -1,8 +1,8 @@
-r"""Dropout, batch norm, and the penalty on weights: each call one or two passes over memory.
+r"""Layers that are bound by memory: dropout, batch normalization and an L2 penalty, in one or two passes each.
 
-Arrays are float32 or float64 and C-contiguous; a result is a new array, or ``out``. Nothing is written if an argument
-can't be used: ``TypeError`` for another kind of thing or dtype, ``ValueError`` for another shape, a number out of
-range, or memory that overlaps.
+Arrays are C-contiguous and of float32 or float64. A result is a new array, or ``out``. Invalid arguments raise before
+anything is written: ``TypeError`` for a wrong type or dtype, ``ValueError`` for a wrong shape, a number out of range or
+overlapping memory.
 """
 
 from __future__ import annotations
@@ -15,57 +15,111 @@ import numpy as np
 
 from fastopt import _core
 from fastopt._util import random
-from fastopt._util.arrays import GRAIN, Array, apart, checked, held, like, output
+from fastopt._util.arrays import (
+    CHUNK_SIZE,
+    Array,
+    check_array,
+    check_like,
+    check_no_overlap,
+    check_representable,
+    output_like,
+)
 from fastopt._util.validation import decay, finite_positive, flag, fraction, non_negative
 from fastopt.optimizers._param_tree import param_tree
 
-PART = 16384  # elements of a part of the rows that batch norm does at a time
-COLUMNS = 64  # that a thread joins at a time
+BATCH_NORM_CHUNK_SIZE = 16384  # elements; stays in the L2 cache, and is large beside the two rows of sums per chunk
+COLUMN_CHUNK = 64  # columns whose sums a thread adds up at a time
 
-__all__ = ["Normalized", "batch_norm", "batch_norm_backward", "dropout", "l2_penalty"]
+__all__ = ["BatchNormCache", "batch_norm", "batch_norm_backward", "dropout", "l2_penalty"]
 
 
 def dropout(x: Array, p: float = 0.5, *, seed: int, step: int, out: Array | None = None) -> Array:
-    r"""Zero each element with the probability p, and divide the others by 1 - p, so that the mean stays.
+    r"""Zero each element with probability p and divide the others by 1 - p, so that the mean is preserved.
 
-    :math:`y = x \cdot \mathit{keep} / (1 - p)`. What is kept is a function of ``seed``, ``step`` and the index of the
-    element, and never stored: the same call on the gradient is the backward pass. Give each layer a seed of its own.
-    x has any shape; p is in [0, 1) and rounded to a multiple of 2^-32; ``seed`` is below 2^64, ``step`` (of the
-    optimizer, say) below 2^53; ``out`` may be x itself. For inference there is nothing to call.
-    Source: Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", 2014; the numbers
-    are of Philox4x32-10, Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011.
+    The mask is a function of ``seed``, ``step`` and the index of the element [2]_ and is never stored. To propagate a
+    gradient backward, call the function on it with the same arguments. Skip the call at inference.
 
+    Parameters
+    ----------
+    x : ndarray of float32 or float64, any shape
+        Activations, or in the backward pass their gradient.
+    p : float, default 0.5
+        Probability of dropping an element, in [0, 1). It is rounded to a multiple of 2**-32.
+    seed : int
+        From 0 to 2**64 - 1. Use a different seed for each layer.
+    step : int
+        Number of the training step, from 0 to 2**53 - 1, for example ``optimizer.steps``.
+    out : ndarray, optional
+        Array for the result, with the shape and dtype of ``x``. It may be ``x`` itself.
+
+    Returns
+    -------
+    ndarray
+        ``out``, or a new array like ``x``.
+
+    Raises
+    ------
+    TypeError
+        If ``x`` or ``out`` is not an array of float32 or float64, or ``seed`` or ``step`` is not an int.
+    ValueError
+        If an argument is out of range, or ``out`` overlaps a part of ``x``.
+
+    Notes
+    -----
+    ``torch.nn.functional.dropout`` scales in the same way; it has a global state instead of ``seed`` and ``step``.
+
+    References
+    ----------
+    .. [1] N. Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", JMLR 15, 2014.
+    .. [2] J. K. Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011. The generator is Philox4x32-10.
+
+    Examples
+    --------
     >>> x = np.ones(8, np.float32)
     >>> dropout(x, 0.5, seed=1, step=0)
     array([0., 2., 2., 0., 0., 2., 2., 2.], dtype=float32)
-    >>> dropout(2 * x, 0.5, seed=1, step=0)  # backward: what was dropped has no gradient
+    >>> dropout(2 * x, 0.5, seed=1, step=0)  # the backward pass drops the same elements
     array([0., 4., 4., 0., 0., 4., 4., 4.], dtype=float32)
     """
-    checked("x", x)
+    check_array("x", x)
     p, key = decay("p", p), random.key(seed, step)
-    y = output(out, x, "x", {})
-    dropped = min(round(p * 2**32), 2**32 - 1)  # of 2^32 numbers
-    numbers = {**key, "dropped": dropped, "scale": 2**32 / (2**32 - dropped)}
-    _core.run("dropout", {"x": x, "y": y}, numbers, x.size, GRAIN, x.size)
+    y = output_like(out, x, "x", {})
+    dropped = min(round(p * 2**32), 2**32 - 1)  # of the 2**32 values of a random number
+    arguments = {"x": x, "y": y, **key, "dropped": dropped, "scale": 2**32 / (2**32 - dropped)}
+    _core.run("dropout", arguments, x.size, CHUNK_SIZE, x.size)
     return y
 
 
 @dataclass(frozen=True)
-class Normalized:
-    """What `batch_norm` leaves for `batch_norm_backward`: x itself, which must stay as it is, and a few columns.
+class BatchNormCache:
+    """Values that `batch_norm` computes and `batch_norm_backward` needs.
 
-    >>> _, saved = batch_norm(np.array([[1.0], [3.0]]), np.ones(1), np.zeros(1))
-    >>> saved.mean, saved.inverse_std.round(4)
+    `batch_norm` makes it. The parameters are read-only attributes.
+
+    Parameters
+    ----------
+    x : ndarray of shape (N, ..., C)
+        The input itself, not a copy: it must not change before the backward pass.
+    mean : ndarray of shape (C,)
+        Mean that was subtracted, in the dtype of ``x``.
+    scale : ndarray of shape (C,)
+        weight / sqrt(variance + eps), in the dtype of ``x``.
+    inverse_std : ndarray of float64, shape (C,)
+        1 / sqrt(variance + eps).
+    training : bool
+        Whether mean and variance are those of the batch.
+
+    Examples
+    --------
+    >>> _, cache = batch_norm(np.array([[1.0], [3.0]]), np.ones(1), np.zeros(1))
+    >>> cache.mean, cache.inverse_std.round(4)
     (array([2.]), array([1.]))
     """
 
     x: Array
     mean: Array
-    """In the type of x, shape (C,), as what follows."""
     scale: Array
-    """weight / sqrt(variance + eps)."""
     inverse_std: Array
-    """1 / sqrt(variance + eps), in float64."""
     training: bool
 
 
@@ -80,166 +134,272 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
     out: Array | None = None,
-) -> tuple[Array, Normalized]:
-    r"""Give each channel the mean 0 and the variance 1, then a scale and a shift that are learned.
+) -> tuple[Array, BatchNormCache]:
+    r"""Normalize each channel to mean 0 and variance 1, then scale and shift it [1]_.
 
-    :math:`y = \gamma (x - \mu) / \sqrt{\sigma^2 + \epsilon} + \beta` with ``weight`` :math:`\gamma` and ``bias``
-    :math:`\beta`. x has the shape (N, ..., C), channels last; all others have the shape (C,) and the dtype of x. In
-    ``training`` the mean and the (biased) variance are those of the batch, over all axes but the last, and the running
-    averages, if given, become (1 - ``momentum``) running + ``momentum`` (mean, unbiased variance), as in PyTorch;
-    otherwise they are the running averages. ``out`` may not be x, which `batch_norm_backward` needs: it gets the second
-    thing that is returned. Raises ``ValueError`` for less than two rows in training.
-    Source: Ioffe and Szegedy, "Batch normalization", 2015.
+    .. math:: y = \gamma\, \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta
 
+    In training, :math:`\mu` and :math:`\sigma^2` are the mean and the biased variance of the batch, over all axes but
+    the last. Otherwise they are the running averages.
+
+    Parameters
+    ----------
+    x : ndarray of float32 or float64, shape (N, ..., C)
+        Input, channels last, with at least two rows in training.
+    weight, bias : ndarray of shape (C,)
+        Scale :math:`\gamma` and shift :math:`\beta`, in the dtype of ``x``.
+    running_mean, running_var : ndarray of shape (C,), optional
+        Running averages, in the dtype of ``x``. In training they are updated in place to
+        (1 - momentum) * running + momentum * (mean, unbiased variance); pass both or neither. Otherwise both are
+        required.
+    training : bool, default True
+        Whether to normalize with the statistics of the batch.
+    momentum : float, default 0.1
+        Weight of the batch in the running averages, in [0, 1].
+    eps : float, default 1e-5
+        Term :math:`\epsilon` that is added to the variance, inside the root, > 0.
+    out : ndarray, optional
+        Array for the result, with the shape and dtype of ``x``. It may not be ``x``, which the backward pass needs.
+
+    Returns
+    -------
+    y : ndarray
+        ``out``, or a new array like ``x``.
+    cache : BatchNormCache
+        The argument of `batch_norm_backward`.
+
+    Raises
+    ------
+    TypeError
+        If an array has another dtype, or one or both running averages are missing.
+    ValueError
+        If a shape is wrong, an argument is out of range, there are fewer than two rows in training, or an array that is
+        written overlaps another.
+
+    Notes
+    -----
+    The same as ``torch.nn.functional.batch_norm``, except that channels are the last axis, not the second. Keras'
+    ``momentum`` is 1 - momentum, and its epsilon is 1e-3.
+
+    References
+    ----------
+    .. [1] S. Ioffe and C. Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal
+       Covariate Shift", ICML 2015. arXiv:1502.03167
+
+    Examples
+    --------
     >>> x = np.array([[1.0, 10.0], [3.0, 10.0]])
-    >>> y, saved = batch_norm(x, weight=np.ones(2), bias=np.array([0.0, 5.0]), eps=1e-12)
+    >>> y, cache = batch_norm(x, weight=np.ones(2), bias=np.array([0.0, 5.0]), eps=1e-12)
     >>> y.round(6)
     array([[-1.,  5.],
            [ 1.,  5.]])
     """
-    dtype = checked("x", x)
+    dtype = check_array("x", x)
     if x.ndim < 2:
-        raise ValueError(f"x has shape {x.shape}; wants (N, ..., C)")
+        raise ValueError(f"x must have shape (N, ..., C), got {x.shape}")
     columns, rows = x.shape[-1], math.prod(x.shape[:-1])
     if flag("training", training) and rows < 2:
-        raise ValueError(f"x has shape {x.shape}; wants at least two rows in training, for one has no variance")
+        raise ValueError(f"x must have at least two rows in training, got shape {x.shape}")
     momentum, eps = fraction("momentum", momentum), finite_positive("eps", eps)
-    running = _running(running_mean, running_var, training)
+    running = _running_averages(running_mean, running_var, training)
     columnwise = {"weight": weight, "bias": bias, **running}
     for name, array in columnwise.items():
-        _column(name, array, columns, dtype, written=training and name in running)
+        _check_column(name, array, columns, dtype, writable=training and name in running)
     if training:
         for name, array in running.items():
-            apart(name, array, {"x": x, **{other: thing for other, thing in columnwise.items() if other != name}})
-    y = output(out, x, "x", columnwise)
-    apart("out", y, {"x": x})
+            check_no_overlap(name, array, {"x": x, **{other: a for other, a in columnwise.items() if other != name}})
+    y = output_like(out, x, "x", columnwise)
+    check_no_overlap("out", y, {"x": x})
     if training:
-        saved = _normalized(x, rows, columns, momentum, eps, columnwise)
+        cache = _batch_statistics(x, rows, columns, momentum, eps, columnwise)
     else:
         mean, variance = running.values()
-        with np.errstate(all="ignore"):  # of running averages that are none
+        with np.errstate(all="ignore"):  # a running average can be any number
             inverse_std = 1 / np.sqrt(variance.astype(np.float64) + eps)
-            saved = Normalized(x, mean.copy(), (weight * inverse_std).astype(dtype), inverse_std, False)
-    arrays = {"x": x, "y": y, "mean": saved.mean, "scale": saved.scale, "shift": bias}
-    _core.run("batch_norm", arrays, {"columns": columns}, rows, _grain(columns), x.size)
-    return y, saved
+            cache = BatchNormCache(x, mean.copy(), (weight * inverse_std).astype(dtype), inverse_std, False)
+    arguments = {"x": x, "y": y, "mean": cache.mean, "scale": cache.scale, "shift": bias, "columns": columns}
+    _core.run("batch_norm", arguments, rows, _rows_per_chunk(columns), x.size)
+    return y, cache
 
 
 def batch_norm_backward(
     grad: Array,
-    saved: Normalized,
+    cache: BatchNormCache,
     *,
     out: Array | None = None,
     grad_weight: Array | None = None,
     grad_bias: Array | None = None,
 ) -> tuple[Array, Array, Array]:
-    r"""Give the gradients of x, weight and bias from that of y.
+    r"""Compute the gradients of a batch normalization with respect to x, weight and bias.
 
-    With :math:`\hat x = (x - \mu) / \sqrt{\sigma^2 + \epsilon}` and M rows: the gradient of the bias is
-    :math:`\sum g`, that of the weight :math:`\sum g \hat x`, and that of x
-    :math:`\gamma / \sqrt{\sigma^2 + \epsilon}\, (g - \sum g / M - \hat x \sum g \hat x / M)`, or without training
-    :math:`\gamma g / \sqrt{\sigma^2 + \epsilon}`. ``grad`` g has the shape and the dtype of x; ``out``, for the
-    gradient of x, may be g itself; ``grad_weight`` and ``grad_bias`` are where those of the others are written.
+    With the gradient g of y, M rows, and :math:`\hat x = (x - \mu) / \sqrt{\sigma^2 + \epsilon}`,
 
+    .. math::
+
+        \frac{\partial L}{\partial \beta} = \sum g, \qquad
+        \frac{\partial L}{\partial \gamma} = \sum g \hat x, \qquad
+        \frac{\partial L}{\partial x} = \frac{\gamma}{\sqrt{\sigma^2 + \epsilon}}
+            \left(g - \frac{1}{M} \sum g - \frac{\hat x}{M} \sum g \hat x\right)
+
+    Without ``training``, only g remains within the parentheses.
+
+    Parameters
+    ----------
+    grad : ndarray
+        Gradient g with respect to y, with the shape and dtype of x.
+    cache : BatchNormCache
+        The second result of `batch_norm`.
+    out : ndarray, optional
+        Array for the gradient with respect to x. It may be ``grad`` itself.
+    grad_weight, grad_bias : ndarray of shape (C,), optional
+        Arrays for the other gradients, in the dtype of x. They are overwritten, not added to.
+
+    Returns
+    -------
+    grad_x : ndarray
+        ``out``, or a new array like x.
+    grad_weight, grad_bias : ndarray of shape (C,)
+        The given arrays, or new ones.
+
+    Raises
+    ------
+    TypeError
+        If ``cache`` is not a `BatchNormCache`, or an array has another dtype.
+    ValueError
+        If a shape is wrong, or an array that is written overlaps another.
+
+    Examples
+    --------
     >>> x = np.array([[1.0], [2.0], [6.0]])
-    >>> y, saved = batch_norm(x, np.ones(1), np.zeros(1))
-    >>> of_x, of_weight, of_bias = batch_norm_backward(np.array([[1.0], [0.0], [0.0]]), saved)
-    >>> of_x.ravel().round(3), of_bias
+    >>> y, cache = batch_norm(x, np.ones(1), np.zeros(1))
+    >>> grad_x, grad_weight, grad_bias = batch_norm_backward(np.array([[1.0], [0.0], [0.0]]), cache)
+    >>> grad_x.ravel().round(3), grad_bias
     (array([ 0.176, -0.22 ,  0.044]), array([1.]))
     """
-    if not isinstance(saved, Normalized):
-        raise TypeError(f"saved is a {type(saved).__name__!r}; wants what batch_norm gave beside y")
-    x, dtype = saved.x, checked("saved.x", saved.x)
+    if not isinstance(cache, BatchNormCache):
+        raise TypeError(f"cache must be the BatchNormCache that batch_norm returned, got {type(cache).__name__!r}")
+    x, dtype = cache.x, check_array("cache.x", cache.x)
     columns, rows = x.shape[-1], math.prod(x.shape[:-1])
-    columnwise = {"saved.mean": saved.mean, "saved.scale": saved.scale, "saved.inverse_std": saved.inverse_std}
-    for (name, array), wanted in zip(columnwise.items(), (dtype, dtype, np.dtype(np.float64)), strict=True):
-        _column(name, array, columns, wanted, written=False)
-    like("grad", grad, x, "x")
-    of_x = output(out, grad, "grad", {"x": x, **columnwise})
+    columnwise = {"cache.mean": cache.mean, "cache.scale": cache.scale, "cache.inverse_std": cache.inverse_std}
+    for (name, array), expected in zip(columnwise.items(), (dtype, dtype, np.dtype(np.float64)), strict=True):
+        _check_column(name, array, columns, expected)
+    check_like("grad", grad, x, "x")
+    grad_x = output_like(out, grad, "grad", {"x": x, **columnwise})
     for name, result in {"grad_weight": grad_weight, "grad_bias": grad_bias}.items():
         if result is not None:
-            _column(name, result, columns, dtype, written=True)
-            apart(name, result, {"x": x, "grad": grad, "out": of_x, **columnwise})
-    if grad_weight is not None:
-        apart("grad_weight", grad_weight, {"grad_bias": grad_bias})
-    of_weight, of_bias, of_grad, of_product = np.empty((4, columns), dtype)
-    of_weight, of_bias = (
-        own if given is None else given for own, given in ((of_weight, grad_weight), (of_bias, grad_bias))
-    )
-    grain = _grain(columns)
-    parts = np.zeros((max(1, -(-rows // grain)), 2, columns))
-    arrays = {"x": x, "grad": grad, "out": of_x, "mean": saved.mean, "scale": saved.scale, "parts": parts}
-    _core.run("batch_norm_sums", arrays, {"columns": columns, "grain": grain}, rows, grain, x.size)
-    arrays |= {"inverse_std": saved.inverse_std, "grad_weight": of_weight, "grad_bias": of_bias}
-    arrays |= {"of_grad": of_grad, "of_product": of_product}
-    numbers = {"columns": columns, "parts": len(parts), "over_rows": 1 / rows if saved.training else 0.0}
-    _core.run("batch_norm_add", arrays, numbers, columns, COLUMNS, parts.size)
-    _core.run("batch_norm_gradient", arrays, {"columns": columns}, rows, grain, x.size)
-    return of_x, of_weight, of_bias
+            _check_column(name, result, columns, dtype, writable=True)
+            check_no_overlap(name, result, {"x": x, "grad": grad, "out": grad_x, **columnwise})
+    if grad_weight is None:
+        grad_weight = np.empty(columns, dtype)
+    else:
+        check_no_overlap("grad_weight", grad_weight, {"grad_bias": grad_bias})
+    if grad_bias is None:
+        grad_bias = np.empty(columns, dtype)
+    mean_grad, mean_grad_xhat = np.empty((2, columns), dtype)
+    chunk = _rows_per_chunk(columns)
+    sums = np.zeros((max(1, -(-rows // chunk)), 2, columns))
+    shared = {"x": x, "grad": grad, "mean": cache.mean, "columns": columns}
+    _core.run("batch_norm_backward_sums", {**shared, "sums": sums, "chunk": chunk}, rows, chunk, x.size)
+    means = {"mean_grad": mean_grad, "mean_grad_xhat": mean_grad_xhat}
+    arguments = {"x": x, "sums": sums, "inverse_std": cache.inverse_std, "columns": columns, "chunks": len(sums)}
+    arguments |= {"grad_weight": grad_weight, "grad_bias": grad_bias, "inv_rows": 1 / rows if cache.training else 0.0}
+    _core.run("batch_norm_reduce_backward", {**arguments, **means}, columns, COLUMN_CHUNK, sums.size)
+    arguments = {**shared, **means, "out": grad_x, "scale": cache.scale}
+    _core.run("batch_norm_backward", arguments, rows, chunk, x.size)
+    return grad_x, grad_weight, grad_bias
 
 
 def l2_penalty(params: Any, lam: float, grads: Any = None) -> float:
-    r"""Give :math:`\lambda \lVert W \rVert^2`, and add its gradient, :math:`2 \lambda W`, to ``grads``.
+    r"""Compute the L2 penalty of the parameters, and add its gradient to ``grads``.
 
-    ``params`` is what an optimizer takes (without groups): a ``Flat``, one array, a list or tuple, or a mapping of
-    arrays; ``grads`` the same kind of thing, or None for the value alone. It equals the optimizers' ``weight_decay`` of
-    2 ``lam``, which costs no pass over memory; this one is for those who want the value in their loss.
+    .. math:: L = \lambda \lVert W \rVert^2, \qquad \frac{\partial L}{\partial W} = 2 \lambda W
 
+    Parameters
+    ----------
+    params : Flat, ndarray, or list, tuple or mapping of ndarray
+        Parameters W of float32 or float64, as an optimizer takes them, without groups.
+    lam : float
+        Strength :math:`\lambda`, >= 0.
+    grads : optional
+        Gradients, with the structure of ``params``. The gradient of the penalty is added to them in place. None: only
+        the value is computed.
+
+    Returns
+    -------
+    float
+        The penalty, accumulated in float64.
+
+    Raises
+    ------
+    TypeError
+        If an array is not of float32 or float64, or ``grads`` has another structure or dtype.
+    ValueError
+        If ``lam`` is out of range, shapes differ, or gradients overlap parameters or each other.
+
+    Notes
+    -----
+    The penalty has the same effect as an optimizer's ``weight_decay`` of 2 lam, which needs no pass over memory. Use
+    this function if the loss should include the value.
+
+    Examples
+    --------
     >>> params, grads = np.array([1.0, -2.0]), np.zeros(2)
     >>> l2_penalty(params, 0.1, grads), grads
     (0.5, array([ 0.2, -0.4]))
     """
     structure = param_tree(params)
     lam = non_negative("lam", lam)
-    named = {f"params{own}": array for own, array in zip(structure.paths, structure.arrays, strict=True)}
+    named = {f"params{suffix}": array for suffix, array in zip(structure.paths, structure.arrays, strict=True)}
     for name, array in named.items():
-        held("2 lam", 2 * lam, checked(name, array))
-    others = [None] * len(named) if grads is None else structure.flatten(grads, "grads")
-    for (name, array), grad, own in zip(list(named.items()), others, structure.paths, strict=True):
-        if grads is not None:
-            like(f"grads{own}", grad, array, name, written=True)
-            apart(f"grads{own}", grad, named)
-            named[f"grads{own}"] = grad
+        check_representable("2 lam", 2 * lam, check_array(name, array))
+    grad_arrays = [None] * len(named) if grads is None else structure.flatten(grads, "grads")
+    if grads is not None:
+        for (name, array), grad, suffix in zip(list(named.items()), grad_arrays, structure.paths, strict=True):
+            check_like(f"grads{suffix}", grad, array, name, writable=True)
+            check_no_overlap(f"grads{suffix}", grad, named)
+            named[f"grads{suffix}"] = grad
     total = 0.0
-    for array, grad in zip(structure.arrays, others, strict=True):
-        arrays = {"x": array, "grad": grad}
-        total += _core.run("l2_penalty", arrays, {"factor": 2 * lam}, array.size, GRAIN, array.size)
+    for array, grad in zip(structure.arrays, grad_arrays, strict=True):
+        arguments = {"x": array, "grad": grad, "factor": 2 * lam}
+        total += _core.run("l2_penalty", arguments, array.size, CHUNK_SIZE, array.size)
     return lam * total
 
 
-def _normalized(
+def _batch_statistics(
     x: Array, rows: int, columns: int, momentum: float, eps: float, columnwise: dict[str, Array]
-) -> Normalized:
-    """Find mean and variance of a batch, and move the running averages, if there are any."""
+) -> BatchNormCache:
+    """Compute mean and variance of a batch, and update the running averages if there are any."""
     mean, scale = np.empty((2, columns), x.dtype)
-    saved = Normalized(x, mean, scale, np.empty(columns), True)
-    grain = _grain(columns)
-    parts = np.empty((-(-rows // grain), 2, columns))
-    arrays = {"x": x, "parts": parts, "mean": mean, "scale": scale, "inverse_std": saved.inverse_std, **columnwise}
-    running = {"running_mean": None, "running_var": None}
-    numbers = {"columns": columns, "rows": rows, "grain": grain, "eps": eps, "momentum": momentum}
-    _core.run("batch_norm_moments", arrays, numbers, rows, grain, x.size)
-    _core.run("batch_norm_join", {**running, **arrays}, numbers, columns, COLUMNS, parts.size)
-    return saved
+    cache = BatchNormCache(x, mean, scale, np.empty(columns), True)
+    chunk = _rows_per_chunk(columns)
+    sums = np.empty((-(-rows // chunk), 2, columns))
+    shared = {"x": x, "moments": sums, "columns": columns, "chunk": chunk}
+    _core.run("batch_norm_moments", shared, rows, chunk, x.size)
+    arguments = {**shared, "mean": mean, "scale": scale, "inverse_std": cache.inverse_std}
+    arguments |= {name: columnwise.get(name) for name in ("weight", "running_mean", "running_var")}
+    arguments |= {"rows": rows, "eps": eps, "momentum": momentum}
+    _core.run("batch_norm_merge_moments", arguments, columns, COLUMN_CHUNK, sums.size)
+    return cache
 
 
-def _grain(columns: int) -> int:
-    """Give the rows of a part, which stays in a cache, and is large beside the two rows that are gathered of it."""
-    return max(1, PART // max(columns, 1))
+def _rows_per_chunk(columns: int) -> int:
+    return max(1, BATCH_NORM_CHUNK_SIZE // max(columns, 1))
 
 
-def _column(name: str, array: Any, columns: int, dtype: np.dtype[Any], written: bool) -> None:
-    if checked(name, array, written) != dtype:
-        raise TypeError(f"{name} has dtype {array.dtype}; wants {dtype}")
+def _check_column(name: str, array: Any, columns: int, dtype: np.dtype[Any], writable: bool = False) -> None:
+    """Check an array with one element per channel."""
+    if check_array(name, array, writable) != dtype:
+        raise TypeError(f"{name} must have dtype {dtype}, got {array.dtype}")
     if array.shape != (columns,):
-        raise ValueError(f"{name} has shape {array.shape}; wants ({columns},), one for each channel of x")
+        raise ValueError(f"{name} must have shape ({columns},), an element per channel of x, got {array.shape}")
 
 
-def _running(mean: Array | None, variance: Array | None, training: bool) -> dict[str, Array]:
-    """Give the running averages by name; there are both, or in training none."""
+def _running_averages(mean: Array | None, variance: Array | None, training: bool) -> dict[str, Array]:
+    """Return the running averages by name: both, or in training none."""
     if mean is not None and variance is not None:
         return {"running_mean": mean, "running_var": variance}
     if mean is None and variance is None and training:
         return {}
+    expected = "must both be arrays, or both None" if training else "must be arrays unless training"
     missing = "running_mean" if mean is None else "running_var"
-    raise TypeError(f"{missing} is None; wants both running averages" + (", or none" if training else ""))
+    raise TypeError(f"running_mean and running_var {expected}, got {missing} None")

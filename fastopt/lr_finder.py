@@ -1,15 +1,15 @@
-"""The range test for the learning rate: train for some steps at a growing rate, look at the loss, take all back."""
+"""Learning rate range test: train for some steps at growing rates, suggest one, and undo the steps."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastopt._util.arrays import Array
+from fastopt._util.records import Frozen
 from fastopt._util.validation import any_number, count, finite_positive
 from fastopt.optimizers._base import Optimizer
 from fastopt.optimizers._param_tree import check_arrays
@@ -20,25 +20,49 @@ if TYPE_CHECKING:
 
 __all__ = ["LRFinderResult", "find_lr"]
 
-REACH = 0.05  # of all steps: the distance at which a loss counts 1/e as much in a smoothed one
-DIVERGED = 4.0  # times the best smoothed loss
+SMOOTHING = 0.05  # of all steps: the distance over which the weights of the smoothed loss fall to 1/e
+DIVERGENCE = 4.0  # times the lowest smoothed loss
 
 
-@dataclass(frozen=True, eq=False)
-class LRFinderResult:
-    """What `find_lr` found: ``rates`` and ``losses`` of the steps that were done, float64, and a ``suggestion``.
+class LRFinderResult(Frozen):
+    """Result of a learning rate range test, which `find_lr` returns.
 
-    >>> test = LRFinderResult(np.array([0.01, 0.1, 1.0]), np.array([2.0, 1.0, 4.0]), 0.1)
-    >>> test.plot().savefig("rates.png")  # doctest: +SKIP
+    Parameters
+    ----------
+    rates : ndarray of float64
+        Learning rates of the steps that were done, ascending.
+    losses : ndarray of float64
+        Losses of these steps.
+    suggestion : float or None
+        The suggested learning rate, if there is one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastopt import LRFinderResult
+    >>> result = LRFinderResult(np.array([0.01, 0.1, 1.0]), np.array([2.0, 1.0, 4.0]), 0.1)
+    >>> result.plot().savefig("rates.png")  # doctest: +SKIP
     """
 
-    rates: Array
-    losses: Array
-    suggestion: float | None
+    def __init__(self, rates: Array, losses: Array, suggestion: float | None) -> None:
+        self.rates = rates
+        self.losses = losses
+        self.suggestion = suggestion
 
     def plot(self) -> Figure:
-        """Draw the losses against the rates, and the suggestion; needs matplotlib."""
-        from matplotlib.figure import Figure  # noqa: PLC0415  an extra
+        """Plot the losses over the rates, and the suggestion, with matplotlib.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            A new figure, which is not registered with pyplot: save it with ``figure.savefig(path)``.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        from matplotlib.figure import Figure  # noqa: PLC0415  optional dependency
 
         figure = Figure(figsize=(6.4, 3.2), layout="constrained")
         axes = figure.subplots()
@@ -49,7 +73,8 @@ class LRFinderResult:
             axes.legend()
             descent = _descent(self.losses)
             low, high = descent.min(), descent.max()
-            axes.set_ylim(low - 0.1 * (high - low), high + 0.3 * (high - low))  # what diverged would hide the rest
+            # losses that diverge would hide the others
+            axes.set_ylim(low - 0.1 * (high - low), high + 0.3 * (high - low))
         axes.grid(alpha=0.3)
         return figure
 
@@ -63,83 +88,113 @@ def find_lr(
     steps: int = 100,
     restore: Any = (),
 ) -> LRFinderResult:
-    r"""Train with rates that grow from ``start`` to ``end``, suggest one, and leave everything as it was.
+    r"""Suggest a learning rate by a range test: train at growing rates, then undo all steps.
 
-    ``step(i)`` does the i-th step, from 0, with ``optimizer``: it computes loss and gradients of a batch, calls
-    ``optimizer.step`` and returns the loss. It is called up to ``steps`` times, at the rates
-    :math:`start \cdot (end / start)^{i / (steps - 1)}`, the same in all groups. A loss that is not finite ends the
-    test, and so does divergence: the average of the losses so far, whose weights fall by 1/e over a twentieth of the
-    steps, is more than 4 times its lowest value (with a negative one, 3 times its size above it).
+    The rate of step i is :math:`start \cdot (end / start)^{i / (steps - 1)}`, in all parameter groups. The test ends
+    early when a loss is not finite or the smoothed loss diverges.
 
-    The suggestion is the rate at which the loss falls fastest along the logarithm of the rate, before it is at its
-    lowest; it is averaged to both sides for this, so that it does not lag behind. It is None where the lowest is one of
-    the first two. Take it for a magnitude, and look at the ``plot()``.
+    Parameters
+    ----------
+    step : callable
+        ``step(i)`` does the i-th step, from 0: it computes the loss and the gradients of a batch, calls
+        ``optimizer.step`` and returns the loss. It is called up to ``steps`` times.
+    optimizer : Optimizer
+        The optimizer that ``step`` uses.
+    start, end : float, default 1e-7 and 10.0
+        The first and the last rate, > 0 and finite, ``start`` below ``end``.
+    steps : int, default 100
+        Number of steps, >= 2.
+    restore : Flat, ndarray, sequence or mapping of ndarray, optional
+        Other arrays that a step changes, for example the running averages of a batch normalization.
 
-    At the end, also by an exception, parameters, states, counts and hyperparameters of the optimizer are what they
-    were, to the bit, and so are the arrays in ``restore``, a thing like parameters, for what else a step changes:
-    running averages of batch normalisation, say. Gradients are left as they are.
+    Returns
+    -------
+    LRFinderResult
+        Rates, losses and the suggestion: the rate at which the loss falls fastest per logarithm of the rate, before its
+        lowest value. It is None if the lowest loss is one of the first two. Trust its order of magnitude only, and look
+        at the plot.
 
-    Raises ``TypeError`` or ``ValueError`` for arguments, or a loss, that can't be used. Source: Smith, "Cyclical
-    learning rates for training neural networks", WACV 2017, arXiv:1506.01186.
+    Raises
+    ------
+    TypeError
+        If an argument has the wrong type, or ``step`` returns something other than a number.
+    ValueError
+        If an argument is out of range.
 
+    Notes
+    -----
+    When the test ends, also by an exception, the parameters, states, counts and hyperparameters of the optimizer and
+    the arrays in ``restore`` are set back, bit for bit. Gradients are not.
+
+    Losses are smoothed by an exponential average whose weights fall to 1/e over a twentieth of ``steps``; for the
+    suggestion it is centered, so that it does not lag. The loss diverges when this average exceeds 4 times its lowest
+    value so far (or, if that is negative, exceeds it by 3 times its magnitude).
+
+    References
+    ----------
+    .. [1] L. N. Smith, "Cyclical Learning Rates for Training Neural Networks", WACV 2017. arXiv:1506.01186.
+
+    Examples
+    --------
     >>> import fastopt
+    >>> import numpy as np
     >>> w = np.full(3, 5.0)
     >>> optimizer = fastopt.SGD(w)
     >>> def step(i):
     ...     loss = 0.5 * float(w @ w)
     ...     optimizer.step(w.copy())
     ...     return loss
-    >>> found = find_lr(step, optimizer)
-    >>> 0.01 < found.suggestion < 1, optimizer.steps, w
+    >>> result = fastopt.find_lr(step, optimizer)
+    >>> 0.01 < result.suggestion < 1, optimizer.steps, w
     (True, 0, array([5., 5., 5.]))
     """
     if not callable(step):
-        raise TypeError(f"step is {step!r}; wants a function of the step's number that returns the loss")
+        raise TypeError(f"step must be a function of the step number that returns the loss, got {step!r}")
     if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"optimizer is a {type(optimizer).__name__!r}; wants one of fastopt's")
+        raise TypeError(f"optimizer must be a fastopt optimizer, got {type(optimizer).__name__!r}")
     start, end, steps = finite_positive("start", start), finite_positive("end", end), count("steps", steps, 2)
     if start >= end:
-        raise ValueError(f"start is {start!r} and end {end!r}; wants start below end")
-    others = check_arrays("restore", restore)
-    rates, reach = np.geomspace(start, end, steps), REACH * steps
-    with trial(optimizer, others):
-        losses = np.array(_train(step, optimizer, rates.tolist(), reach))
+        raise ValueError(f"start must be below end ({end!r}), got {start!r}")
+    arrays = check_arrays("restore", restore)
+    rates, width = np.geomspace(start, end, steps), SMOOTHING * steps
+    with trial(optimizer, arrays):
+        losses = np.array(_train(step, optimizer, rates.tolist(), width))
     rates = rates[: len(losses)].copy()
-    return LRFinderResult(rates, losses, _steepest(rates, losses, reach))
+    return LRFinderResult(rates, losses, _steepest(rates, losses, width))
 
 
-def _train(step: Callable[[int], float], optimizer: Optimizer, rates: list[float], reach: float) -> list[float]:
-    """Do a step at each rate, until the loss diverges, and give the losses."""
+def _train(step: Callable[[int], float], optimizer: Optimizer, rates: list[float], width: float) -> list[float]:
+    """Do a step at each rate until the loss diverges, and return the losses."""
     losses: list[float] = []
     best = math.inf
     for i, rate in enumerate(rates):
         for group in optimizer.param_groups:
             group["lr"] = rate
-        losses.append(any_number("the result of step, the loss,", step(i)))
+        losses.append(any_number(f"step({i})", step(i)))
         if not math.isfinite(losses[-1]):
             break
-        smoothed = _smoothed(np.array(losses), i, reach)
+        smoothed = _smoothed(np.array(losses), i, width)
         best = min(best, smoothed)
-        if smoothed > best + (DIVERGED - 1.0) * abs(best):
+        if smoothed > best + (DIVERGENCE - 1.0) * abs(best):
             break
     return losses
 
 
-def _smoothed(losses: Array, i: int, reach: float) -> float:
-    """Average the losses around one of them; around the last, it is the exponential average of those before."""
-    weights = np.exp(-np.abs(np.arange(len(losses)) - i) / reach)
+def _smoothed(losses: Array, i: int, width: float) -> float:
+    """Return the average of the losses around loss i; at the last loss it is an exponential moving average."""
+    weights = np.exp(-np.abs(np.arange(len(losses)) - i) / width)
     return float((weights / weights.sum()) @ losses)
 
 
 def _descent(losses: Array) -> Array:
-    """Give the losses up to the lowest; one that is not finite is the last."""
+    """Return the losses up to the lowest one, without a last loss that is not finite."""
     return losses[: int(np.argmin(np.where(np.isfinite(losses), losses, math.inf))) + 1]
 
 
-def _steepest(rates: Array, losses: Array, reach: float) -> float | None:
-    """Give the rate of the steepest descent, or None where there are too few points before the lowest."""
+def _steepest(rates: Array, losses: Array, width: float) -> float | None:
+    """Return the rate of the steepest descent, or None if the lowest loss is one of the first two."""
     descent = _descent(losses)
     if len(descent) < 3:
         return None
-    slopes = np.gradient([_smoothed(descent, i, reach) for i in range(len(descent))])
+    slopes = np.gradient([_smoothed(descent, i, width) for i in range(len(descent))])
     return float(rates[slopes.argmin()])

@@ -3,17 +3,18 @@
 **Instruction set.** The widest one that the processor and the operating system support is used. ``FASTOPT_ISA`` (at
 import) or `set_isa` choose another: ``baseline``, ``avx2`` or ``avx512``.
 
-**Number of threads.** A training step lies between matrix products, whose threads want the same cores, so more threads can
-cost more there than they save here. The number follows a rule that is right from the first step: one thread below
-2^18 elements, then one more for each 2^17, up to the number of processors. Where calls follow each other at once, without
-work between them, sharing pays earlier: from 2^15 elements on, one thread for each 2^14. Processor affinity and the CPU
-quota of a control group (a container's) count as limits. `set_num_threads`, ``FASTOPT_NUM_THREADS`` or ``OMP_NUM_THREADS``
-(at import) fix the number, and ``threadpoolctl.threadpool_limits`` limits it.
+**Number of threads.** A training step lies between matrix products, whose threads want the same cores, so more threads
+can cost more there than they save here. The number follows a rule that is right from the first step: one thread below
+2^18 elements, then one more for each 2^17, up to the number of processors. Where calls follow each other at once,
+without work between them, sharing pays earlier: from 2^15 elements on, one thread for each 2^14. Processor affinity and
+the CPU quota of a control group (a container's) count as limits. `set_num_threads`, ``FASTOPT_NUM_THREADS`` or
+``OMP_NUM_THREADS`` (at import) fix the number, and ``threadpoolctl.threadpool_limits`` limits it.
 
-**Threading layer.** The default is fastopt's own thread pool. Its workers sleep between steps; they stay awake for 50 us
-only after a call that followed another within 20 us (``OMP_WAIT_POLICY=passive`` forbids that). The other layer is
-OpenMP, for programs that share one OpenMP runtime and for comparisons: ``FASTOPT_THREADING_LAYER=openmp`` (at import) or
-`set_threading_layer`. OpenMP's workers busy-wait after a loop and oversubscribe the cores together with those of BLAS.
+**Threading layer.** The default is fastopt's own thread pool. Its workers sleep between steps; they stay awake for 50
+us only after a call that followed another within 20 us (``OMP_WAIT_POLICY=passive`` forbids that). The other layer is
+OpenMP, for programs that share one OpenMP runtime and for comparisons: ``FASTOPT_THREADING_LAYER=openmp`` (at import)
+or `set_threading_layer`. OpenMP's workers busy-wait after a loop and oversubscribe the cores together with those of
+BLAS.
 
 **Python threads, forks, signals.** Calls release the GIL, and Python threads may step different optimizers at the same
 time. One optimizer is used by one thread at a time: another one gets ``RuntimeError``. A forked child can go on

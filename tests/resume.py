@@ -1,7 +1,7 @@
-"""Runs that are interrupted: ``python resume.py FOLDER SUFFIX BEGIN END`` does the steps [BEGIN, END) of all of them.
+"""Interrupted runs: ``python resume.py FOLDER SUFFIX BEGIN END`` takes the steps [BEGIN, END) of each run.
 
-Begun at 0 they start anew, else from the checkpoints in FOLDER; at the end they are saved there. It prints a digest of
-everything that steps change: a test compares those of processes.
+A run that begins at 0 is new, another one is loaded from its checkpoint in FOLDER; at the end it is saved there. Prints
+a digest of everything that steps change, which a test compares between processes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MORE = [
 
 
 def digest(*things) -> str:
-    """Digest arrays and numbers, in dictionaries and lists."""
+    """Return the digest of arrays and numbers, in dictionaries and lists."""
     found = hashlib.sha256()
     for thing in things:
         if isinstance(thing, dict):
@@ -43,7 +43,7 @@ def digest(*things) -> str:
 
 
 def steps_of_optimizer(case, real, file, begin, end):
-    """Steps with gradients that depend on the step; some are not finite, where those are skipped."""
+    """Take steps with gradients that depend on the step, some not finite if the optimizer skips those."""
     params = fastopt.Flat({"w": (40, 30), "b": 7}, real)
     params.buffer[:] = start_values(params.buffer.size, real)
     optimizer = case.make(params)
@@ -60,7 +60,7 @@ def steps_of_optimizer(case, real, file, begin, end):
 
 
 def whole_run(real, file, begin, end):
-    """A training run with everything that depends on where it is: order, dropout, averages, a plateau, a early_stopping."""
+    """Train with all that has state or depends on the step: order, dropout, averages, plateaus, early stopping."""
     rng = np.random.default_rng(0)
     images, labels = rng.normal(0, 1, (60, 8)).astype(real), rng.integers(0, 3, 60)
     params = {"w": rng.normal(0, 1, (8, 3)).astype(real), "b": np.zeros(3, real)}
@@ -71,7 +71,7 @@ def whole_run(real, file, begin, end):
     early_stopping, metric = fastopt.EarlyStopping(patience=100), 0.0
     if begin:
         saved = fastopt.load(file, params=params, optimizer=optimizer, early_stopping=early_stopping, schedule=alone)
-        averages.buffer[:], metric = saved.arrays["averages"], saved.values["metric"]
+        averages.buffer[:], metric = saved.arrays["averages"], saved.metadata["metric"]
     per_epoch = 60 // 8 + 1
     while optimizer.steps < end:
         epoch, start = divmod(optimizer.steps, per_epoch)
@@ -84,8 +84,8 @@ def whole_run(real, file, begin, end):
             if optimizer.steps == end:
                 break
         if optimizer.steps % per_epoch == 0:
-            for memory in (plateau, alone):
-                memory.update(metric)
+            for schedule in (plateau, alone):
+                schedule.update(metric)
             early_stopping.update(metric, params)
     fastopt.save(
         file,
@@ -94,14 +94,14 @@ def whole_run(real, file, begin, end):
         early_stopping=early_stopping,
         schedule=alone,
         arrays={"averages": averages.buffer},
-        values={"metric": metric},
+        metadata={"metric": metric},
     )
     states = optimizer.state_dict(), early_stopping.state_dict(), alone.state_dict()
     return digest(params, averages.buffer, *states, metric)
 
 
 def main(folder: str, suffix: str, begin: int, end: int) -> None:
-    """Do the steps of all runs, and print a line for each."""
+    """Take the steps of all runs, and print a line for each."""
     for real in REALS:
         for i, case in enumerate([*CASES, *MORE]):
             file = Path(folder) / f"{i}-{np.dtype(real)}{suffix}"

@@ -1,7 +1,7 @@
-"""Random steps, saves, loads, forks and changes of threads for as long as you like: ``python soak.py SECONDS [SEED]``.
+"""Random steps, saves, loads, forks and changes of threads: ``python soak.py ACTIONS [SEED]``.
 
-After every action the run it was done to has the bits of the formula in NumPy, and in the end memory is what it was
-after a tenth of the time. It prints how often each action was done.
+After every action, the run that it changed is compared with the NumPy reference, bit for bit; at the end, the process
+must use about as much memory as after a tenth of the actions. Prints how often each action was done.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import os
 import random
 import sys
 import tempfile
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -21,20 +20,20 @@ import fastopt
 from fastopt import runtime
 
 RUNS = 12
-GROWTH = 24 * 2**20  # bytes that the process may grow by: the largest run is four of these
+GROWTH = 24 * 2**20  # bytes; a run with the largest tensors takes four times as much
 
 
 class Run:
-    """An optimizer of a random case and size, and its formula."""
+    """An optimizer of a random case and size, and its reference."""
 
     def __init__(self, rng: random.Random) -> None:
         self.case, real = rng.choice(CASES), rng.choice(REALS)
         sizes = [rng.choice(SIZES[:-1]) for _ in range(rng.randint(1, 4))]
         self.params = [start_values(size, real, seed=i) for i, size in enumerate(sizes)]
-        self.optimizer, self.formula = self.case.make(self.params), Reference(self.case, self.params)
+        self.optimizer, self.reference = self.case.make(self.params), Reference(self.case, self.params)
 
     def step(self, rng: random.Random) -> None:
-        """Do a step of both; some gradients are not finite, where those are skipped."""
+        """Step both; if the optimizer skips non-finite gradients, some are."""
         seed, grads = rng.randrange(2**32), []
         for i, param in enumerate(self.params):
             grads.append(hard_numbers(param.size, param.dtype.type, seed=seed + i))
@@ -42,19 +41,19 @@ class Run:
             grads[0][-1] = np.nan
             self.optimizer.step(grads)
             return
-        self.formula.step([grad.copy() for grad in grads])
+        self.reference.step([grad.copy() for grad in grads])
         self.optimizer.step(grads)
 
     def check(self) -> None:
-        """Compare every bit."""
-        for i, (param, tensor) in enumerate(zip(self.params, self.formula.tensors, strict=True)):
+        """Compare parameters and states bit for bit."""
+        for i, (param, tensor) in enumerate(zip(self.params, self.reference.tensors, strict=True)):
             assert same_bits(param, tensor["param"]), self.case
             for name, state in self.optimizer.state.items():
                 assert same_bits(state[i], tensor[name]), (self.case, name)
 
 
 def save_and_load(run: Run, rng: random.Random, folder: Path) -> None:
-    """Go on with another optimizer, from a checkpoint."""
+    """Continue with another optimizer, from a checkpoint."""
     file = folder / "run.npz"
     fastopt.save(file, params=run.params, optimizer=run.optimizer, keep=rng.randint(1, 3))
     run.params = [np.zeros_like(param) for param in run.params]
@@ -63,7 +62,7 @@ def save_and_load(run: Run, rng: random.Random, folder: Path) -> None:
 
 
 def fork(run: Run, rng: random.Random) -> None:
-    """Let a child go on by itself."""
+    """Step in a forked child."""
     child = os.fork()
     if not child:
         try:
@@ -83,20 +82,18 @@ def change_threads(rng: random.Random) -> None:
 
 
 def resident() -> int:
-    """Give the bytes of this process that are in memory."""
+    """Return the resident bytes of this process."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
-def main(seconds: float, seed: int) -> None:
+def main(actions: int, seed: int) -> None:
     """Do random actions."""
-    rng, done, begun = random.Random(seed), Counter(), time.monotonic()
-    warm, peak = None, 0
+    rng, done, warm, peak = random.Random(seed), Counter(), 0, 0
     with tempfile.TemporaryDirectory() as folder:
         runs = [Run(rng) for _ in range(RUNS)]
-        while (elapsed := time.monotonic() - begun) < seconds:
-            if elapsed > seconds / 10:
-                now = resident()
-                warm, peak = warm or now, max(peak, now)
+        for i in range(actions):
+            if i >= actions // 10:
+                warm, peak = warm or resident(), max(peak, resident())
             run = rng.choice(runs)
             action = rng.choices(["step", "checkpoint", "fork", "threads", "new"], [80, 5, 5, 8, 2])[0]
             done[action] += 1
@@ -111,12 +108,10 @@ def main(seconds: float, seed: int) -> None:
             else:
                 runs[runs.index(run)] = run = Run(rng)
             run.check()
-    print(
-        dict(done),
-        f"{warm / 2**20:.0f} MiB after a tenth, at most {peak / 2**20:.0f} then, {resident() / 2**20:.0f} in the end",
-    )
+    sizes = [f"{size / 2**20:.0f}" for size in (warm, peak, resident())]
+    print(dict(done), "MiB after a tenth: {}, then at most {}, at the end {}".format(*sizes))
     assert resident() < warm + GROWTH, "memory grows"
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0)
+    main(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0)

@@ -1,8 +1,6 @@
-"""Mini-batches: every row once, in an order that is fixed."""
+"""Mini-batches: every row once, in an order that depends only on the seed and the epoch."""
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 import pytest
@@ -11,20 +9,19 @@ import fastopt
 from fastopt import runtime
 from fastopt._util import random
 from fastopt.batches import batches
-from fastopt.early_stopping import EarlyStopping
 from fastopt.reference import _random as reference
 
 
 def order(seed, epoch, rows):
-    """The order of the rows, from the reference's random numbers."""
-    words = reference.words(seed, epoch, random.ORDER, 2 * rows).astype(np.uint64)
+    """Return the order of the rows, computed with the reference's random numbers."""
+    words = reference.words(seed, epoch, random.BATCH_ORDER, 2 * rows).astype(np.uint64)
     keys = [int(low) + (int(high) << 32) for low, high in words.reshape(-1, 2)]
     return sorted(range(rows), key=keys.__getitem__)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 7, 64, 1797])
 @pytest.mark.parametrize(("seed", "epoch"), [(0, 0), (0, 1), (1, 0), (2**64 - 1, 2**53 - 1)])
-def test_the_order_is_that_of_the_random_keys(seed, epoch, rows):
+def test_order_sorts_random_keys(seed, epoch, rows):
     wanted = order(seed, epoch, rows)
     for isa in runtime.available_isas():
         fastopt.set_isa(isa)
@@ -37,7 +34,7 @@ def test_the_order_is_that_of_the_random_keys(seed, epoch, rows):
     [(size, drop) for size in (1, 2, 3, 10, 29, 30, None) for drop in (False, True)] + [(31, False), (1000, False)],
 )
 @pytest.mark.parametrize("shuffle", [False, True])
-def test_an_epoch_is_all_rows_once_and_can_be_begun_anywhere(size, drop_last, shuffle):
+def test_epoch_has_every_row_once_and_can_start_at_any_batch(size, drop_last, shuffle):
     rows, labels = np.arange(60.0).reshape(30, 2), np.arange(30)
     options = {"batch_size": size, "seed": 3, "epoch": 5, "shuffle": shuffle, "drop_last": drop_last}
     whole = list(batches(rows, labels, **options))
@@ -61,7 +58,7 @@ def test_an_epoch_is_all_rows_once_and_can_be_begun_anywhere(size, drop_last, sh
                 next(rest)
 
 
-def test_epochs_and_seeds_have_orders_of_their_own():
+def test_each_epoch_and_seed_has_its_own_order():
     orders = {
         tuple(np.concatenate(list(batches(np.arange(100), batch_size=7, seed=seed, epoch=epoch))))
         for seed in range(5)
@@ -71,14 +68,14 @@ def test_epochs_and_seeds_have_orders_of_their_own():
     assert all(sorted(one) == list(range(100)) for one in orders)
 
 
-def test_every_row_comes_first_equally_often():
+def test_first_row_is_uniformly_distributed():
     rows, epochs = 8, 4000
     first = [int(next(batches(np.arange(rows), batch_size=1, epoch=epoch))[0]) for epoch in range(epochs)]
     share = epochs / rows
     assert ((np.bincount(first, minlength=rows) - share) ** 2 / share).sum() < 24.3  # chi squared, 7 degrees, 0.001
 
 
-def test_the_generators_of_numpy_have_no_part_in_it():
+def test_order_is_independent_of_numpys_random_state():
     before = np.random.get_state()[1].copy()  # noqa: NPY002
     one = np.concatenate(list(batches(np.arange(50), batch_size=8)))
     assert np.array_equal(np.random.get_state()[1], before)  # noqa: NPY002
@@ -86,7 +83,7 @@ def test_the_generators_of_numpy_have_no_part_in_it():
     assert np.array_equal(one, np.concatenate(list(batches(np.arange(50), batch_size=8))))
 
 
-def test_one_array_gives_arrays_and_several_give_tuples():
+def test_batches_are_arrays_for_one_array_and_tuples_for_several():
     x = np.arange(6)
     assert [type(batch) for batch in batches(x, batch_size=3)] == [np.ndarray] * 2
     assert [type(batch) for batch in batches(x, x, x, batch_size=3)] == [tuple] * 2
@@ -99,13 +96,13 @@ KINDS = {
     "objects": lambda x: x.astype(object),
     "records": lambda x: np.array([(i, str(i)) for i in range(24)], [("i", int), ("s", "U3")]),
     "byte-swapped": lambda x: x.astype(x.dtype.newbyteorder()),
-    "one dimension": lambda x: x[:, 0, 0].copy(),
-    "rows of nothing": lambda x: x[:, :0],
+    "one-dimensional": lambda x: x[:, 0, 0].copy(),
+    "empty rows": lambda x: x[:, :0],
     "Fortran": np.asfortranarray,
-    "every second": lambda x: x[:, ::2],
-    "backwards": lambda x: x[::-1],
+    "strided": lambda x: x[:, ::2],
+    "reversed": lambda x: x[::-1],
     "transposed": lambda x: x.transpose(0, 2, 1),
-    "all transposed": lambda x: np.ascontiguousarray(x.T).T,
+    "transposed 3-D": lambda x: np.ascontiguousarray(x.T).T,
     "read-only": lambda x: np.broadcast_to(x[:1], x.shape),
     "misaligned": lambda x: np.frombuffer(b"?" + x.tobytes(), x.dtype, offset=1).reshape(x.shape),
 }
@@ -127,7 +124,7 @@ def test_any_dtype_and_layout(kind):
         assert array.size == 0 or np.shares_memory(batch, array)
 
 
-def test_a_memory_map_stays_on_the_disk(tmp_path):
+def test_memory_map_is_not_read_as_a_whole(tmp_path):
     rows = np.arange(120, dtype=np.float32).reshape(40, 3)
     np.save(tmp_path / "rows.npy", rows)
     mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
@@ -137,7 +134,7 @@ def test_a_memory_map_stays_on_the_disk(tmp_path):
     assert all(np.shares_memory(batch, mapped) for batch in batches(mapped, batch_size=16, shuffle=False))
 
 
-def test_a_progress_bar_knows_how_many():
+def test_progress_bar_knows_the_total():
     tqdm = pytest.importorskip("tqdm")
     with tqdm.tqdm(batches(np.arange(10), batch_size=3, start=1), disable=True) as bar:
         assert len(bar) == 3
@@ -145,39 +142,49 @@ def test_a_progress_bar_knows_how_many():
 
 
 X = np.zeros((10, 2), np.float32)
-REFUSED = [
-    (lambda: batches(batch_size=2), TypeError, "arrays is empty; wants at least one array"),
-    (lambda: batches([1, 2], batch_size=2), TypeError, r"arrays\[0\] is a 'list'; wants a NumPy array"),
-    (lambda: batches(X, "abc", batch_size=2), TypeError, r"arrays\[1\] is a 'str'"),
+INVALID = [
+    (lambda: batches(batch_size=2), TypeError, "arrays must contain at least one array, got none"),
+    (lambda: batches([1, 2], batch_size=2), TypeError, r"arrays\[0\] must be a NumPy array, got 'list'"),
+    (lambda: batches(X, "abc", batch_size=2), TypeError, r"arrays\[1\] must be a NumPy array, got 'str'"),
     (lambda: batches(X, np.ma.array(X), batch_size=2), TypeError, r"arrays\[1\] is a masked array"),
-    (lambda: batches(np.array(3.0), batch_size=2), ValueError, r"arrays\[0\] has no dimensions"),
-    (lambda: batches(X, X, X[:9], batch_size=2), ValueError, r"arrays\[2\] has 9 rows; wants 10, as arrays\[0\]"),
-    (lambda: batches(X[:0], batch_size=2), ValueError, r"arrays\[0\] has shape \(0, 2\); wants at least one row"),
+    (
+        lambda: batches(np.array(3.0), batch_size=2),
+        ValueError,
+        r"arrays\[0\] must have at least one dimension, got shape \(\)",
+    ),
+    (lambda: batches(X, X, X[:9], batch_size=2), ValueError, r"arrays\[2\] must have 10 rows like arrays\[0\], got 9"),
+    (lambda: batches(X[:0], batch_size=2), ValueError, r"arrays\[0\] must have at least one row, got shape \(0, 2\)"),
     (lambda: batches(X, batch_size=0), ValueError, "batch_size must be an int >= 1, got 0"),
     (lambda: batches(X, batch_size=-1), ValueError, "batch_size must be .*, got -1"),
     (lambda: batches(X, batch_size=2.0), TypeError, "batch_size must be .*, got 2.0"),
     (lambda: batches(X, batch_size=True), TypeError, "batch_size must be .*, got True"),
-    (lambda: batches(X, batch_size=11, drop_last=True), ValueError, "batch_size is 11 with drop_last, .* at most 10"),
+    (
+        lambda: batches(X, batch_size=11, drop_last=True),
+        ValueError,
+        r"batch_size must be at most .* \(10\) with drop_last, got 11",
+    ),
     (lambda: batches(X, batch_size=3, drop_last=1), ValueError, "drop_last must be True or False, got 1"),
     (lambda: batches(X, batch_size=3, shuffle=None), ValueError, "shuffle must be True or False, got None"),
-    (lambda: batches(X, batch_size=3, start=5), ValueError, "start is 5; wants at most 4"),
-    (lambda: batches(X, batch_size=3, start=4, drop_last=True), ValueError, "start is 4; wants at most 3"),
+    (
+        lambda: batches(X, batch_size=3, start=5),
+        ValueError,
+        r"start must be at most the number of batches \(4\), got 5",
+    ),
+    (
+        lambda: batches(X, batch_size=3, start=4, drop_last=True),
+        ValueError,
+        r"start must be at most the number of batches \(3\), got 4",
+    ),
     (lambda: batches(X, batch_size=3, start=-1), ValueError, "start must be .*, got -1"),
     (lambda: batches(X, batch_size=3, start=None), TypeError, "start must be .*, got None"),
-    (lambda: batches(X, batch_size=3, seed=-1), ValueError, r"seed is -1; wants an int from 0 to 2\*\*64 - 1"),
-    (lambda: batches(X, batch_size=3, seed=None), TypeError, "seed is None"),
-    (lambda: batches(X, batch_size=3, epoch=2**53), ValueError, "epoch is 9007199254740992"),
-    (lambda: batches(X, batch_size=3, epoch=0.5, shuffle=False), TypeError, "epoch is 0.5"),
-    (lambda: EarlyStopping(0), ValueError, "patience must be an int >= 1, got 0"),
-    (lambda: EarlyStopping(2.0), TypeError, "patience must be .*, got 2.0"),
-    (lambda: EarlyStopping(min_delta=-0.1), ValueError, "min_delta must be a finite number >= 0, got -0.1"),
-    (lambda: EarlyStopping(min_delta=math.inf), ValueError, "min_delta must be .*, got inf"),
-    (lambda: EarlyStopping(mode="auto"), ValueError, "mode must be 'min' or 'max', got 'auto'"),
-    (lambda: EarlyStopping(warmup=-1), ValueError, "warmup must be .*, got -1"),
+    (lambda: batches(X, batch_size=3, seed=-1), ValueError, r"seed must be an int from 0 to 2\*\*64 - 1, got -1"),
+    (lambda: batches(X, batch_size=3, seed=None), TypeError, "seed must be .*, got None"),
+    (lambda: batches(X, batch_size=3, epoch=2**53), ValueError, "epoch must be .*, got 9007199254740992"),
+    (lambda: batches(X, batch_size=3, epoch=0.5, shuffle=False), TypeError, "epoch must be .*, got 0.5"),
 ]
 
 
-@pytest.mark.parametrize(("call", "error", "says"), REFUSED, ids=lambda x: getattr(x, "__name__", str(x)))
-def test_what_is_refused_is_refused_at_once(call, error, says):
-    with pytest.raises(error, match=says):
+@pytest.mark.parametrize(("call", "error", "message"), INVALID, ids=lambda x: getattr(x, "__name__", str(x)))
+def test_invalid_arguments_raise_before_iteration(call, error, message):
+    with pytest.raises(error, match=message):
         call()

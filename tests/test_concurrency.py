@@ -1,8 +1,9 @@
-"""Python threads and signals: an optimizer is used by one thread at a time, and Ctrl-C is delivered after a step."""
+"""Python threads and signals: a step is never torn, a second one at the same time raises, Ctrl-C waits for the end."""
 
 from __future__ import annotations
 
 import gc
+import itertools
 import sys
 import threading
 import time
@@ -12,7 +13,8 @@ from contextlib import contextmanager, suppress
 import numpy as np
 import pytest
 from cases import CASES, same_bits
-from interrupts import SOON, for_a_while, interrupts, leaves_files_open
+from interrupts import SOON, interrupts, leaves_files_open
+from processes import HANGS
 
 import fastopt
 
@@ -21,7 +23,7 @@ IN_USE = "the optimizer is already in use by another thread or a re-entrant call
 
 
 def together(*works):
-    """Run functions in threads at the same time, and raise the first error of one of them."""
+    """Run functions in threads at the same time; re-raise the first exception."""
     errors, begin = [], threading.Barrier(len(works))
 
     def run(work):
@@ -42,7 +44,7 @@ def together(*works):
 
 @contextmanager
 def refusals(texts):
-    """Collect the errors of calls on an optimizer that is in use, and wait a little after each."""
+    """Collect the messages of calls that raise because another is running."""
     try:
         yield
     except RuntimeError as error:
@@ -52,8 +54,8 @@ def refusals(texts):
         time.sleep(0.0005)
 
 
-def test_threads_on_one_optimizer_never_tear_a_step():
-    """The parameters and all states are those of the counted number of steps."""
+def test_two_threads_on_one_optimizer_never_tear_a_step():
+    """Parameters and states are those after the counted number of steps."""
     params, grads = np.zeros(SIZE), np.ones(SIZE)
     optimizer = fastopt.Adam(params, lr=1e-3, ema_decay=0.9, max_grad_norm=10.0)
     refused, done = [], []
@@ -76,8 +78,8 @@ def test_threads_on_one_optimizer_never_tear_a_step():
         assert same_bits(optimizer.state[name], state)
 
 
-def test_state_dict_beside_a_stepping_thread_is_of_one_step_or_refused():
-    """All elements of a state are equal; a torn copy would have two values."""
+def test_state_dict_is_of_one_step_or_raises():
+    """All elements of the state are equal; a torn copy would have two values."""
     optimizer = fastopt.Momentum(np.zeros(SIZE), lr=1.0)
     going, taken = True, []
 
@@ -88,13 +90,13 @@ def test_state_dict_beside_a_stepping_thread_is_of_one_step_or_refused():
                 optimizer.step(np.ones(SIZE))
         going = False
 
-    def look():
+    def read():
         while going:
             with suppress(RuntimeError):
                 saved = optimizer.state_dict()
                 taken.append((saved["steps"], np.unique(saved["param_groups"][0]["state"]["momentum_buffer"])))
 
-    together(step, look)
+    together(step, read)
     assert all(len(values) == 1 for _, values in taken)
     alone = fastopt.Momentum(np.zeros(1), lr=1.0)
     buffers = [0.0]
@@ -104,8 +106,8 @@ def test_state_dict_beside_a_stepping_thread_is_of_one_step_or_refused():
     assert all(buffers[steps] == values[0] for steps, values in taken)
 
 
-def test_threads_never_tear_a_sum_of_gradients():
-    """All elements of the mean are equal, and every part that was not refused is in it."""
+def test_two_threads_never_tear_accumulated_gradients():
+    """All elements of the mean are equal, and it includes every gradient whose call did not raise."""
     params, refused, added = np.zeros(SIZE), [], []
     optimizer = fastopt.SGD(params, lr=1.0)
 
@@ -128,14 +130,14 @@ def test_accumulate_during_a_step_is_refused():
 
     def rate(step):
         begun.set()
-        assert tried.wait(600)
+        assert tried.wait(HANGS)
         return 1.0
 
     optimizer = fastopt.SGD(params, lr=rate)
     optimizer.accumulate(np.ones(3))
 
     def add():
-        assert begun.wait(600)
+        assert begun.wait(HANGS)
         with refusals(refused):
             optimizer.accumulate(np.full(3, 5.0))
         tried.set()
@@ -279,8 +281,8 @@ def test_optimizer_is_freed_when_its_last_reference_goes(options):
         gc.enable()
 
 
-def test_load_beside_a_stepping_thread_is_whole_or_refused(tmp_path):
-    """Parameters, state and count belong to one run: a parameter is minus the sum of all buffers so far."""
+def test_load_beside_a_stepping_thread_is_complete_or_raises(tmp_path):
+    """Parameters, state and count are of the same step."""
     params = np.zeros(SIZE)
     optimizer = fastopt.Momentum(params, lr=1.0, momentum=0.5)
     fastopt.save(tmp_path / "run.npz", params=params, optimizer=optimizer)
@@ -331,7 +333,7 @@ def test_save_beside_a_stepping_thread_is_of_one_step(tmp_path):
 
 
 @pytest.mark.parametrize("case", CASES[::4], ids=str)
-def test_threads_step_their_own_optimizers_with_the_same_bits(case):
+def test_optimizers_in_several_threads_have_the_bits_of_one(case):
     start, grads = np.linspace(-1, 1, 50_000), np.sin(np.arange(50_000.0))
     params = [start.copy() for _ in range(4)]
 
@@ -348,60 +350,59 @@ def test_threads_step_their_own_optimizers_with_the_same_bits(case):
 # Ctrl-C
 
 
-@pytest.mark.parametrize("size", [100, 2_000_000])
-def test_interrupt_is_delivered_after_the_step(size):
-    """A counted step is complete: all parameters are minus the number of steps."""
+def repeat(call, seconds):
+    """Repeat a call until it is interrupted."""
+    with suppress(KeyboardInterrupt), interrupts(seconds):
+        while True:
+            call()
+
+
+@pytest.mark.parametrize(("size", "count"), [(100, 50), (2_000_000, 20)])
+def test_interrupt_is_delivered_after_the_step(size, count):
+    """The parameters are minus the number of counted steps."""
     params, grads = np.zeros(size), np.ones(size)
     optimizer = fastopt.SGD(params, lr=1.0, max_grad_norm=1e30)
-    rng, caught = np.random.default_rng(0), 0
-    for _ in range(100):
-        try:
-            with interrupts(rng.uniform(1e-5, 5e-3)):
-                for _ in for_a_while():
-                    optimizer.step(grads)
-        except KeyboardInterrupt:
-            caught += 1
+    rng = np.random.default_rng(0)
+    for _ in range(count):
+        repeat(lambda: optimizer.step(grads), rng.uniform(1e-5, 5e-3))
         assert params[0] == params[-1] == -optimizer.steps
         assert (params == params[0]).all()
-    assert caught > 80
 
 
 def test_interrupted_step_uses_accumulated_gradients_once_or_not_at_all():
     params, grads = np.zeros(100_000), np.ones(100_000)
     optimizer = fastopt.SGD(params, lr=1.0)
     rng = np.random.default_rng(0)
-    for _ in range(200):
-        with suppress(KeyboardInterrupt), interrupts(rng.uniform(1e-5, 1e-3)):
-            for _ in for_a_while():
-                optimizer.accumulate(grads)
-                optimizer.step()
+
+    def accumulate_and_step():
+        optimizer.accumulate(grads)
+        optimizer.step()
+
+    for _ in range(100):
+        repeat(accumulate_and_step, rng.uniform(1e-5, 1e-3))
         assert params[0] == params[-1] == -optimizer.steps
 
 
 @pytest.mark.parametrize("options", [{}, {"zero_grads": True}], ids=str)
-def test_interrupted_accumulate_adds_all_tensors_or_none(options):
-    """The mean of ones is one in every tensor, however often accumulate was interrupted."""
+def test_interrupted_accumulate_adds_all_or_nothing(options):
+    """The mean of ones is one in every tensor."""
     params = [np.zeros(3000) for _ in range(40)]
     optimizer = fastopt.SGD(params, lr=1.0, **options)
     rng = np.random.default_rng(0)
-    for steps in range(1, 201):
+    for steps in range(1, 101):
         optimizer.accumulate([np.ones(3000) for _ in params])
-        with suppress(KeyboardInterrupt), interrupts(rng.uniform(1e-5, 2e-3)):
-            for _ in for_a_while():
-                optimizer.accumulate([np.ones(3000) for _ in params])
+        repeat(lambda: optimizer.accumulate([np.ones(3000) for _ in params]), rng.uniform(1e-5, 2e-3))
         optimizer.step()
         assert all((param == -steps).all() for param in params)
 
 
-def test_interrupted_accumulate_zeroes_only_counted_gradients():
+def test_interrupted_accumulate_zeroes_only_what_it_counts():
     params = [np.zeros(3000) for _ in range(40)]
     optimizer = fastopt.SGD(params, lr=1.0, zero_grads=True)
     rng = np.random.default_rng(0)
     for _ in range(200):
         grads = [np.ones(3000) for _ in params]
         with suppress(KeyboardInterrupt), interrupts(rng.uniform(1e-5, 3e-4)):
-            for _ in for_a_while(1e-3):
-                pass
             optimizer.accumulate(grads)
         assert {float(value) for grad in grads for value in (grad[0], grad[-1])} == {
             0.0 if optimizer._plan.parts else 1.0
@@ -410,7 +411,7 @@ def test_interrupted_accumulate_zeroes_only_counted_gradients():
             optimizer.step()
 
 
-def test_interrupted_early_stopping_has_the_parameters_of_one_epoch():
+def test_interrupted_early_stopping_keeps_parameters_of_one_epoch():
     params, found = [np.zeros(500) for _ in range(100)], [np.zeros(500) for _ in range(100)]
     early_stopping, rng = fastopt.EarlyStopping(), np.random.default_rng(0)
     for number in range(1, 201):
@@ -424,8 +425,8 @@ def test_interrupted_early_stopping_has_the_parameters_of_one_epoch():
 
 
 @leaves_files_open
-def test_interrupted_load_is_whole_or_nothing(tmp_path):
-    """Parameters, states and counts are of one run."""
+def test_interrupt_is_delivered_after_a_load(tmp_path):
+    """Parameters, states and counts are of one file."""
     files = [tmp_path / "0.npz", tmp_path / "1.npz"]
     params = {"w": np.zeros(50_000), "b": np.zeros(3)}
     optimizer, early_stopping = fastopt.Momentum(params, lr=1.0), fastopt.EarlyStopping()
@@ -434,18 +435,17 @@ def test_interrupted_load_is_whole_or_nothing(tmp_path):
         early_stopping.update(float(params["b"][0]), params)
         fastopt.save(file, params=params, optimizer=optimizer, early_stopping=early_stopping)
     wanted = {1: params_of(files[0]), 2: params_of(files[1])}
-    rng, caught = np.random.default_rng(0), 0
+    rng, numbers = np.random.default_rng(0), itertools.count()
+
+    def load():
+        file = files[next(numbers) % 2]
+        fastopt.load(file, params=params, optimizer=optimizer, early_stopping=early_stopping)
+
     for _ in range(100):
-        try:
-            with interrupts(rng.uniform(1e-5, 3e-3)):
-                for i in for_a_while():
-                    fastopt.load(files[i % 2], params=params, optimizer=optimizer, early_stopping=early_stopping)
-        except KeyboardInterrupt:
-            caught += 1
+        repeat(load, rng.uniform(1e-5, 3e-3))
         assert early_stopping.epochs == optimizer.steps
         assert params["w"][0] == params["w"][-1] == params["b"][0] == wanted[optimizer.steps]
-    gc.collect()  # close the interrupted files in this test, not in the next
-    assert caught > 80
+    gc.collect()  # here, and not in the next test
 
 
 def params_of(file):

@@ -1,4 +1,4 @@
-"""Every example in a docstring and in the README runs and prints what it says."""
+"""Every example in a docstring or in the README runs and prints the documented output."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import fastopt
-from fastopt import kernels, optimizers, reference
+from fastopt import kernels, optimizers, reference, schedules
 from fastopt.optimizers._base import Common
 
 README = Path(__file__).parent.parent / "README.md"
@@ -32,7 +32,7 @@ def test_docstrings(module):
 
 PUBLIC = {
     name: getattr(module, name)
-    for module in (fastopt, kernels, reference)
+    for module in (fastopt, kernels, reference, schedules)
     for name in (getattr(module, "__all__", None) or vars(module))
     if inspect.isfunction(getattr(module, name)) or inspect.isclass(getattr(module, name))
     if not name.startswith("_") and getattr(module, name).__module__.startswith("fastopt")
@@ -40,7 +40,7 @@ PUBLIC = {
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_what_is_public_has_an_example(name):
+def test_public_objects_have_an_example(name):
     assert ">>>" in inspect.getdoc(PUBLIC[name])
 
 
@@ -95,10 +95,23 @@ def test_subclass_of_an_optimizer_keeps_its_own_docstring():
     assert inspect.getdoc(Undocumented) == inspect.getdoc(fastopt.Adam)
 
 
-def test_readme():
-    if not README.exists():
-        pytest.skip("the README is not beside the tests")
-    blocks = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    assert blocks
-    for block in blocks:
-        exec(compile(block, str(README), "exec"), {})
+@pytest.mark.skipif(not README.exists(), reason="needs the README")
+def test_readme_examples_print_their_output(capsys):
+    text = README.read_text(encoding="utf-8")
+    examples = re.findall(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```)?", text, re.MULTILINE | re.DOTALL)
+    assert examples
+    for source, output in examples:
+        exec(compile(source, str(README), "exec"), {})
+        assert capsys.readouterr().out == output
+
+
+@pytest.mark.skipif(not README.exists(), reason="needs the README")
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_links_to_files_and_headings_exist(page):
+    text = (README.parent / page).read_text(encoding="utf-8")
+    for path, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", text):
+        target = README.parent / (path or page)
+        assert target.exists(), path
+        if anchor:
+            titles = re.findall(r"^#+ (.*)", target.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in [re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-") for title in titles]

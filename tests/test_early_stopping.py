@@ -1,4 +1,4 @@
-"""Early stopping: its conventions, its copy, its state."""
+"""Early stopping: the rules, the copy of the parameters, the state."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ OPTIONS = [
     {"patience": 2, "min_delta": 0.5},
     {"patience": 2, "mode": "max"},
     {"patience": 3, "mode": "max", "min_delta": 0.25},
-    {"patience": 2, "warmup": 1},
-    {"patience": 2, "warmup": 4},
-    {"patience": 2, "warmup": 100},
+    {"patience": 2, "start_from_epoch": 1},
+    {"patience": 2, "start_from_epoch": 4},
+    {"patience": 2, "start_from_epoch": 100},
 ]
 METRICS = [
     [3, 2, 1, 0, -1, -2],
@@ -40,12 +40,12 @@ METRICS = [
 ]
 
 
-def told(metrics, patience=10, min_delta=0.0, mode="min", warmup=0):
-    """The rule, written down for whole sequences: what each update tells, and which epochs were the best so far."""
+def expected_results(metrics, patience=10, min_delta=0.0, mode="min", start_from_epoch=0):
+    """Return what each update returns, and the best epoch so far, computed from the whole sequence."""
     stops, bests = [], []
     for end in range(1, len(metrics) + 1):
         best, waited = None, 0
-        for epoch in range(warmup, end):
+        for epoch in range(start_from_epoch, end):
             gain = 0 if best is None else metrics[best] - metrics[epoch]
             if mode == "max":
                 gain = -gain
@@ -62,8 +62,8 @@ def told(metrics, patience=10, min_delta=0.0, mode="min", warmup=0):
 
 @pytest.mark.parametrize("metrics", METRICS, ids=str)
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_it_stops_and_keeps_by_the_rule(options, metrics):
-    stops, bests = told(metrics, **options)
+def test_update_follows_the_rules(options, metrics):
+    stops, bests = expected_results(metrics, **options)
     early_stopping, params = EarlyStopping(**options), np.zeros(3)
     for epoch, metric in enumerate(metrics):
         params[:] = epoch
@@ -71,7 +71,7 @@ def test_it_stops_and_keeps_by_the_rule(options, metrics):
         assert (early_stopping.epochs, early_stopping.best_epoch) == (epoch + 1, bests[epoch])
         restored = np.full(3, -1.0)
         if bests[epoch] is None:
-            with pytest.raises(RuntimeError, match=rf"no best parameters after {epoch + 1} epochs; wants a good"):
+            with pytest.raises(RuntimeError, match=rf"no parameters to restore: none of {epoch + 1} epochs"):
                 early_stopping.restore(restored)
             assert restored.tolist() == [-1] * 3
         else:
@@ -80,7 +80,7 @@ def test_it_stops_and_keeps_by_the_rule(options, metrics):
             assert restored.tolist() == [bests[epoch]] * 3
 
 
-def test_epochs_at_which_it_stops_counted_by_hand():
+def test_stopping_epochs_of_short_sequences():
     def epochs(metrics, **options):
         early_stopping = EarlyStopping(**options)
         return next((i for i, m in enumerate(metrics) if early_stopping.update(m, np.zeros(1))), None)
@@ -88,14 +88,16 @@ def test_epochs_at_which_it_stops_counted_by_hand():
     assert epochs([3, 2, 2, 2, 2], patience=2) == 3
     assert epochs([3, 2, 2, 2, 2], patience=3) == 4
     assert epochs([3, 2, 2, 2, 2], patience=4) is None
-    assert epochs([1, 0.75, 0.5, 0.25], patience=1, min_delta=0.25) == 1  # less by 0.25 is not less by more
-    assert epochs([0, 9, 9, 9, 8, 8, 8], patience=2, warmup=1) == 3  # the first 0 doesn't count
+    assert (
+        epochs([1, 0.75, 0.5, 0.25], patience=1, min_delta=0.25) == 1
+    )  # an improvement by exactly min_delta does not count
+    assert epochs([0, 9, 9, 9, 8, 8, 8], patience=2, start_from_epoch=1) == 3  # the first 0 does not count
     assert epochs([1, 2, 1, 1], patience=2, mode="max") == 3
     assert epochs([NAN, NAN, 1], patience=2) == 1
 
 
 @pytest.mark.parametrize("metric", [1, 1.0, np.float32(1), np.float64(1), np.int64(1), np.array(1.0)], ids=repr)
-def test_metrics_are_real_numbers(metric):
+def test_update_accepts_any_real_number(metric):
     early_stopping = EarlyStopping()
     early_stopping.update(metric, np.zeros(1))
     assert type(early_stopping.best) is float
@@ -103,7 +105,7 @@ def test_metrics_are_real_numbers(metric):
 
 @pytest.mark.parametrize("real", [np.float32, np.float64])
 @pytest.mark.parametrize("kind", layouts(40))
-def test_the_best_comes_back_to_the_bit_in_place(kind, real):
+def test_restore_writes_the_best_parameters_in_place_bit_for_bit(kind, real):
     make, read = layouts(40)[kind]
     values = start_values(40, real)
     values[:4] = [np.nan, -0.0, np.inf, np.finfo(real).tiny / 8]
@@ -111,7 +113,6 @@ def test_the_best_comes_back_to_the_bit_in_place(kind, real):
     arrays = params.buffer if kind == "Flat" else params
     early_stopping = EarlyStopping()
     early_stopping.update(2.0, params)
-    first = [id(array) for array in of(early_stopping._params)]
     read_in_place(params)[0][...] = 7
     early_stopping.update(3.0, params)
     early_stopping.restore(params)
@@ -123,19 +124,20 @@ def test_the_best_comes_back_to_the_bit_in_place(kind, real):
     read_in_place(params)[0][...] = 9
     early_stopping.restore(params)
     assert same_bits(read(params), better)
-    assert [id(array) for array in of(early_stopping._params)] == first  # one copy, written again
     assert not any(
-        np.shares_memory(own, array) for own in of(early_stopping._params) for array in read_in_place(params)
+        np.shares_memory(own, array)
+        for own in arrays_of(early_stopping._best_params)
+        for array in read_in_place(params)
     )
 
 
-def of(plain):
-    """The arrays of a copy."""
+def arrays_of(plain):
+    """Return the arrays of a copy."""
     return list(plain.values()) if isinstance(plain, dict) else plain if isinstance(plain, list) else [plain]
 
 
 def read_in_place(params):
-    """The arrays of parameters."""
+    """Return the arrays of parameters."""
     return list(params.values()) if hasattr(params, "values") else list(params) if len(params) == 2 else [params]
 
 
@@ -144,8 +146,25 @@ def read_only(array):
     return array
 
 
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: EarlyStopping(0), ValueError, "patience must be an int >= 1, got 0"),
+        (lambda: EarlyStopping(2.0), TypeError, "patience must be .*, got 2.0"),
+        (lambda: EarlyStopping(min_delta=-0.1), ValueError, "min_delta must be a finite number >= 0, got -0.1"),
+        (lambda: EarlyStopping(min_delta=math.inf), ValueError, "min_delta must be .*, got inf"),
+        (lambda: EarlyStopping(mode="auto"), ValueError, "mode must be 'min' or 'max', got 'auto'"),
+        (lambda: EarlyStopping(start_from_epoch=-1), ValueError, "start_from_epoch must be .*, got -1"),
+    ],
+    ids=lambda x: getattr(x, "__name__", str(x)),
+)
+def test_invalid_arguments_raise(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
 W, B = np.ones((2, 3), np.float32), np.ones(3, np.float32)
-# kept before; then given to update or restore, which refuse it
+# parameters of the first update, then those that update and restore must reject
 OTHERS = {
     "shape": (
         {"w": W, "b": B},
@@ -161,10 +180,10 @@ OTHERS = {
     ),
     "names": ({"w": W, "b": B}, {"w": W}, ValueError, r"params lacks \['b'\]"),
     "kind": ({"w": W, "b": B}, [W, B], TypeError, "params is a 'list'; wants a mapping"),
-    "number": ([W, B], [W], ValueError, "params has 1 arrays; wants 2"),
+    "count": ([W, B], [W], ValueError, "params has 1 arrays; wants 2"),
     "list": ([W, B], W, TypeError, "params is a 'ndarray'; wants a list or tuple"),
-    "one, of as many": (W[:1], [W[0]], TypeError, "params is a 'list'; wants an array"),
-    "one": (W, [W], TypeError, "params is a 'list'; wants an array"),
+    "one array, got a list with it": (W[:1], [W[0]], TypeError, "params is a 'list'; wants an array"),
+    "one array": (W, [W], TypeError, "params is a 'list'; wants an array"),
     "masked": ({"w": W, "b": B}, {"w": W, "b": np.ma.array(B)}, TypeError, r"params\['b'\] is a masked array"),
     "integers": ({"w": W, "b": B}, {"w": W, "b": B.astype(int)}, TypeError, r"params\['b'\] has dtype int64"),
     "layout": ({"w": W, "b": B}, {"w": np.asfortranarray(W), "b": B}, ValueError, r"\['w'\] must be C-contiguous"),
@@ -174,8 +193,8 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("case", OTHERS)
-def test_other_parameters_change_nothing(case):
-    kept, others, error, says = OTHERS[case]
+def test_parameters_of_another_form_change_nothing(case):
+    kept, others, error, message = OTHERS[case]
     early_stopping = EarlyStopping()
     early_stopping.update(2.0, kept)
     before, values = early_stopping.state_dict(), plain(others)
@@ -184,13 +203,13 @@ def test_other_parameters_change_nothing(case):
         lambda: early_stopping.update(3.0, others),
         lambda: early_stopping.restore(others),
     ):
-        with pytest.raises(error, match=says):
+        with pytest.raises(error, match=message):
             call()
         np.testing.assert_equal(early_stopping.state_dict(), before)
         np.testing.assert_equal(plain(others), values)
 
 
-def test_what_update_and_restore_refuse():
+def test_invalid_metrics_and_parameters_raise():
     early_stopping, fixed = EarlyStopping(), {"w": W.copy(), "b": read_only(2 * B)}
     for metric in ("1", None, True, [1.0], 1j, np.timedelta64(1)):
         with pytest.raises(TypeError, match=r"metric must be a number, got .*"):
@@ -208,11 +227,8 @@ def test_what_update_and_restore_refuse():
     assert (fixed["w"] == 5).all()
 
 
-# Its state
-
-
 def train(early_stopping, optimizer, params, epochs):
-    """Epochs on a problem that gets worse in the end."""
+    """Train on a problem whose validation loss rises in the end."""
     rng, x = np.random.default_rng(7), np.linspace(-1, 1, 32, dtype=np.float32)
     noise = rng.normal(0, 0.3, (2, 32)).astype(np.float32)
     for epoch in epochs:
@@ -228,12 +244,12 @@ def train(early_stopping, optimizer, params, epochs):
 
 @pytest.mark.parametrize("interrupted", [1, 3, 4, 10, 14])
 @pytest.mark.parametrize("kind", ["Flat", "mapping"])
-def test_a_resumed_run_is_the_same_to_the_bit(interrupted, kind):
+def test_resumed_run_is_bit_identical(interrupted, kind):
     def start():
         params = fastopt.Flat({"w": 9, "b": 1})
         if kind == "mapping":
             params = {name: view.copy() for name, view in params.items()}
-        return params, fastopt.Adam(params, lr=0.05), EarlyStopping(patience=5, min_delta=1e-5, warmup=3)
+        return params, fastopt.Adam(params, lr=0.05), EarlyStopping(patience=5, min_delta=1e-5, start_from_epoch=3)
 
     params, optimizer, early_stopping = start()
     end = train(early_stopping, optimizer, params, range(200))
@@ -255,7 +271,7 @@ def test_a_resumed_run_is_the_same_to_the_bit(interrupted, kind):
 
 
 @pytest.mark.parametrize("kind", layouts(40))
-def test_the_state_is_plain_and_a_copy(kind, tmp_path):
+def test_state_dict_is_a_copy_in_plain_types(kind, tmp_path):
     make, read = layouts(40)[kind]
     params, early_stopping = make(start_values(40, np.float32)), EarlyStopping(3)
     wanted = read(params).copy()
@@ -271,19 +287,19 @@ def test_the_state_is_plain_and_a_copy(kind, tmp_path):
     state = early_stopping.state_dict()
     kept = state.pop("params")
     assert type(kept) in (dict, list, np.ndarray)
-    assert {type(array) for array in of(kept)} == {np.ndarray}
+    assert {type(array) for array in arrays_of(kept)} == {np.ndarray}
     assert json.loads(json.dumps(state)) == {"best": 1.5, "best_epoch": 0, "epochs": 2, "bad_epochs": 1}
     other = EarlyStopping(3)
     other.load_state_dict({**json.loads(json.dumps(state)), "params": kept})
-    for array in of(kept):
-        array[...] = -5  # neither early_stopping minds
+    for array in arrays_of(kept):
+        array[...] = -5  # both have copies
     for each in (early_stopping, other):
         read_in_place(params)[0][...] = 7
         each.restore(params)
         assert same_bits(read(params), wanted)
 
 
-def test_a_new_state_takes_the_place_of_another():
+def test_load_replaces_any_state():
     one, other = EarlyStopping(), EarlyStopping()
     one.update(1.0, W)
     other.update(3.0, {"b": B})
@@ -294,41 +310,41 @@ def test_a_new_state_takes_the_place_of_another():
     assert other.update(2.0, {"b": B}) is False
 
 
-BROKEN = [
+INVALID_STATES = [
     ({"best": None}, TypeError, r"state_dict\['best'\] must be .*, got None"),
     ({"best": NAN}, ValueError, r"state_dict\['best'\] must be a number, not NaN, got nan"),
     ({"best_epoch": -1}, ValueError, r"state_dict\['best_epoch'\] must be .*, got -1"),
-    ({"best_epoch": None}, ValueError, r"state_dict\['params'\] is a 'dict' with best_epoch None; wants None"),
+    ({"best_epoch": None}, ValueError, r"\['params'\] must be None if .*, got 'dict' with best_epoch None"),
     ({"epochs": 1.5}, TypeError, r"state_dict\['epochs'\] must be .*, got 1.5"),
     ({"bad_epochs": True}, TypeError, r"state_dict\['bad_epochs'\] must be .*, got True"),
-    ({"params": None}, ValueError, r"state_dict\['params'\] is a 'NoneType' with best_epoch 0"),
+    ({"params": None}, ValueError, r"\['params'\] must be None if .*, got 'NoneType' with best_epoch 0"),
     ({"params": {"w": [1.0]}}, TypeError, r"state_dict\['params'\]\['w'\] is 'list'"),
     ({"params": {"w": np.ma.array(W)}}, TypeError, r"state_dict\['params'\]\['w'\] is a masked array"),
     ({"params": 1.0}, TypeError, r"state_dict\['params'\] is 'float'"),
-    ({"best_epoch": 7}, ValueError, "state_dict has .*; wants the best epoch before the bad ones"),
-    ({"bad_epochs": 1}, ValueError, "state_dict has .*; wants the best epoch before the bad ones"),
+    ({"best_epoch": 7}, ValueError, r"state_dict must have best_epoch \+ 1 \+ bad_epochs <= epochs, got"),
+    ({"bad_epochs": 1}, ValueError, r"state_dict must have best_epoch \+ 1 \+ bad_epochs <= epochs, got"),
     ({"patience": 3}, ValueError, r"state_dict must have the keys \['bad_epochs', 'best', .*, got .*'patience'\]"),
 ]
 
 
-@pytest.mark.parametrize(("change", "error", "says"), BROKEN, ids=str)
-def test_a_broken_state_changes_nothing(change, error, says):
+@pytest.mark.parametrize(("change", "error", "message"), INVALID_STATES, ids=str)
+def test_invalid_state_changes_nothing(change, error, message):
     early_stopping, other = EarlyStopping(), EarlyStopping()
     early_stopping.update(1.0, {"w": W, "b": B})
     other.update(5.0, {"w": 2 * W, "b": 2 * B})
     before = early_stopping.state_dict()
     for state in ([], {**other.state_dict(), **change}):
-        with pytest.raises(error if state else TypeError, match=says if state else "state_dict must be a mapping"):
+        with pytest.raises(error if state else TypeError, match=message if state else "state_dict must be a mapping"):
             early_stopping.load_state_dict(state)
         np.testing.assert_equal(early_stopping.state_dict(), before)
 
 
-def test_it_can_be_copied_and_printed():
+def test_deepcopy_and_repr():
     early_stopping = EarlyStopping(3, mode="max")
     early_stopping.update(1.0, W)
     twin = copy.deepcopy(early_stopping)
     early_stopping.update(2.0, 3 * W)
     assert (twin.best, twin.best_epoch) == (1.0, 0)
     assert repr(twin).startswith(
-        "EarlyStopping(patience=3, min_delta=0.0, mode='max', warmup=0, best=1.0, best_epoch=0"
+        "EarlyStopping(patience=3, min_delta=0.0, mode='max', start_from_epoch=0, best=1.0, best_epoch=0"
     )

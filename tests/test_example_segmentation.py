@@ -1,23 +1,21 @@
-"""The segmentation example: its data, its gradients, and what it reaches."""
+"""The segmentation example: data, gradients, and the Dice score that it reaches."""
 
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from processes import run_python
 
 from fastopt.examples import digits, segmentation
 
 
-def run(*arguments, warnings="error"):
-    command = [sys.executable, "-W", warnings, "-m", "fastopt.examples.segmentation", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+def run(*arguments, **environment):
+    return run_python("-m", "fastopt.examples.segmentation", *arguments, **environment)
 
 
-def test_the_images_are_the_digits_enlarged_and_the_masks_their_strokes():
+def test_images_are_enlarged_digits_and_masks_their_strokes():
     images, masks = segmentation.load(seed=0)
     assert images.shape == (1797, 24, 24)
     assert masks.shape == (1797, 24, 24, 1)
@@ -31,7 +29,7 @@ def test_the_images_are_the_digits_enlarged_and_the_masks_their_strokes():
     assert abs(noise.std() - segmentation.NOISE) < 0.01
 
 
-def test_a_window_is_what_lies_around_a_pixel():
+def test_windows_are_centred_on_pixels():
     images = np.arange(2 * 24 * 24, dtype=np.float32).reshape(2, 24, 24)
     around = segmentation.windows(images)
     half = segmentation.WINDOW // 2
@@ -40,7 +38,7 @@ def test_a_window_is_what_lies_around_a_pixel():
     assert (around[1, 0, 5].reshape(9, 9)[:half] == 0).all()
 
 
-def test_the_gradients_are_those_of_the_loss():
+def test_gradients_are_differences_of_the_loss():
     images, masks = segmentation.load(seed=0)
     batch = images[:2].astype(np.float64), masks[:2].astype(np.float64)
     params = segmentation.initial_params(0, np.float64)
@@ -57,10 +55,10 @@ def test_the_gradients_are_those_of_the_loss():
         assert (above - below) / (2 * h) == pytest.approx(grads.buffer[i], abs=1e-7)
 
 
-def test_it_finds_the_strokes_and_draws_a_sheet(tmp_path):
+def test_finds_strokes_and_draws_a_sheet(tmp_path):
     pytest.importorskip("matplotlib")
     file = tmp_path / "sheet.png"
-    done = run("--sheet", str(file), warnings="default")
+    done = run("--sheet", str(file), PYTHONWARNINGS="default")
     assert done.returncode == 0, done.stderr
     assert float(re.search(r"held-out Dice ([\d.]+)", done.stdout)[1]) >= 0.85
     assert file.read_bytes()[:4] == b"\x89PNG"
@@ -68,9 +66,12 @@ def test_it_finds_the_strokes_and_draws_a_sheet(tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
-    [(["--epochs", "0"], "want numbers >= 1"), (["--sheet", "x.doc"], "--sheet is x.doc; wants a file name")],
+    [
+        (["--epochs", "0"], "--epochs: must be a finite number >= 1, got 0"),
+        (["--sheet", "x.doc"], "--sheet must end in one of"),
+    ],
 )
-def test_what_it_refuses(arguments, says):
+def test_rejects_invalid_arguments(arguments, says):
     done = run(*arguments)
     assert done.returncode == 2
     assert says in done.stderr

@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 
 import pytest
-from processes import has_proc, needs_openmp, run
+from processes import needs_openmp, needs_proc, run_python
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
+
+WARN = {"PYTHONWARNINGS": "default"}  # Python >= 3.12 warns of a fork beside threads, which is what is tested here
 
 SETUP = """
 import multiprocessing, os, threading
@@ -89,7 +91,7 @@ def rows():
 
 @pytest.mark.parametrize(("case", "layer"), list(rows()))
 def test_child_and_parent_continue(case, layer):
-    done = run(SETUP + CASES[case], FASTOPT_THREADING_LAYER=layer)
+    done = run_python("-c", SETUP + CASES[case], FASTOPT_THREADING_LAYER=layer, **WARN)
     assert done.returncode == 0, done.stderr
 
 
@@ -105,16 +107,16 @@ forked(count)
 """
 
 
-@has_proc
+@needs_proc
 @needs_openmp
 def test_forked_child_runs_on_one_thread_under_openmp():
-    done = run(SETUP + COUNT_THREADS.replace("EXPECTED", "1"), FASTOPT_THREADING_LAYER="openmp")
+    done = run_python("-c", SETUP + COUNT_THREADS.replace("EXPECTED", "1"), FASTOPT_THREADING_LAYER="openmp", **WARN)
     assert done.returncode == 0, done.stderr
 
 
-@has_proc
+@needs_proc
 def test_forked_child_starts_its_own_workers_in_the_pool():
-    done = run(SETUP + COUNT_THREADS.replace("EXPECTED", "4"), FASTOPT_THREADING_LAYER="pool")
+    done = run_python("-c", SETUP + COUNT_THREADS.replace("EXPECTED", "4"), FASTOPT_THREADING_LAYER="pool", **WARN)
     assert done.returncode == 0, done.stderr
 
 
@@ -131,5 +133,5 @@ forked(use_pool)
 advance()
 finish()
 """
-    done = run(SETUP + code, FASTOPT_THREADING_LAYER="openmp")
+    done = run_python("-c", SETUP + code, FASTOPT_THREADING_LAYER="openmp", **WARN)
     assert done.returncode == 0, done.stderr

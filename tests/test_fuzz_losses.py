@@ -1,232 +1,221 @@
-"""Losses, layers and augmentation: the bits of the reference, or a refusal that changes no byte."""
+"""Losses, layers and augmentation return the bits of the reference, or raise and change no byte."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
-from scenes import REALS, Scene, fuzz, leaves, things, with_out
+from hypothesis.extra import numpy as hnp
+from strategies import (
+    DTYPES,
+    FLAGS,
+    PROBABILITIES,
+    SEEDS,
+    STEPS,
+    arrays,
+    calls,
+    fuzz,
+    guarded,
+    leaves,
+    numbers,
+    parameters,
+    shapes,
+    zeros_like,
+)
 
 import fastopt
 from fastopt import layers, losses, reference
 
-# Losses
+CLASSES = st.sampled_from([2, 1, 3, 15, 16, 17, 64, 65, 257, 4097])
+reductions = st.sampled_from(["mean", "sum", "none"])
 
 
-def of_elements(scene, **options):
-    shape, dtype = scene.shape(), scene.pick(REALS)
-    return {"x": scene.reals(shape, dtype), "target": scene.reals(shape, dtype), **options}
+@st.composite
+def shapes_with_classes(draw, min_dims):
+    """Draw a shape with the classes in its last dimension."""
+    classes = draw(CLASSES)
+    max_side = 2 if classes > 99 else 65
+    return (*draw(hnp.array_shapes(min_dims=min_dims, max_dims=2, min_side=0, max_side=max_side)), classes)
 
 
-def of_logits(scene, **options):
-    shape, dtype = scene.shape(), scene.pick(REALS)
-    target = scene.reals(shape, dtype, ["probabilities", "probabilities", "edges"])
-    return {"logits": scene.reals(shape, dtype), "target": target, **options}
+@st.composite
+def elementwise(draw, name="x", bounds=None, **options):
+    """Draw a prediction and a target of one shape, and options that may depend on the prediction."""
+    dtype, shape = draw(DTYPES), draw(shapes())
+    x, target = draw(arrays(dtype, shape)), draw(arrays(dtype, shape, bounds))
+    drawn = {option: draw(value(x) if callable(value) else value) for option, value in options.items()}
+    return {name: x, "target": target, **drawn}
 
 
-def of_classes(scene, name, shape, ignored=None):
-    """Give predictions with the classes last, and either kind of target."""
-    dtype, classes = scene.pick(REALS), shape[-1]
-    x = scene.reals(shape, dtype)
-    if scene.pick([True, False]):
-        return {name: x, "target": scene.reals(shape, dtype, ["probabilities", "probabilities", "edges"])}
-    rng = np.random.default_rng(scene.integer(99))
-    labels = rng.integers(0, classes, shape[:-1])
-    if ignored is not None:
-        labels = np.where(rng.random(labels.shape) < 0.2, ignored, labels)
-    return {name: x, "target": scene.array(labels.astype(scene.pick(["i8", "i8", "i4"])))}
+def class_weights(x, *numbers):
+    """Return a strategy for None, numbers, or a weight for each class."""
+    return st.one_of(st.none(), *numbers, arrays(x.dtype, x.shape[-1:] or (1,), (0.125, 4)))
 
 
-def positive(scene, classes, dtype):
-    """Give weights of classes, a number or None."""
-    weights = scene.array(np.random.default_rng(scene.integer(99)).uniform(0.1, 3, classes).astype(dtype))
-    return scene.pick([None, weights, weights])
+@st.composite
+def with_classes(draw, name, min_dims, ignore_index=None):
+    """Draw a prediction with the classes last, and labels or probabilities as the target."""
+    dtype, shape = draw(DTYPES), draw(shapes_with_classes(min_dims))
+    x = draw(arrays(dtype, shape))
+    if draw(FLAGS):
+        return {name: x, "target": draw(arrays(dtype, shape, PROBABILITIES))}
+    labels = st.integers(0, shape[-1] - 1) | (st.nothing() if ignore_index is None else st.just(ignore_index))
+    kind = "i8" if (ignore_index or 0) < -(2**31) else draw(st.sampled_from(["i8", "i4"]))
+    return {name: x, "target": guarded(draw(hnp.arrays(kind, shape[:-1], elements=labels)))}
 
 
-def mse(scene):
-    return of_elements(scene)
+@st.composite
+def cross_entropy(draw):
+    ignored = draw(st.sampled_from([-100, 0, 3, -(2**53)]))
+    arguments = draw(with_classes("logits", 0, ignored))
+    weight = draw(class_weights(arguments["logits"]))
+    return {**arguments, "weight": weight, "ignore_index": ignored, "label_smoothing": draw(numbers(0, 1))}
 
 
-def huber(scene):
-    return of_elements(scene, delta=scene.number(1e-3, 1e3))
+@st.composite
+def dice(draw):
+    options = {"from_logits": draw(st.sampled_from([None, "softmax", "sigmoid"])), "smooth": draw(numbers(0, 2))}
+    return {**draw(with_classes("x", 1)), **options, "squared": draw(FLAGS), "per_image": draw(FLAGS)}
 
 
-def binary_cross_entropy(scene):
-    arguments = of_logits(scene)
-    x = arguments["logits"]
-    weight = scene.pick([None, scene.number(0, 9), positive(scene, x.shape[-1] if x.ndim else 1, x.dtype)])
-    return {**arguments, "pos_weight": weight}
+LOSSES = {
+    **dict.fromkeys(["mse", "mae", "log_cosh"], elementwise()),
+    "huber": elementwise(delta=numbers(2**-10, 2**10)),
+    "binary_cross_entropy": elementwise("logits", PROBABILITIES, pos_weight=lambda x: class_weights(x, numbers(0, 9))),
+    "focal": elementwise(
+        "logits",
+        PROBABILITIES,
+        gamma=st.sampled_from([0.0, 0.5, 2.0, 5.0]),
+        alpha=st.none() | numbers(0, 1),
+    ),
+    "cross_entropy": cross_entropy(),
+    "dice": dice(),
+}
 
 
-def focal(scene):
-    return of_logits(scene, gamma=scene.pick([0.0, 0.5, 2.0, 5.0]), alpha=scene.pick([None, scene.number(0, 1)]))
-
-
-def cross_entropy(scene):
-    classes = scene.pick([1, 2, 15, 16, 17, 64, 65, 257, 4097])
-    rows = scene.pick([(), (0,), (1,), (5,), (2, 3)] if classes > 99 else [(), (0,), (17,), (3, 0), (65,), (2, 3, 5)])
-    ignored = scene.pick([-100, 0, 3, -(2**53)])
-    arguments = of_classes(scene, "logits", (*rows, classes), ignored)
-    weight = positive(scene, classes, arguments["logits"].dtype)
-    return {**arguments, "weight": weight, "ignore_index": ignored, "label_smoothing": scene.number(0, 1)}
-
-
-def dice(scene):
-    classes = scene.pick([1, 2, 16, 17, 65, 4097])
-    shapes = (
-        [(0,), (1,), (2, 0), (1, 5)] if classes > 99 else [(0,), (3,), (2, 0), (2, 65), (1, 4097 // classes), (2, 3, 5)]
-    )
-    options = {"from_logits": scene.pick([None, "softmax", "sigmoid"]), "smooth": scene.pick([0.0, 1.0, 1e-3])}
-    flags = {"squared": scene.pick([False, True]), "per_image": scene.pick([False, True])}
-    return {**of_classes(scene, "x", (*scene.pick(shapes), classes)), **options, **flags}
-
-
-LOSSES = {"mse": mse, "mae": mse, "log_cosh": mse, "huber": huber, "binary_cross_entropy": binary_cross_entropy}
-LOSSES |= {"focal": focal, "cross_entropy": cross_entropy, "dice": dice}
+@st.composite
+def with_out(draw, valid, name):
+    """Add the array that the result is written to: a new one, a zeroed one, or the argument of that name."""
+    x = valid[name]
+    return {**valid, "out": draw(zeros_like(x) | st.just(x))}
 
 
 @pytest.mark.parametrize("name", LOSSES)
-@fuzz
-@given(st.data())
+@fuzz(data=st.data())
 def test_losses(name, data):
-    scene = Scene(data)
-    good = LOSSES[name](scene)
-    x = next(iter(good.values()))
-    good = with_out(scene, {**good, "reduction": scene.pick(["mean", "sum", "none"])}, x, [x])
-    arguments = scene.spoil(dict(good))
-
-    scene.check(getattr(losses, name), getattr(reference.losses, name), arguments, good, ["out"])
+    valid = {**data.draw(LOSSES[name]), "reduction": data.draw(reductions)}
+    call = data.draw(calls(with_out(valid, next(iter(valid)))))
+    call.check(getattr(losses, name), getattr(reference.losses, name), ["out"])
 
 
-# Layers
-
-
-@fuzz
-@given(st.data())
+@fuzz(data=st.data())
 def test_dropout(data):
-    scene = Scene(data)
-    x = scene.reals(scene.shape(3), scene.pick(REALS))
-    good = {"x": x, "p": scene.number(0, 0.999), "seed": scene.integer(2**64 - 1), "step": scene.integer(2**53 - 1)}
-    good = with_out(scene, good, x, [x])
-    scene.check(layers.dropout, reference.layers.dropout, scene.spoil(dict(good)), good, ["out"])
+    valid = {"x": data.draw(arrays(data.draw(DTYPES), data.draw(shapes(3)))), "p": data.draw(numbers(0, 1023 / 1024))}
+    valid |= {"seed": data.draw(SEEDS), "step": data.draw(STEPS)}
+    data.draw(calls(with_out(valid, "x"))).check(layers.dropout, reference.layers.dropout, ["out"])
 
 
 def batch_norm(**arguments):
-    y, s = layers.batch_norm(**arguments)
-    return y, (s.x, s.mean, s.scale, s.inverse_std, s.training)
+    y, cache = layers.batch_norm(**arguments)
+    return y, (cache.x, cache.mean, cache.scale, cache.inverse_std, cache.training)
 
 
 def wanted_batch_norm(x, weight, bias, running_mean=None, running_var=None, training=True, **options):
     if x.shape[-1]:
         return reference.layers.batch_norm(x, weight, bias, running_mean, running_var, training=training, **options)
-    return x, (x, bias, weight, bias.astype(np.float64), training)  # no channels, which the reference can't count
+    return x, (x, bias, weight, bias.astype(np.float64), training)  # the reference needs a channel
 
 
-@fuzz
-@given(st.data())
+@st.composite
+def normalization(draw):
+    """Draw arguments of batch_norm, and a gradient of its result."""
+    dtype, columns, training = draw(DTYPES), draw(CLASSES | st.just(0)), draw(FLAGS)
+    rows = draw(st.sampled_from([(2,), (3, 2)] if columns > 99 else [(2,), (17,), (65,), (3, 5), (2, 1, 4), (300,)]))
+    x, grad = (draw(arrays(dtype, (*rows, columns))) for _ in range(2))
+    column = arrays(dtype, (columns,))
+    valid = {"x": x, "weight": draw(column), "bias": draw(column), "training": training}
+    if not training or draw(FLAGS):
+        valid |= {"running_mean": draw(column), "running_var": draw(arrays(dtype, (columns,), PROBABILITIES))}
+    valid |= {"momentum": draw(numbers(0, 1)), "eps": draw(st.sampled_from([1e-5, 1e-12, 1.0]))}
+    return {**valid, "out": draw(zeros_like(x))}, grad
+
+
+@fuzz(data=st.data())
 def test_batch_norm(data):
-    scene = Scene(data)
-    columns, training = scene.pick([0, 1, 2, 15, 17, 65, 4097]), scene.pick([True, False])
-    rows = scene.pick([(2,), (3, 2)] if columns > 99 else [(2,), (17,), (65,), (3, 5), (2, 1, 4), (300,)])
-    dtype = scene.pick(REALS)
-    x, grad = (scene.reals((*rows, columns), dtype) for _ in range(2))
-    weight, bias, mean = (scene.reals((columns,), dtype) for _ in range(3))
-    variance = scene.reals((columns,), dtype, ["probabilities"])
-    running = scene.pick(
-        [{"running_mean": mean, "running_var": variance}, {}]
-        if training
-        else [{"running_mean": mean, "running_var": variance}]
-    )
-    good = {"x": x, "weight": weight, "bias": bias, **running, "training": training}
-    good = with_out(scene, {**good, "momentum": scene.number(0, 1), "eps": scene.pick([1e-5, 1e-12, 1.0])}, x)
-    arguments = scene.spoil(dict(good))
-    got = scene.check(batch_norm, wanted_batch_norm, arguments, good, ["out", "running_mean", "running_var"])
+    valid, grad = data.draw(normalization())
+    call = data.draw(calls(valid))
+    got = call.check(batch_norm, wanted_batch_norm, ["out", "running_mean", "running_var"])
     if got is None:
         return
-    saved = layers.Normalized(*got[1])
-    scene.spoiled.clear()
-    columnwise = {name: scene.pick([None, scene.array(np.zeros_like(weight))]) for name in ("grad_weight", "grad_bias")}
-    good = with_out(scene, {"grad": grad, "saved": saved, **columnwise}, x, [grad])
-    arguments = scene.spoil(dict(good))
+    columns = {name: data.draw(zeros_like(valid["weight"])) for name in ("grad_weight", "grad_bias")}
+    valid = {"grad": grad, "cache": layers.BatchNormCache(*got[1]), **columns}
+    call = data.draw(calls(with_out(valid, "grad")))
 
-    def wanted(grad, saved, grad_weight=None, grad_bias=None):
+    def wanted(grad, cache, grad_weight=None, grad_bias=None):
         mean = got[1][1]
         if not mean.size:
             return grad, mean, mean
         of_x, of_weight, of_bias = reference.layers.batch_norm_backward(grad, got[1])
-        for given_array, array in ((grad_weight, of_weight), (grad_bias, of_bias)):
-            if given_array is not None:
-                given_array[...] = array
+        for target, array in ((grad_weight, of_weight), (grad_bias, of_bias)):
+            if target is not None:
+                target[...] = array
         return of_x, of_weight, of_bias
 
-    scene.check(layers.batch_norm_backward, wanted, arguments, good, ["out", "grad_weight", "grad_bias"])
+    call.check(layers.batch_norm_backward, wanted, ["out", "grad_weight", "grad_bias"])
 
 
-@given(st.data())
+@fuzz(data=st.data())
 def test_l2_penalty(data):
-    scene = Scene(data)
-    make = things(scene)
-    good = {"params": make(), "lam": scene.number(0, 1e3), "grads": scene.pick([None, make()])}
+    make = data.draw(parameters())
+    valid = {"params": data.draw(make()), "lam": data.draw(numbers(0, 1024)), "grads": data.draw(st.none() | make())}
+    call = data.draw(calls(valid))
 
     def wanted(params, lam, grads):
-        total, of_grads = 0.0, leaves(grads)
+        total, grad_arrays = 0.0, leaves(grads)
         for i, array in enumerate(leaves(params)):
             total += reference.layers.l2_penalty(np.atleast_1d(array), 1.0)
-            if of_grads:
-                of_grads[i] += array.dtype.type(2 * lam) * array
+            if grad_arrays:
+                grad_arrays[i] += array.dtype.type(2 * lam) * array
         return lam * total
 
-    scene.check(layers.l2_penalty, wanted, scene.spoil(dict(good)), good, ["grads"])
+    call.check(layers.l2_penalty, wanted, ["grads"])
 
 
-# Augmentation
+IMAGE_SHAPES = [(1, 2, 2), (0, 3, 3), (1, 15, 65), (2, 1, 17), (2, 15, 17, 3), (3, 4, 17, 1), (2, 17, 5, 4)]
 
 
-def images_of(scene):
-    """Give images; their size is at least 1."""
-    dtype = scene.pick([np.dtype(np.uint8), *REALS])
-    side = scene.pick([1, 2, 15, 17])
-    shape = scene.pick([(0, 3, 3), (1, side, 65), (2, 1, side), (2, side, side, 3), (3, 4, side, 1), (2, side, 5, 4)])
-    if dtype == np.uint8:
-        return scene.array(np.random.default_rng(scene.integer(99)).integers(0, 256, shape, np.uint8))
-    return scene.reals(shape, dtype, ["ordinary", "ordinary", "edges"])
+@st.composite
+def images_and_sampling(draw, size_name, largest=None):
+    """Draw images, and the options of functions that resample them."""
+    images = draw(arrays(draw(DTYPES | st.just(np.dtype(np.uint8))), draw(st.sampled_from(IMAGE_SHAPES))))
+    height, width = largest or images.shape[1:3]
+    size = draw(st.none() | st.tuples(st.integers(1, min(5, height)), st.integers(1, min(5, width))))
+    shape = (len(images), *(size or images.shape[1:3]), *images.shape[3:])
+    out = draw(zeros_like(np.zeros(shape, images.dtype)))
+    fill, border = draw(numbers(0, 1)), draw(st.sampled_from(["constant", "edge", "reflect"]))
+    return {"images": images, size_name: size, "border": border, "fill": fill, "out": out}
 
 
-def sampling(scene, images, name, most):
-    """Add the options of any resampling, and where it goes."""
-    size = scene.pick([None, images.shape[1:3], (1, 1), (min(5, most[0]), min(3, most[1]))])
-    real = np.zeros((len(images), *(size or images.shape[1:3]), *images.shape[3:]), images.dtype)
-    fill, border = scene.pick([0.0, 0.25, 1]), scene.pick(["constant", "edge", "reflect"])
-    return {name: size, "border": border, "fill": fill, "out": scene.pick([None, None, scene.array(real)])}
-
-
-@fuzz
-@given(st.data())
+@fuzz(data=st.data())
 def test_affine(data):
-    scene = Scene(data)
-    images = images_of(scene)
-    matrices = np.random.default_rng(scene.integer(99)).normal(
-        0, scene.pick([0, 1, 3, 1e9, 1e300]), (len(images), 2, 3)
-    )
-    matrices = scene.array(
-        matrices.astype(scene.pick(["f8", "f8", "i8"]) if np.abs(matrices).max(initial=0) < 9 else "f8")
-    )
-    good = {"images": images, "matrices": scene.pick([matrices, matrices.tolist() if len(images) else matrices])}
-    good |= sampling(scene, images, "shape", (5, 5))
-    scene.check(fastopt.affine, reference.augment.affine, scene.spoil(dict(good)), good, ["out"])
+    valid = data.draw(images_and_sampling("shape", (5, 5)))
+    shape = (len(valid["images"]), 2, 3)
+    floats = arrays(np.float64, shape, data.draw(st.sampled_from([(-3, 3), (-1e9, 1e9), (-1e300, 1e300)])))
+    matrices = data.draw(floats | arrays(np.int64, shape, (-3, 3)))
+    valid["matrices"] = data.draw(st.sampled_from([matrices, matrices.tolist() if len(matrices) else matrices]))
+    data.draw(calls(valid)).check(fastopt.affine, reference.augment.affine, ["out"])
 
 
-@fuzz
-@given(st.data())
+@fuzz(data=st.data())
 def test_augment(data):
-    scene = Scene(data)
-    images = images_of(scene)
-    index = np.random.default_rng(scene.integer(99)).integers(0, 2**32, len(images))
-    good = {"images": images, "seed": scene.integer(2**64 - 1), "step": scene.integer(2**53 - 1)}
-    good |= {"index": scene.pick([None, scene.array(index), scene.array(index.astype("u4")), index.tolist()])}
-    good |= {"rotate": scene.number(0, 180), "scale": (scene.number(0.1, 1), scene.number(1, 9))}
-    good |= {name: scene.number(0, 1) for name in ("translate", "flip", "flip_vertical", "contrast", "brightness")}
-    good |= {"noise": scene.pick([0.0, 0.1])} | sampling(scene, images, "crop", images.shape[1:3])
-
-    scene.check(fastopt.augment, reference.augment.augment, scene.spoil(dict(good)), good, ["out"])
+    valid = data.draw(images_and_sampling("crop"))
+    index = data.draw(
+        arrays(data.draw(st.sampled_from([np.int64, np.uint32])), valid["images"].shape[:1], (0, 2**32 - 1))
+    )
+    valid |= {"index": data.draw(st.sampled_from([None, index, index.tolist()]))}
+    valid |= {"seed": data.draw(SEEDS), "step": data.draw(STEPS), "rotate": data.draw(numbers(0, 180))}
+    valid |= {"scale": (data.draw(numbers(0.125, 1)), data.draw(numbers(1, 9)))}
+    for name in ("translate", "flip", "flip_vertical", "contrast", "brightness"):
+        valid[name] = data.draw(numbers(0, 1))
+    valid["noise"] = data.draw(st.sampled_from([0.0, 0.1]))
+    data.draw(calls(valid)).check(fastopt.augment, reference.augment.augment, ["out"])

@@ -1,15 +1,32 @@
-"""Optimizers and bare calls: the bits of the reference, or a refusal that changes no byte."""
+"""Optimizers and kernel functions return the bits of the reference, or raise and change no byte."""
 
 from __future__ import annotations
 
 import math
+from itertools import combinations
 
 import numpy as np
 import pytest
 from cases import Case, Reference
-from hypothesis import given, note
+from hypothesis import note
 from hypothesis import strategies as st
-from scenes import REALS, Scene, fuzz, leaves, plain, rate, same, things
+from strategies import (
+    DTYPES,
+    FLAGS,
+    ORDINARY,
+    arrays,
+    attempt,
+    calls,
+    fuzz,
+    leaves,
+    numbers,
+    parameters,
+    plain,
+    rate,
+    replacements,
+    same,
+    shapes,
+)
 
 import fastopt
 from fastopt import kernels, reference
@@ -30,71 +47,68 @@ CLASSES = {"sgd": [fastopt.SGD], "momentum": [fastopt.Momentum], "rmsprop": [fas
 CLASSES["adam"] = [fastopt.Adam, fastopt.AdamW]
 
 
-def hyper_of(scene, rule):
-    """Give hyperparameters of a rule that go together."""
-    own = scene.pick(RULES[rule])
-    flags = {name: scene.pick([False, False, True]) for name in ("maximize", "decoupled_weight_decay")}
-    return {"lr": scene.number(0, 2), "weight_decay": scene.pick([0.0, 0.01, 0.5]), **flags, **own}
+def hyperparameters(rule):
+    """Return a strategy for hyperparameters of a rule that go together."""
+    common = {
+        "lr": numbers(0, 2),
+        "weight_decay": st.sampled_from([0.0, 0.01, 0.5]),
+        "maximize": FLAGS,
+        "decoupled_weight_decay": FLAGS,
+    }
+    return st.builds(lambda common, own: common | own, st.fixed_dictionaries(common), st.sampled_from(RULES[rule]))
 
 
 @pytest.mark.parametrize("rule", RULES)
-@fuzz
-@given(st.data())
-def test_bare_calls(rule, data):
-    scene = Scene(data)
-    shape, dtype, hyper = scene.shape(), scene.pick(REALS), hyper_of(scene, rule)
-    cls = CLASSES[rule][0]
-    states = list(cls(np.zeros(0), **hyper).state)
-    good = {name: scene.reals(shape, dtype) for name in ("param", "grad", *states)}
-    written = ["param", *states]
-    good |= {**hyper, "step": scene.pick([1, 2, 10, 2**62 - 1]), "scale": scene.number(-1, 1)}
-    if scene.pick([False, False, True]):
-        good["max_exp_avg_sq" if rule == "adam" else "momentum_buffer"] = scene.reals(shape, dtype)
-        scene.spoiled.append("one more, perhaps")
-    scene.check(getattr(kernels, rule), getattr(reference, rule), scene.spoil(dict(good)), good, written)
+@fuzz(data=st.data())
+def test_kernel_functions(rule, data):
+    hyper, array = data.draw(hyperparameters(rule)), arrays(data.draw(DTYPES), data.draw(shapes()))
+    states = list(CLASSES[rule][0](np.zeros(0), **hyper).state)
+    valid = {name: data.draw(array) for name in ("param", "grad", *states)}
+    valid |= {**hyper, "step": data.draw(st.sampled_from([1, 2, 10, 2**62 - 1])), "scale": data.draw(numbers(-1, 1))}
+    name = "max_exp_avg_sq" if rule == "adam" else "momentum_buffer"
+    superfluous = name not in valid and data.draw(FLAGS)
+    if superfluous:
+        valid[name] = data.draw(array)
+    call = data.draw(calls(valid))
+    call.replaced |= {name} if superfluous else set()
+    call.check(getattr(kernels, rule), getattr(reference, rule), ["param", *states])
 
 
-def of_values(error):
-    """Whether what was refused is right in itself: too large together, or a function that gives what is no rate."""
+def is_about_values(error):
+    """Return whether valid arguments may raise this: together they are too large, or a schedule's value is invalid."""
     known = any(text in str(error) for text in ("coefficient", "as the function", "at step"))
     return known or isinstance(error, (FloatingPointError, OverflowError))
 
 
-class Mirror:
-    """An optimizer, and the reference beside it."""
+class Pair:
+    """An optimizer and its reference, which take the same steps."""
 
-    def __init__(self, scene, optimizer, case, params):
-        self.scene, self.optimizer, self.case, self.params = scene, optimizer, case, leaves(params)
+    def __init__(self, data, optimizer, case, params):
+        self.data, self.optimizer, self.case, self.params = data, optimizer, case, leaves(params)
         self.reference, self.skipped = Reference(case, [np.array(param) for param in self.params]), 0
 
-    def everything(self):
-        """Give all that an optimizer may change, but gradients."""
-        return [*self.params, *leaves(self.optimizer.state)]
-
     def check(self):
-        """Compare all that there is."""
+        """Compare parameters, states and counts."""
         tensors = self.reference.tensors
         assert all(same(param, tensor["param"]) for param, tensor in zip(self.params, tensors, strict=True))
         for name, states in self.optimizer.param_groups[0].state.items():
             assert all(same(got, tensor[name]) for got, tensor in zip(leaves(states), tensors, strict=True)), name
         assert (self.optimizer.steps, self.optimizer.skipped) == (self.reference.steps, self.skipped)
 
-    def attempt(self, call, value):
-        """Call with a value that may be spoiled; give the value, and what refused it."""
-        scene = self.scene
-        scene.spoiled.clear()
-        if scene.pick([False, False, True]):
-            value = scene.other(value, self.everything())
-            scene.spoiled.append("it")
-        note(f"{call} {value}")
-        arrays = [array for array in leaves(value) if array.dtype.kind == "f"]
-        copies = [array.copy() for array in arrays]
-        _, error = scene.attempt(lambda: call(value), *self.everything(), *arrays)
-        assert not error or scene.spoiled or of_values(error), error
-        return value, arrays, copies, error
+    def attempt(self, function, value):
+        """Call with a value or a replacement; return it, its arrays with copies from before, and the exception."""
+        written, replaced = [*self.params, *leaves(self.optimizer.state)], self.data.draw(FLAGS)
+        if replaced:
+            value = self.data.draw(replacements(value, written))
+        note(f"{function} {value}")
+        floats = [array for array in leaves(value) if array.dtype.kind == "f"]
+        copies = [array.copy() for array in floats]
+        _, error = attempt(lambda: function(value), value, written)
+        assert not error or replaced or is_about_values(error), error
+        return value, floats, copies, error
 
-    def wanted(self, grads, parts):
-        """Do what a step should do, and tell which error it should raise."""
+    def expected(self, grads, parts):
+        """Do a step of the reference, or return the type of exception that the step should raise."""
         common, norm = self.case.common, self.case.common.get("max_grad_norm")
         finite, mode = all(np.isfinite(grad).all() for grad in grads), common["nonfinite"]
         if mode != "propagate" and not finite:
@@ -102,8 +116,7 @@ class Mirror:
             return FloatingPointError if mode == "raise" else None
         with np.errstate(all="ignore"):
             size = math.sqrt(reference.sum_squares(grads)) / (common["grad_scale"] * parts)
-            beyond = norm is not None and not math.isfinite(size)
-        if beyond and finite and norm < math.inf:
+        if norm is not None and norm < math.inf and finite and not math.isfinite(size):
             return OverflowError
         self.reference.common["grad_scale"] = common["grad_scale"] * parts
         hyper = self.reference.hyper
@@ -112,99 +125,99 @@ class Mirror:
         self.reference.hyper = hyper
         return None
 
-    def step(self, good):
-        """Do a step, and tell whether one can go on."""
-        _, arrays, grads, error = self.attempt(self.optimizer.step, good)
+    def check_gradients(self, arrays, copies, error):
+        """Gradients are zeroed, or else stay as they were."""
+        zeroed = self.case.common["zero_grads"] and not error
+        wanted = [np.zeros_like(copy) if zeroed else copy for copy in copies]
+        assert all(map(same, arrays, wanted))
+
+    def step(self, grads):
+        _, floats, copies, error = self.attempt(self.optimizer.step, grads)
         if not isinstance(error, (TypeError, ValueError)):
-            assert type(error) is (self.wanted(grads, 1) or type(None))
-            self.zeroed(arrays, grads, error)
+            assert type(error) is (self.expected(copies, 1) or type(None))
+            self.check_gradients(floats, copies, error)
         self.check()
         return True
 
-    def zeroed(self, arrays, grads, error):
-        zero = self.case.common["zero_grads"] and not error
-        assert all(
-            same(array, np.zeros_like(grad) if zero else grad) for array, grad in zip(arrays, grads, strict=True)
-        )
-
     def accumulate(self, parts):
-        """Add up some parts and step."""
+        """Add some parts, then step; return False if the parts are still there, so that no other step can follow."""
         sums, added = [], 0
         for part in parts:
-            _, arrays, grads, error = self.attempt(self.optimizer.accumulate, part)
+            _, floats, copies, error = self.attempt(self.optimizer.accumulate, part)
             if not error:
                 with np.errstate(all="ignore"):
-                    sums = list(map(np.add, sums, grads)) if added else grads
+                    sums = list(map(np.add, sums, copies)) if added else copies
                 added += 1
-                self.zeroed(arrays, grads, error)
-        _, error = self.scene.attempt(self.optimizer.step, *self.everything())
-        if isinstance(error, ValueError):  # the parts stay
-            assert of_values(error), error
+                self.check_gradients(floats, copies, error)
+        _, error = attempt(self.optimizer.step, self.params, leaves(self.optimizer.state))
+        if isinstance(error, ValueError):
+            assert is_about_values(error), error
             return False
-        assert type(error) is (self.wanted(list(map(np.asarray, sums)), added) or type(None) if added else TypeError)
+        wanted = (self.expected(list(map(np.asarray, sums)), added) or type(None)) if added else TypeError
+        assert type(error) is wanted
         self.check()
         return True
 
     def reload(self):
-        """Load what was saved, perhaps spoiled."""
-        good = self.optimizer.state_dict()
-        given_dict, _, _, error = self.attempt(self.optimizer.load_state_dict, good)
+        """Load the state that was just saved."""
+        valid = self.optimizer.state_dict()
+        loaded, _, _, error = self.attempt(self.optimizer.load_state_dict, valid)
         if not error:
-            self.reference.steps, self.skipped = int(given_dict["steps"]), int(given_dict["skipped"])
-            self.case.common["grad_scale"] = float(given_dict["grad_scale"])
-            group = given_dict["param_groups"][0]
+            self.reference.steps, self.skipped = int(loaded["steps"]), int(loaded["skipped"])
+            self.case.common["grad_scale"] = float(loaded["grad_scale"])
+            group = loaded["param_groups"][0]
             for name, states in group["state"].items():
                 for tensor, array in zip(self.reference.tensors, leaves(states), strict=True):
                     tensor[name][...] = array
-            self.took({name: value for name, value in group.items() if name != "state"}, good["param_groups"][0])
+            self.set({name: value for name, value in group.items() if name != "state"}, valid["param_groups"][0])
         self.check()
         return True
 
-    def took(self, values, good):
-        values = {name: plain(value, good[name]) for name, value in values.items()}
+    def change(self):
+        """Set a hyperparameter."""
+        group = self.optimizer.param_groups[0]
+        name, valid = self.data.draw(st.sampled_from(list(group))), dict(group)
+        value, _, _, error = self.attempt(lambda value: group.update({name: value}), valid[name])
+        if error:
+            assert dict(group) == valid
+        else:
+            self.set({name: value}, {**valid, "lr": 0.1})
+        return True
+
+    def set(self, values, valid):
+        values = {name: plain(value, valid[name]) for name, value in values.items()}
         self.reference.lr = values.pop("lr", self.reference.lr)
         self.reference.hyper |= values
 
-    def change(self):
-        """Change a hyperparameter, perhaps to something that is none."""
-        group = self.optimizer.param_groups[0]
-        name, good = self.scene.pick(list(group)), dict(group)
-        value, _, _, error = self.attempt(lambda value: group.update({name: value}), good[name])
-        if error:
-            assert dict(group) == good
-        else:
-            self.took({name: value}, {**good, "lr": 0.1})
-        return True
+
+COMMON = {
+    "max_grad_norm": st.sampled_from([None, 1.0, math.inf]),
+    "zero_grads": FLAGS,
+    "ema_decay": st.sampled_from([None, 0.9]),
+    "grad_scale": st.sampled_from([1.0, 3.0]),
+    "nonfinite": st.sampled_from(["propagate", "skip", "raise"]),
+}
 
 
 @pytest.mark.parametrize("rule", RULES)
-@fuzz
-@given(st.data())
+@fuzz(data=st.data())
 def test_optimizers(rule, data):
-    scene, kinds = Scene(data), ("ordinary", "ordinary", "ordinary", "hard", "edges")
-    make = things(scene)
-    common = {"max_grad_norm": scene.pick([None, 1.0, math.inf]), "zero_grads": scene.pick([False, True])}
-    common |= {"ema_decay": scene.pick([None, 0.9]), "grad_scale": scene.pick([1.0, 3.0])}
-    common |= {"nonfinite": scene.pick(["propagate", "skip", "raise"])}
-    hyper = hyper_of(scene, rule)
-    hyper["lr"] = scene.pick([hyper["lr"], rate, fastopt.schedules.Cosine(0.1, 5)])
-    cls = scene.pick(CLASSES[rule])
-    good = {"params": make(["ordinary"]), **hyper, **common}
-    arguments = scene.spoil(dict(good))
-    note(f"{cls.__name__} {arguments}")
-    optimizer, error = scene.attempt(lambda: cls(**arguments))
-    assert not error or scene.spoiled, error
-    if error or "params" in scene.spoiled:  # of which the gradients would have to have the form
+    make, cls = data.draw(parameters()), data.draw(st.sampled_from(CLASSES[rule]))
+    hyper, common = data.draw(hyperparameters(rule)), data.draw(st.fixed_dictionaries(COMMON))
+    hyper["lr"] = data.draw(st.sampled_from([hyper["lr"], rate, fastopt.schedules.Cosine(0.1, 5)]))
+    call = data.draw(calls({"params": data.draw(make(ORDINARY)), **hyper, **common}))
+    optimizer, error = call.attempt(cls)
+    if error or "params" in call.replaced:  # the gradients would not match
+        accepted = [] if error else leaves(call.arguments["params"])
+        assert not any(np.shares_memory(*pair) for pair in combinations(accepted, 2))
         return
-    hyper = {name: plain(arguments[name], 1.0) for name in hyper}
-    common = {name: plain(arguments[name], 1.0) for name in common}
-    mirror = Mirror(scene, optimizer, Case(cls, hyper, common), arguments["params"])
-    goes_on = True
-    for _ in range(2 + scene.integer(4)):
-        action = scene.pick(["step", "step", "accumulate", "reload", "change"]) if goes_on else ""
+    hyper, common = ({name: plain(call.arguments[name], 1.0) for name in names} for names in (hyper, common))
+    pair = Pair(data, optimizer, Case(cls, hyper, common), call.arguments["params"])
+    grads, goes_on = st.one_of(make(ORDINARY), make(ORDINARY), make()), True
+    for action in data.draw(st.lists(st.sampled_from(["step", "accumulate", "reload", "change"]), max_size=5)):
         if action == "step":
-            goes_on = mirror.step(make(kinds))
+            goes_on = goes_on and pair.step(data.draw(grads))
         elif action == "accumulate":
-            goes_on = mirror.accumulate([make(kinds) for _ in range(1 + scene.integer(2))])
-        elif action:
-            goes_on = getattr(mirror, action)()
+            goes_on = goes_on and pair.accumulate(data.draw(st.lists(grads, min_size=1, max_size=3)))
+        elif goes_on:
+            getattr(pair, action)()

@@ -1,4 +1,4 @@
-"""Layers: against PyTorch, differences and the reference, bit for bit, and what they refuse."""
+"""Layers match PyTorch, finite differences and (bit for bit) the reference; bad input raises."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHAPES = [(2, 1), (7, 3), (50, 16), (4, 5, 6, 3), (300, 17), (3, 40, 40, 20), (5
 
 
 def batch(shape, real, seed=0):
-    """x, weight, bias, running averages, gradient."""
+    """Return x, weight, bias, running mean, running variance and a gradient."""
     rng = np.random.default_rng(seed)
     columns = shape[-1]
     x = rng.normal(rng.normal(0, 3, columns), rng.uniform(0.1, 4, columns), shape)
@@ -29,7 +29,7 @@ def batch(shape, real, seed=0):
     return [a.astype(real) for a in (x, *more, rng.normal(0, 1, shape))]
 
 
-def everywhere():
+def every_isa_and_thread_count():
     for isa in runtime.available_isas():
         for threads in (1, 2, 4, "auto"):
             fastopt.set_isa(isa)
@@ -42,14 +42,14 @@ def everywhere():
 
 @pytest.mark.parametrize("real", REALS, ids=str)
 @pytest.mark.parametrize(("shape", "p"), [((0,), 0.5), ((63,), 0.25), ((100, 77), 0.1), ((70001,), 0.9), ((65,), 0.0)])
-def test_dropout_has_the_bits_of_the_reference_everywhere(shape, p, real):
+def test_dropout_matches_reference(shape, p, real):
     x = np.random.default_rng(0).normal(0, 1, shape).astype(real)
     wanted = reference.layers.dropout(x, p, seed=2**40 + 3, step=7)
-    for _ in everywhere():
+    for _ in every_isa_and_thread_count():
         assert same_bits(layers.dropout(x, p, seed=2**40 + 3, step=7), wanted)
 
 
-def test_the_backward_pass_is_the_same_call():
+def test_dropout_backward_is_the_same_call():
     x, g = np.random.default_rng(0).normal(0, 1, (2, 200, 30))
     y, back = layers.dropout(x, 0.3, seed=1, step=5), layers.dropout(g, 0.3, seed=1, step=5)
     assert np.array_equal(y == 0, back == 0)
@@ -61,7 +61,7 @@ def test_the_backward_pass_is_the_same_call():
 
 
 @pytest.mark.parametrize("p", [0.05, 0.3, 0.5, 0.8])
-def test_dropout_drops_that_share_and_keeps_the_mean(p):
+def test_dropout_drops_a_fraction_p_and_rescales(p):
     n = 10**6
     y = layers.dropout(np.ones(n, np.float32), p, seed=3, step=1)
     share = (y == 0).mean()
@@ -69,14 +69,14 @@ def test_dropout_drops_that_share_and_keeps_the_mean(p):
     assert y.max() == np.float32(1 / (1 - p))
 
 
-def test_other_seeds_and_steps_drop_others_independently():
+def test_dropout_masks_of_different_seeds_and_steps_are_independent():
     masks = [layers.dropout(np.ones(10**5), 0.5, seed=s, step=t) == 0 for s, t in ((0, 0), (1, 0), (0, 1), (2**32, 0))]
     for i, one in enumerate(masks):
         for other in masks[:i]:
             assert abs((one & other).mean() - 0.25) < 0.01
 
 
-def test_dropout_in_place_and_what_is_dropped_may_be_anything():
+def test_dropout_in_place_and_of_nan():
     x = np.full(1000, np.nan, np.float32)
     y = layers.dropout(x, 0.5, seed=0, step=0)
     assert set(np.unique(np.isnan(y))) == {True, False}
@@ -93,15 +93,15 @@ def test_dropout_in_place_and_what_is_dropped_may_be_anything():
 @pytest.mark.parametrize("real", REALS, ids=str)
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_batch_norm_has_the_bits_of_the_reference_everywhere(shape, training, real):
+def test_batch_norm_matches_reference(shape, training, real):
     x, weight, bias, mean, var, grad = batch(shape, real)
     wanted_mean, wanted_var = mean.copy(), var.copy()
     wanted, kept = reference.layers.batch_norm(x, weight, bias, wanted_mean, wanted_var, training=training)
     wanted_back = reference.layers.batch_norm_backward(grad, kept)
-    for _ in everywhere():
+    for _ in every_isa_and_thread_count():
         got_mean, got_var = mean.copy(), var.copy()
-        y, saved = layers.batch_norm(x, weight, bias, got_mean, got_var, training=training)
-        back = layers.batch_norm_backward(grad, saved)
+        y, cache = layers.batch_norm(x, weight, bias, got_mean, got_var, training=training)
+        back = layers.batch_norm_backward(grad, cache)
         for got, right in zip(
             (y, got_mean, got_var, *back), (wanted, wanted_mean, wanted_var, *wanted_back), strict=True
         ):
@@ -111,15 +111,15 @@ def test_batch_norm_has_the_bits_of_the_reference_everywhere(shape, training, re
 @pytest.mark.parametrize("real", REALS, ids=str)
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("shape", [(50, 16), (4, 5, 6, 3), (300, 17), (3, 20, 20, 8)])
-def test_pytorch_gives_the_same_batch_norm(shape, training, real):
+def test_batch_norm_matches_pytorch(shape, training, real):
     torch = pytest.importorskip("torch")
     x, weight, bias, mean, var, grad = batch(shape, real)
     theirs = [torch.from_numpy(a.copy()).requires_grad_() for a in (np.moveaxis(x, -1, 1), weight, bias)]
     running = [torch.from_numpy(a.copy()) for a in (mean, var)]
     y_theirs = torch.nn.functional.batch_norm(theirs[0], *running, *theirs[1:], training, 0.3, 1e-3)
     y_theirs.backward(torch.from_numpy(np.moveaxis(grad, -1, 1).copy()))
-    y, saved = layers.batch_norm(x, weight, bias, mean, var, training=training, momentum=0.3, eps=1e-3)
-    of_x, of_weight, of_bias = layers.batch_norm_backward(grad, saved)
+    y, cache = layers.batch_norm(x, weight, bias, mean, var, training=training, momentum=0.3, eps=1e-3)
+    of_x, of_weight, of_bias = layers.batch_norm_backward(grad, cache)
     pairs = [
         (y, np.moveaxis(y_theirs.detach().numpy(), 1, -1)),
         (mean, running[0].numpy()),
@@ -130,22 +130,22 @@ def test_pytorch_gives_the_same_batch_norm(shape, training, real):
     ]
     eps = np.finfo(real).eps
     for got, wanted in pairs:
-        # a mean is up to 60 standard deviations: as many roundings may be left in x - mean
+        # a mean of up to 60 standard deviations magnifies the rounding error of x - mean
         np.testing.assert_allclose(got, wanted, rtol=16 * eps, atol=64 * eps * max(1, np.abs(wanted).max()))
 
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("shape", [(6, 3), (2, 3, 2, 5)])
-def test_gradients_of_batch_norm_are_differences(shape, training):
+def test_batch_norm_gradients_match_finite_differences(shape, training):
     x, weight, bias, mean, var, grad = batch(shape, np.float64)
     running = (None, None) if training else (mean, var)
 
     def value(x, weight, bias):
         return float((layers.batch_norm(x, weight, bias, *running, training=training)[0] * grad).sum())
 
-    _, saved = layers.batch_norm(x, weight, bias, *running, training=training)
+    _, cache = layers.batch_norm(x, weight, bias, *running, training=training)
     inputs, h = [x, weight, bias], 1e-5
-    for which, gradient in enumerate(layers.batch_norm_backward(grad, saved)):
+    for which, gradient in enumerate(layers.batch_norm_backward(grad, cache)):
         for i in range(inputs[which].size):
             above, below = ([a.copy() for a in inputs] for _ in range(2))
             above[which].flat[i] += h
@@ -154,30 +154,30 @@ def test_gradients_of_batch_norm_are_differences(shape, training):
 
 
 @pytest.mark.parametrize(("weight", "var"), [(3e38, 0.0), (1.0, -1.0)])
-def test_running_averages_that_are_none_give_no_warning(weight, var):
+def test_extreme_running_averages_do_not_warn(weight, var):
     one = np.ones(1, np.float32)
     with np.errstate(all="raise"):
         y, _ = layers.batch_norm(np.ones((2, 1), "f"), weight * one, 0 * one, 0 * one, var * one, training=False)
     assert not np.isfinite(y).any()
 
 
-def test_a_large_mean_costs_no_digits_of_the_variance():
+def test_variance_is_accurate_with_a_large_mean():
     x = np.random.default_rng(0).normal(0, 1, (10_000, 3))
     y, _ = layers.batch_norm(x, np.ones(3), np.zeros(3))
     moved, _ = layers.batch_norm(x + 1e8, np.ones(3), np.zeros(3))
-    np.testing.assert_allclose(moved, y, atol=1e-7)  # what x + 1e8 itself has lost
+    np.testing.assert_allclose(moved, y, atol=1e-7)  # the rounding error of x + 1e8
 
 
-def test_results_go_where_they_are_wanted():
+def test_batch_norm_writes_into_given_arrays():
     x, weight, bias, mean, var, grad = batch((40, 6), np.float32)
-    y, saved = layers.batch_norm(x, weight, bias, mean.copy(), var.copy())
+    y, cache = layers.batch_norm(x, weight, bias, mean.copy(), var.copy())
     place = np.empty_like(x)
-    again, saved = layers.batch_norm(x, weight, bias, mean, var, out=place)
+    again, cache = layers.batch_norm(x, weight, bias, mean, var, out=place)
     assert again is place
     assert same_bits(again, y)
-    of_x, of_weight, of_bias = layers.batch_norm_backward(grad, saved)
+    of_x, of_weight, of_bias = layers.batch_norm_backward(grad, cache)
     places = np.empty(6, np.float32), np.empty(6, np.float32)
-    got = layers.batch_norm_backward(grad, saved, out=grad, grad_weight=places[0], grad_bias=places[1])
+    got = layers.batch_norm_backward(grad, cache, out=grad, grad_weight=places[0], grad_bias=places[1])
     assert got[0] is grad
     assert got[1:] == places
     assert all(map(same_bits, got, (of_x, of_weight, of_bias)))
@@ -188,19 +188,19 @@ def test_results_go_where_they_are_wanted():
 
 @pytest.mark.parametrize("real", REALS, ids=str)
 @pytest.mark.parametrize("size", [0, 1, 15, 4096, 10_001])
-def test_the_penalty_has_the_bits_of_the_reference_everywhere(size, real):
+def test_l2_penalty_matches_reference(size, real):
     rng = np.random.default_rng(0)
     params, grads = rng.normal(0, 1, (2, size)).astype(real)
     wanted_grads = grads.copy()
     wanted = reference.layers.l2_penalty(params, 0.3, wanted_grads)
-    for _ in everywhere():
+    for _ in every_isa_and_thread_count():
         got_grads = grads.copy()
         assert layers.l2_penalty(params, 0.3, got_grads) == wanted == layers.l2_penalty(params, 0.3)
         assert same_bits(got_grads, wanted_grads)
 
 
-def test_the_penalty_is_twice_the_coupled_decay():
-    """And takes what an optimizer takes."""
+def test_l2_penalty_equals_twice_the_coupled_weight_decay():
+    """For every structure of parameters that an optimizer takes."""
     params = fastopt.Flat({"w": np.arange(6.0).reshape(2, 3), "b": np.ones(2)}, np.float64)
     grads, penalty = params.zeros_like(), 0.0
     for kind in (params, dict(params), list(params.values())):
@@ -208,65 +208,77 @@ def test_the_penalty_is_twice_the_coupled_decay():
         other = list(other.values()) if isinstance(kind, list) else other
         penalty = layers.l2_penalty(kind, 0.25, other)
         assert penalty == 0.25 * (55 + 2)
-    decayed, penalised = params.copy(), params.copy()
+    decayed, penalized = params.copy(), params.copy()
     fastopt.SGD(decayed, lr=0.1, weight_decay=0.5).step(params.zeros_like())
-    fastopt.SGD(penalised, lr=0.1).step(grads)
-    assert np.array_equal(decayed.buffer, penalised.buffer)
+    fastopt.SGD(penalized, lr=0.1).step(grads)
+    assert np.array_equal(decayed.buffer, penalized.buffer)
 
 
-# Refusals
+# Invalid arguments
 
 
 X, C, G = np.ones((4, 3), np.float32), np.ones(3, np.float32), np.ones((4, 3), np.float32)
 MEAN, VAR = np.zeros(3, np.float32), np.ones(3, np.float32)
 BUFFER = np.ones(9, np.float32)
-_, SAVED = layers.batch_norm(X, C, C)
-TURNED = replace(SAVED, x=X.reshape(3, 4))
+_, CACHE = layers.batch_norm(X, C, C)
+RESHAPED = replace(CACHE, x=X.reshape(3, 4))
 REFUSED = [
-    (lambda: layers.dropout([1.0], 0.5, seed=0, step=0), TypeError, "x is a 'list'"),
-    (lambda: layers.dropout(X, 1.0, seed=0, step=0), ValueError, r"p is 1.0; wants a number in \[0, 1\)"),
-    (lambda: layers.dropout(X, 0.5, seed=-1, step=0), ValueError, "seed is -1"),
-    (lambda: layers.dropout(X, 0.5, seed=0, step=0.5), TypeError, "step is 0.5"),
-    (lambda: layers.dropout(X, 0.5, seed=0, step=0, out=X[:2]), ValueError, "out has shape"),
-    (lambda: layers.batch_norm(X[0], C, C), ValueError, r"x has shape \(3,\)"),
-    (lambda: layers.batch_norm(X[:1], C, C), ValueError, "wants at least two rows"),
-    (lambda: layers.batch_norm(X, C[:2], C), ValueError, r"weight must have shape \(3,\) as its parameter, got \(2,\)"),
-    (lambda: layers.batch_norm(X, C, C.astype(float)), TypeError, "bias must have dtype float32.*, got float64"),
-    (lambda: layers.batch_norm(X, C, C, MEAN), TypeError, "running_var is None; wants both running averages, or none"),
-    (lambda: layers.batch_norm(X, C, C, training=False), TypeError, "running_mean is None; wants both"),
+    (lambda: layers.dropout([1.0], 0.5, seed=0, step=0), TypeError, "x must be an array of float32 or .*, got 'list'"),
+    (lambda: layers.dropout(X, 1.0, seed=0, step=0), ValueError, r"p must be a number in \[0, 1\), got 1.0"),
+    (lambda: layers.dropout(X, 0.5, seed=-1, step=0), ValueError, r"seed must be an int from 0 to 2\*\*64 - 1, got -1"),
+    (lambda: layers.dropout(X, 0.5, seed=0, step=0.5), TypeError, r"step must be an int from 0 to 2\*\*53 .*, got 0.5"),
+    (lambda: layers.dropout(X, 0.5, seed=0, step=0, out=X[:2]), ValueError, r"out must have shape .*, got \(2, 3\)"),
+    (lambda: layers.batch_norm(X[0], C, C), ValueError, r"x must have shape \(N, ..., C\), got \(3,\)"),
+    (lambda: layers.batch_norm(X[:1], C, C), ValueError, r"x must have at least two rows in .*, got shape \(1, 3\)"),
+    (lambda: layers.batch_norm(X, C[:2], C), ValueError, r"weight must have shape \(3,\), an element .*, got \(2,\)"),
+    (lambda: layers.batch_norm(X, C, C.astype(float)), TypeError, "bias must have dtype float32, got float64"),
+    (lambda: layers.batch_norm(X, C, C, MEAN), TypeError, "running_mean and running_var must .*, got running_var None"),
+    (
+        lambda: layers.batch_norm(X, C, C, training=False),
+        TypeError,
+        "running_mean and running_var must be .*, got running_mean None",
+    ),
     (lambda: layers.batch_norm(X, C, C, MEAN, MEAN), ValueError, "running_mean and running_var overlap"),
     (lambda: layers.batch_norm(X, C, C, BUFFER[:3], BUFFER[1:4]), ValueError, "overlap"),
     (lambda: layers.batch_norm(X, C, C, C, VAR), ValueError, "running_mean and weight overlap"),
-    (lambda: layers.batch_norm(X, C, C, out=[1.0]), TypeError, "out is a 'list'"),
-    (lambda: layers.batch_norm(X, C, C, out=np.ones((3, 4), "f").T), ValueError, "out must be C-contiguous"),
-    (lambda: layers.batch_norm_backward(G, SAVED, out=[1.0], grad_bias=MEAN), TypeError, "out is a 'list'"),
+    (lambda: layers.batch_norm(X, C, C, out=[1.0]), TypeError, "out must be an array of float32 or .*, got 'list'"),
+    (lambda: layers.batch_norm(X, C, C, out=np.ones((3, 4), "f").T), ValueError, "out .*C-contiguous"),
+    (lambda: layers.batch_norm_backward(G, CACHE, out=[1.0], grad_bias=MEAN), TypeError, "out must be .*, got 'list'"),
     (lambda: layers.l2_penalty([X, X + 1], 1.0, [G, G]), ValueError, r"grads\[1\] and grads\[0\] overlap"),
     (lambda: layers.batch_norm(X, C, C, out=X), ValueError, "out and x overlap"),
-    (lambda: layers.batch_norm(X, C, C, MEAN, VAR, out=np.ones((4, 3))), TypeError, "out has dtype float64"),
-    (lambda: layers.batch_norm(X, C, C, MEAN, VAR, eps=0.0), ValueError, "eps is 0.0"),
-    (lambda: layers.batch_norm(X, C, C, MEAN, VAR, momentum=1.5), ValueError, "momentum is 1.5"),
-    (lambda: layers.batch_norm(X, C, C, MEAN, VAR, training=1), ValueError, "training is 1"),
-    (lambda: layers.batch_norm_backward(G, None), TypeError, "saved is a 'NoneType'"),
-    (lambda: layers.batch_norm_backward(G[:2], SAVED), ValueError, "grad has shape"),
-    (lambda: layers.batch_norm_backward(G, SAVED, out=X), ValueError, "out and x overlap"),
-    (lambda: layers.batch_norm_backward(G, SAVED, grad_weight=G[0]), ValueError, "grad_weight and grad overlap"),
-    (lambda: layers.batch_norm_backward(G, SAVED, grad_weight=MEAN, grad_bias=MEAN), ValueError, "overlap"),
-    (lambda: layers.batch_norm_backward(G, SAVED, grad_weight=SAVED.scale), ValueError, "grad_weight and saved.scale"),
-    (lambda: layers.batch_norm_backward(G, SAVED, grad_bias=SAVED.mean), ValueError, "grad_bias and saved.mean"),
-    (lambda: layers.batch_norm_backward(G.reshape(3, 4), TURNED), ValueError, r"saved.mean has shape \(3,\); wants"),
-    (lambda: layers.batch_norm_backward(G, replace(SAVED, inverse_std=C)), TypeError, "saved.inverse_std has dtype"),
-    (lambda: layers.batch_norm_backward(G, replace(SAVED, x=None)), TypeError, "saved.x is a 'NoneType'"),
-    (lambda: layers.l2_penalty(X, 1e39), ValueError, "2 lam is 2e\\+39; wants a number within the range of float32"),
-    (lambda: layers.l2_penalty(X, -1.0), ValueError, "lam is -1.0"),
-    (lambda: layers.l2_penalty([X, G], 1.0, [G]), ValueError, "grads has 1 arrays; wants 2"),
+    (lambda: layers.batch_norm(X, C, C, MEAN, VAR, out=np.ones((4, 3))), TypeError, "out must have .*, got float64"),
+    (lambda: layers.batch_norm(X, C, C, MEAN, VAR, eps=0.0), ValueError, "eps must be a finite number > 0, got 0.0"),
+    (lambda: layers.batch_norm(X, C, C, MEAN, VAR, momentum=1.5), ValueError, r"momentum must be a number .*, got 1.5"),
+    (lambda: layers.batch_norm(X, C, C, MEAN, VAR, training=1), ValueError, "training must be True or False, got 1"),
+    (lambda: layers.batch_norm_backward(G, None), TypeError, "cache must be the BatchNormCache .*, got 'NoneType'"),
+    (lambda: layers.batch_norm_backward(G[:2], CACHE), ValueError, r"grad must have shape \(4, 3\) .*, got \(2, 3\)"),
+    (lambda: layers.batch_norm_backward(G, CACHE, out=X), ValueError, "out and x overlap"),
+    (lambda: layers.batch_norm_backward(G, CACHE, grad_weight=G[0]), ValueError, "grad_weight and grad overlap"),
+    (lambda: layers.batch_norm_backward(G, CACHE, grad_weight=MEAN, grad_bias=MEAN), ValueError, "overlap"),
+    (lambda: layers.batch_norm_backward(G, CACHE, grad_weight=CACHE.scale), ValueError, "grad_weight and cache.scale"),
+    (lambda: layers.batch_norm_backward(G, CACHE, grad_bias=CACHE.mean), ValueError, "grad_bias and cache.mean"),
+    (lambda: layers.batch_norm_backward(G.reshape(3, 4), RESHAPED), ValueError, r"cache.mean must have .*, got \(3,\)"),
+    (
+        lambda: layers.batch_norm_backward(G, replace(CACHE, inverse_std=C)),
+        TypeError,
+        "cache.inverse_std must have dtype float64, got float32",
+    ),
+    (lambda: layers.batch_norm_backward(G, replace(CACHE, x=None)), TypeError, "cache.x must be an .*, got 'NoneType'"),
+    (lambda: layers.l2_penalty(X, 1e39), ValueError, r"2 lam must be within the range of float32, got 2e\+39"),
+    (lambda: layers.l2_penalty(X, -1.0), ValueError, "lam must be a finite number >= 0, got -1.0"),
+    (lambda: layers.l2_penalty([X, G], 1.0, [G]), ValueError, "grads .*(has|got) 1"),
     (lambda: layers.l2_penalty([X, C], 1.0, [G, C]), ValueError, r"grads\[1\] and params\[1\] overlap"),
-    (lambda: layers.l2_penalty({"w": X}, 1.0, {"w": X.astype(float)}), TypeError, r"grads\['w'\] has dtype float64"),
+    (
+        lambda: layers.l2_penalty({"w": X}, 1.0, {"w": X.astype(float)}),
+        TypeError,
+        r"grads\['w'\] must have dtype float32 like params\['w'\], got float64",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("call", "error", "says"), REFUSED)
-def test_refused_before_anything_is_written(call, error, says):
+@pytest.mark.parametrize(("call", "error", "message"), REFUSED)
+def test_invalid_arguments_raise_before_anything_is_written(call, error, message):
     kept = [a.copy() for a in (X, C, G, MEAN, VAR, BUFFER)]
-    with pytest.raises(error, match=says):
+    with pytest.raises(error, match=message):
         call()
     assert all(np.array_equal(a, b) for a, b in zip((X, C, G, MEAN, VAR, BUFFER), kept, strict=True))

@@ -1,4 +1,4 @@
-"""The dynamic loss scale: PyTorch's rule, the same bits as without it, and its state."""
+"""Dynamic loss scaling: PyTorch's rule, identical bits with and without a scale, the state."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def make(params, **options):
 
 
 def scales(overflows, **options):
-    """The scale after each step, where some steps overflow."""
+    """Return the scale after each step, some of which overflow."""
     params = np.ones(3)
     optimizer = make(params)
     scale, found = DynamicLossScale(optimizer, **options), []
@@ -40,14 +40,14 @@ OPTIONS = [
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_the_scale_is_pytorchs(options):
+def test_scale_matches_pytorch(options):
     torch = pytest.importorskip("torch")
     overflows = RNG.random(200) < 0.2
     scaler = torch.amp.GradScaler("cpu", **{"growth_interval": 2000, **options})
     weight, wanted = torch.zeros(3, requires_grad=True), []
     optimizer = torch.optim.SGD([weight], lr=0.1)
     for overflow in overflows:
-        scaler.scale(weight.sum())  # or it would not begin
+        scaler.scale(weight.sum())  # otherwise the scale is not initialised
         weight.grad = torch.full((3,), math.inf if overflow else 1.0)
         scaler.step(optimizer)
         scaler.update()
@@ -55,12 +55,12 @@ def test_the_scale_is_pytorchs(options):
     assert scales(overflows, **options) == wanted
 
 
-def test_it_grows_and_falls_within_bounds():
+def test_scale_stays_within_its_bounds():
     assert max(scales([False] * 300, growth_interval=1)) == 2.0**127
     assert min(scales([True] * 300)) == 2.0**-126
 
 
-def test_a_skipped_step_changes_no_byte_and_the_others_are_those_without_a_scale():
+def test_skipped_steps_change_nothing_and_others_match_unscaled_steps():
     params, plain = RNG.normal(0, 1, (2, 1000)).astype(np.float32)
     plain[:] = params
     optimizer, other = make(params, ema_decay=0.9, max_grad_norm=1.0), make(plain, ema_decay=0.9, max_grad_norm=1.0)
@@ -82,7 +82,7 @@ def test_a_skipped_step_changes_no_byte_and_the_others_are_those_without_a_scale
     assert optimizer.steps == other.steps == 30 - optimizer.skipped
 
 
-def test_its_state_goes_through_json_and_a_resumed_run_is_the_same():
+def test_resumed_run_has_the_same_scales_and_state_is_json():
     overflows = RNG.random(100) < 0.1
     wanted = scales(overflows, growth_interval=4)
     optimizer = make(np.ones(3))
@@ -100,9 +100,13 @@ def test_its_state_goes_through_json_and_a_resumed_run_is_the_same():
 
 
 ADAM = make(np.ones(3))
-REFUSED = [
-    (lambda: DynamicLossScale(np.ones(3)), TypeError, "optimizer is a 'ndarray'"),
-    (lambda: DynamicLossScale(fastopt.Adam(np.ones(3))), ValueError, "nonfinite='propagate'; wants 'skip'"),
+INVALID = [
+    (lambda: DynamicLossScale(np.ones(3)), TypeError, "optimizer must be a fastopt optimizer, got 'ndarray'"),
+    (
+        lambda: DynamicLossScale(fastopt.Adam(np.ones(3))),
+        ValueError,
+        "must have nonfinite='skip', got nonfinite='propagate'",
+    ),
     (lambda: DynamicLossScale(ADAM, init_scale=0.0), ValueError, "init_scale must be a number from 2.*, got 0.0"),
     (lambda: DynamicLossScale(ADAM, init_scale="1"), TypeError, "init_scale must be .*, got '1'"),
     (
@@ -128,9 +132,9 @@ REFUSED = [
 GOOD = DynamicLossScale(make(np.ones(3)))
 
 
-@pytest.mark.parametrize(("call", "error", "says"), REFUSED, ids=[says for *_, says in REFUSED])
-def test_refused(call, error, says):
+@pytest.mark.parametrize(("call", "error", "message"), INVALID, ids=[message for *_, message in INVALID])
+def test_invalid_arguments_raise(call, error, message):
     before = ADAM.grad_scale, GOOD.state_dict()
-    with pytest.raises(error, match=says):
+    with pytest.raises(error, match=message):
         call()
     assert (ADAM.grad_scale, GOOD.state_dict()) == before

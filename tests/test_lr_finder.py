@@ -1,4 +1,4 @@
-"""The range test: what it leaves as it was, where it ends, and what it suggests."""
+"""The learning rate range test: what it restores, where it ends, what it suggests."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from cases import CASES, same_bits, start_values
 import fastopt
 from fastopt import schedules
 from fastopt.lr_finder import LRFinderResult, find_lr
+from fastopt.schedules._base import stateful_schedules
 
 
 class StopError(Exception):
-    """What a step may raise."""
+    """An error that a step raises."""
 
 
 class Problem:
-    """A bowl, uneven, its gradients of the kind of the parameters."""
+    """A quadratic problem with different curvatures; gradients have the form of the parameters."""
 
     def __init__(self, params, make):
         self.params = params
@@ -30,7 +31,7 @@ class Problem:
         self.rates = []
 
     def step(self, i):
-        """One step; what it returns is the loss before."""
+        """Do a step, and return the loss before it."""
         assert i == len(self.rates)
         self.rates.append([group["lr"] for group in self.optimizer.param_groups])
         with np.errstate(all="ignore"):
@@ -41,7 +42,7 @@ class Problem:
         return loss
 
     def everything(self):
-        """All that has to be as it was."""
+        """Return everything that must be restored."""
         optimizer = self.optimizer
         return copy.deepcopy(
             {
@@ -56,7 +57,7 @@ class Problem:
 
 
 def start(make):
-    """A problem after a few steps."""
+    """Return a problem after five steps."""
     values = start_values(12, np.float32)
     problem = Problem({"w": values[:8].reshape(4, 2).copy(), "b": values[8:].copy()}, make)
     for i in range(5):
@@ -68,12 +69,14 @@ def start(make):
 MAKERS = {
     **{str(case): case.make for case in CASES},
     "momentum": lambda p: fastopt.SGD(p, lr=0.1, momentum=0.9),
-    "average": lambda p: fastopt.Adam(p, ema_decay=0.9, max_grad_norm=1.0),
+    "ema": lambda p: fastopt.Adam(p, ema_decay=0.9, max_grad_norm=1.0),
     "schedules": lambda p: fastopt.AdamW(
         p, lr=schedules.Warmup(schedules.Cosine(0.1, 50), 10), weight_decay=schedules.Linear(0.1, 0.0, 20)
     ),
-    "memory": lambda p: fastopt.SGD(p, lr=schedules.Warmup(schedules.Plateau(0.1, patience=1), 3), momentum=0.9),
-    "average of a schedule": lambda p: fastopt.Adam(
+    "stateful schedule": lambda p: fastopt.SGD(
+        p, lr=schedules.Warmup(schedules.Plateau(0.1, patience=1), 3), momentum=0.9
+    ),
+    "ema and a function of the step": lambda p: fastopt.Adam(
         p, lr=lambda step: 0.1 / (step + 1), ema_decay=0.5, betas=(0.8, 0.9)
     ),
 }
@@ -81,7 +84,7 @@ MAKERS = {
 
 @pytest.mark.parametrize("error", [None, StopError, KeyboardInterrupt])
 @pytest.mark.parametrize("maker", MAKERS)
-def test_everything_is_as_it_was_and_goes_on_as_if_nothing_had_been(maker, error):
+def test_everything_is_restored_and_later_steps_are_identical(maker, error):
     problem, twin = start(MAKERS[maker]), start(MAKERS[maker])
     before = problem.everything()
     hyper = [dict(group) for group in problem.optimizer.param_groups]
@@ -89,8 +92,8 @@ def test_everything_is_as_it_was_and_goes_on_as_if_nothing_had_been(maker, error
     def step(i):
         if error and i == 20:
             raise error
-        for memory in schedules.memories(problem.optimizer.param_groups[0]["lr"]):
-            memory.update(1.0)
+        for schedule in stateful_schedules(problem.optimizer.param_groups[0]["lr"]):
+            schedule.update(1.0)
         if i == 3:
             problem.optimizer.grad_scale = 2.0
         return problem.step(i)
@@ -114,7 +117,7 @@ def test_everything_is_as_it_was_and_goes_on_as_if_nothing_had_been(maker, error
         assert same_bits(mine, other)
 
 
-def test_the_memory_of_a_schedule_comes_back():
+def test_state_of_schedules_is_restored():
     rate, decay = schedules.Plateau(0.1, patience=0), schedules.Plateau(0.5, patience=0)
     w = np.ones(2)
     optimizer = fastopt.SGD(w, lr=rate, weight_decay=decay)
@@ -130,7 +133,7 @@ def test_the_memory_of_a_schedule_comes_back():
     assert optimizer.param_groups[0]["lr"] is rate
 
 
-def test_all_kinds_of_parameters_and_groups():
+def test_all_forms_of_parameters_and_groups():
     def check(params, arrays, grads):
         optimizer = fastopt.Adam(params)
         before = [array.copy() for array in arrays]
@@ -147,7 +150,7 @@ def test_all_kinds_of_parameters_and_groups():
     check(groups, [one, two], [[np.ones(3)], np.ones(2, np.float32)])
 
 
-def test_rates_grow_by_the_same_factor_in_all_groups():
+def test_rates_grow_geometrically_in_all_groups():
     rates = []
     w, v = np.ones(1), np.ones(1)
     optimizer = fastopt.SGD([{"params": w, "lr": 0.5}, {"params": v, "lr": 0.25}])
@@ -164,11 +167,8 @@ def test_rates_grow_by_the_same_factor_in_all_groups():
     assert [group["lr"] for group in optimizer.param_groups] == [0.5, 0.25]
 
 
-# Where it ends
-
-
 def replay(losses, **options):
-    """A range test of given losses."""
+    """Run a range test with given losses."""
     optimizer = fastopt.SGD(np.zeros(1))
     return find_lr(lambda i: losses[i], optimizer, steps=len(losses), **options)
 
@@ -181,31 +181,28 @@ def replay(losses, **options):
         ([1.0] * 9 + [math.inf] + [1.0] * 10, 10),
         ([1.0] * 9 + [-math.inf] + [1.0] * 10, 10),
         ([math.nan, 1.0], 1),
-        ([1.0] * 10 + [100.0] * 10, 11),  # smoothed over one step: 63.6 of a hundred
+        ([1.0] * 10 + [100.0] * 10, 11),  # smoothed over one step: 63.6
         ([1.0] * 10 + [3.9] * 10, 20),
-        ([-1.0] * 20, 20),  # of a negative loss, 4 times the best is better still
+        ([-1.0] * 20, 20),  # 4 times a negative loss is lower still
         ([-1.0] * 10 + [1.9] * 10, 20),
         ([-1.0] * 10 + [9.0] * 10, 11),
         (list(np.linspace(1, -1, 20)), 20),
     ],
     ids=lambda x: str(x)[:40],
 )
-def test_it_ends_when_the_loss_diverges(losses, done):
+def test_ends_when_the_loss_diverges(losses, done):
     found = replay(losses)
     assert len(found.rates) == len(found.losses) == done
     np.testing.assert_equal(found.losses, losses[:done])
 
 
-def test_one_loss_in_noise_does_not_end_it():
+def test_single_outlier_does_not_end_the_test():
     losses = [1.0] * 100
     losses[50] = 12.0
     assert len(replay(losses).losses) == 100
 
 
-# What it suggests
-
-
-def test_the_suggestion_is_where_the_loss_falls_fastest():
+def test_suggestion_is_where_the_loss_falls_fastest():
     middle = 60
     losses = 1 / (1 + np.exp((np.arange(101) - middle) / 4.0))
     found = replay(list(losses) + [50.0] * 3)
@@ -226,14 +223,14 @@ def test_the_suggestion_is_where_the_loss_falls_fastest():
     ],
     ids=str,
 )
-def test_no_suggestion_where_the_loss_does_not_fall(losses):
+def test_no_suggestion_if_the_loss_does_not_fall(losses):
     assert replay(losses).suggestion is None
 
 
 @pytest.mark.parametrize("steps", [30, 100, 300])
 @pytest.mark.parametrize("curvature", [0.01, 1.0, 100.0])
-def test_the_suggestion_on_a_bowl(curvature, steps):
-    """Descent diverges beyond 2 / curvature, and at a thousandth of this hardly moves."""
+def test_suggestion_on_a_quadratic(curvature, steps):
+    """Gradient descent diverges above 2 / curvature, and hardly moves at a thousandth of it."""
     w = np.ones(20)
     slopes = curvature * np.linspace(0.1, 1, 20)
     optimizer = fastopt.SGD(w, lr=0.1)
@@ -250,8 +247,8 @@ def test_the_suggestion_on_a_bowl(curvature, steps):
 
 
 @pytest.mark.parametrize("name", ["SGD", "Momentum", "RMSprop", "Adam", "AdamW"])
-def test_the_suggestion_for_the_digits(name):
-    """Within a factor of ten of the rates that the example compares."""
+def test_suggestion_on_the_digits(name):
+    """The suggestion is within a factor of ten of the rates that the example compares."""
     from fastopt.examples import digits  # noqa: PLC0415
 
     (images, labels), _ = digits.split(0)
@@ -270,7 +267,7 @@ def test_the_suggestion_for_the_digits(name):
     assert low / 10 < found.suggestion < high * 10
 
 
-def test_the_picture():
+def test_plot():
     pytest.importorskip("matplotlib")
     with_one = replay([3.0, 2.9, 2.0, 1.0, 0.9, 1.0, 1e30])
     for found in (with_one, replay([1.0, 2.0]), replay([math.nan] * 2)):
@@ -286,32 +283,32 @@ def test_the_picture():
     assert axes.get_ylim()[1] < 10
 
 
-def test_a_result_is_frozen():
+def test_result_is_immutable():
     with pytest.raises(AttributeError):
         LRFinderResult(np.ones(1), np.ones(1), None).suggestion = 3.0
 
 
 W = np.ones(3)
 SGD = fastopt.SGD(W)
-REFUSED = [
-    (lambda: find_lr(3, SGD), TypeError, "step is 3; wants a function"),
-    (lambda: find_lr(lambda i: 1.0, W), TypeError, "optimizer is a 'ndarray'; wants one of fastopt's"),
+INVALID = [
+    (lambda: find_lr(3, SGD), TypeError, "step must be a function .*, got 3"),
+    (lambda: find_lr(lambda i: 1.0, W), TypeError, "optimizer must be a fastopt optimizer, got 'ndarray'"),
     (lambda: find_lr(lambda i: 1.0, SGD, start=0), ValueError, "start must be a finite number > 0, got 0"),
     (lambda: find_lr(lambda i: 1.0, SGD, end=math.inf), ValueError, "end must be .*, got inf"),
     (lambda: find_lr(lambda i: 1.0, SGD, end="10"), TypeError, "end must be .*, got '10'"),
-    (lambda: find_lr(lambda i: 1.0, SGD, start=1, end=1), ValueError, "start is 1.0 and end 1.0; wants start below"),
+    (lambda: find_lr(lambda i: 1.0, SGD, start=1, end=1), ValueError, r"start must be below end \(1.0\), got 1.0"),
     (lambda: find_lr(lambda i: 1.0, SGD, steps=1), ValueError, "steps must be an int >= 2, got 1"),
     (lambda: find_lr(lambda i: 1.0, SGD, steps=9.0), TypeError, "steps must be .*, got 9.0"),
     (lambda: find_lr(lambda i: 1.0, SGD, restore=[1.0]), TypeError, r"restore\[0\] must be an array .*, got 'float'"),
     (lambda: find_lr(lambda i: 1.0, SGD, restore=np.ones(3, int)), TypeError, "restore has dtype int64"),
-    (lambda: find_lr(lambda i: None, SGD), TypeError, "the result of step, the loss, must be a number, got None"),
-    (lambda: find_lr(lambda i: np.ones(2), SGD), TypeError, "the result of step, the loss, must be .*, got array"),
+    (lambda: find_lr(lambda i: None, SGD), TypeError, r"step\(0\) must be a number, got None"),
+    (lambda: find_lr(lambda i: np.ones(2), SGD), TypeError, r"step\(0\) must be a number, got array"),
 ]
 
 
-@pytest.mark.parametrize(("call", "error", "says"), REFUSED, ids=lambda x: getattr(x, "__name__", str(x)))
-def test_what_is_refused(call, error, says):
+@pytest.mark.parametrize(("call", "error", "message"), INVALID, ids=lambda x: getattr(x, "__name__", str(x)))
+def test_invalid_arguments_raise(call, error, message):
     before = SGD.state_dict()
-    with pytest.raises(error, match=says):
+    with pytest.raises(error, match=message):
         call()
     assert SGD.state_dict() == before

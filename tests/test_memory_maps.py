@@ -1,4 +1,4 @@
-"""Parameters and states in files that are mapped into memory."""
+"""Memory-mapped parameters and optimizer states."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import fastopt
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_states_in_files_have_the_same_bits(case, tmp_path):
+def test_mapped_states_are_bit_identical(case, tmp_path):
     start, grad = start_values(5000, np.float32), hard_numbers(5000, np.float32)
     params, mapped = start.copy(), np.memmap(tmp_path / "params", np.float32, "w+", shape=5000)
     mapped[:] = start
@@ -28,11 +28,11 @@ def test_states_in_files_have_the_same_bits(case, tmp_path):
     assert files == set(optimizer.state)
     for name, state in optimizer.state.items():
         assert same_bits(other.state[name], state)
-        assert same_bits(np.load(tmp_path / f"{name}.npy"), state)  # what others see of the file
+        assert same_bits(np.load(tmp_path / f"{name}.npy"), state)  # the content of the file
 
 
 @pytest.mark.parametrize("kind", layouts(40))
-def test_every_kind_of_parameters(kind, tmp_path):
+def test_mapped_states_for_every_kind_of_parameters(kind, tmp_path):
     make, read = layouts(40)[kind]
     start = np.arange(40.0)
     params, mapped = make(start), make(start)
@@ -46,7 +46,7 @@ def test_every_kind_of_parameters(kind, tmp_path):
     assert same_bits(read(other.state["exp_avg"]), read(optimizer.state["exp_avg"]))
 
 
-def test_groups_and_odd_names_have_files_of_their_own(tmp_path):
+def test_file_names_of_groups_and_odd_names_are_distinct(tmp_path):
     groups = [{"params": {"a/b": np.ones(2), "../c": np.ones(3)}}, {"params": [np.ones(4), np.zeros((0, 3))]}]
     optimizer = fastopt.Momentum(groups, state_dir=tmp_path)
     assert {file.name for file in tmp_path.iterdir()} == {
@@ -57,7 +57,7 @@ def test_groups_and_odd_names_have_files_of_their_own(tmp_path):
     optimizer.step([{"a/b": np.ones(2), "../c": np.ones(3)}, [np.ones(4), np.zeros((0, 3))]])
 
 
-def test_what_is_there_is_not_written_over_and_what_fails_leaves_nothing(tmp_path):
+def test_existing_files_are_not_overwritten_and_errors_leave_no_file(tmp_path):
     (tmp_path / "exp_avg_sq['v'].npy").write_text("precious")
     params = {"w": np.ones(3), "v": np.ones(3)}
     with pytest.raises(FileExistsError, match=re.escape("exp_avg_sq['v'].npy")):
@@ -69,14 +69,11 @@ def test_what_is_there_is_not_written_over_and_what_fails_leaves_nothing(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("folder", "error", "says"),
-    [
-        (3, TypeError, "state_dir must be the path of a directory, got 3"),
-        ("/no/such", ValueError, "state_dir must be an existing directory, got '/no/such'"),
-    ],
+    ("folder", "error", "message"),
+    [(3, TypeError, "state_dir is 3; wants the name of a folder"), ("/no/such", ValueError, "state_dir is '/no/such'")],
 )
-def test_refused(folder, error, says):
-    with pytest.raises(error, match=says):
+def test_state_dir_is_checked(folder, error, message):
+    with pytest.raises(error, match=message):
         fastopt.Adam(np.ones(3), state_dir=folder)
 
 
@@ -91,7 +88,7 @@ except OSError as error:
 """
 
 
-def test_a_full_disk_is_an_error_and_no_crash_in_a_step(tmp_path):
+def test_full_disk_raises_when_the_optimizer_is_built(tmp_path):
     done = subprocess.run([sys.executable, "-c", FULL, tmp_path], capture_output=True, text=True, check=True)
     assert re.search(r"OSError .*File too large: '.*exp_avg\[1\].npy' \[\]", done.stdout)
 
@@ -103,7 +100,7 @@ size = 40_000_000
 params = np.memmap(sys.argv[1] + "/params", np.float32, "w+", shape=size)
 grads = np.memmap(sys.argv[1] + "/grads", np.float32, "w+", shape=size)
 grads[:] = 1
-resource.setrlimit(resource.RLIMIT_DATA, (300 * 2**20, 300 * 2**20))  # memory of the process's own
+resource.setrlimit(resource.RLIMIT_DATA, (300 * 2**20, 300 * 2**20))  # private memory
 try:
     fastopt.Adam(params)
 except MemoryError:
@@ -114,8 +111,8 @@ print(np.unique(params))
 """
 
 
-def test_states_larger_than_the_memory_that_a_process_may_have(tmp_path):
-    """Two states of 160 MB, where 300 MiB are allowed in all."""
+def test_mapped_states_exceed_the_memory_limit(tmp_path):
+    """Two states of 160 MB with a limit of 300 MiB."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-c", LARGE, tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)

@@ -301,7 +301,7 @@ REFUSALS += [
         step,
         (accumulated(), np.ones(2)),
         ValueError,
-        "grads must be None after 1 calls of accumulate: call step(), or accumulate again",
+        "grads must be None after accumulate: call step(), or accumulate these, too",
     ),
     Refusal(
         "state_dict after accumulate",

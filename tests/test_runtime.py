@@ -1,40 +1,27 @@
-"""Instruction sets, threads, the environment, the serial build's report."""
+"""Instruction sets, threads, environment variables, and the report."""
 
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import run_python
 
 import fastopt
 from fastopt import _core, runtime
 
 
-def python(*arguments, **environment):
-    """Run Python in a fresh process; it gets the package that is imported here."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("FASTOPT_", "OMP_", "GOMP_"))}
-    return subprocess.run(
-        [sys.executable, *arguments],
-        env={**kept, **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-
 def printed(code, **environment):
-    done = python("-c", f"import fastopt; {code}", **environment)
+    done = run_python("-c", f"import fastopt; {code}", **environment)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
-def test_the_widest_instruction_set_is_chosen():
+def test_widest_instruction_set_is_the_default():
     names = runtime.available_isas()
     assert names[-1] == "baseline"
     assert printed("print(fastopt.isa())") == names[0]
@@ -53,15 +40,15 @@ def test_instruction_sets_can_be_set():
 
 
 @pytest.mark.parametrize("name", ["neon", "AVX2", "", None, 2])
-def test_an_unknown_instruction_set_is_refused(name):
+def test_set_isa_rejects_unknown_names(name):
     used = fastopt.isa()
     with pytest.raises(ValueError, match=rf"^name is {name!r}; wants an instruction set of this machine: .*baseline"):
         fastopt.set_isa(name)
     assert fastopt.isa() == used
 
 
-def test_an_unknown_instruction_set_in_the_environment_is_refused():
-    done = python("-c", "import fastopt", FASTOPT_ISA="mmx")
+def test_rejects_unknown_instruction_set_in_the_environment():
+    done = run_python("-c", "import fastopt", FASTOPT_ISA="mmx")
     assert done.returncode != 0
     assert "ValueError: FASTOPT_ISA: name is 'mmx'; wants an instruction set of this machine: " in done.stderr
 
@@ -75,7 +62,7 @@ def test_threads_can_be_set():
 
 
 @pytest.mark.parametrize("n", [0, -1, 1.5, "two", None, True, 1025])
-def test_other_numbers_of_threads_are_refused(n):
+def test_set_num_threads_rejects_other_values(n):
     fastopt.set_num_threads(1)
     with pytest.raises(ValueError, match=r"^n is .*; wants 'auto' or an int from 1 to 1024"):
         fastopt.set_num_threads(n)
@@ -91,20 +78,20 @@ def test_threads_in_the_environment():
         ({"FASTOPT_NUM_THREADS": "auto", "OMP_NUM_THREADS": "5"}, runtime.available_threads()),
     ):
         assert printed("print(fastopt.num_threads())", **environment) == str(wanted)
-    done = python("-c", "import fastopt", FASTOPT_NUM_THREADS="many")
+    done = run_python("-c", "import fastopt", FASTOPT_NUM_THREADS="many")
     assert done.returncode != 0
     assert "ValueError: FASTOPT_NUM_THREADS: n is 'many'; wants 'auto' or an int from 1" in done.stderr
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "abc", ",", "40000"])
-def test_what_openmp_would_ignore_is_ignored_with_a_warning(text):
-    done = python("-c", "import fastopt; print(fastopt.num_threads())", OMP_NUM_THREADS=text)
+def test_warns_of_invalid_omp_num_threads(text):
+    done = run_python("-c", "import fastopt; print(fastopt.num_threads())", OMP_NUM_THREADS=text)
     assert f"RuntimeWarning: OMP_NUM_THREADS is '{text}', which is ignored: n is " in done.stderr
     assert done.stdout.strip() == str(runtime.available_threads())
 
 
 def test_fixed_threads_are_used():
-    """A worker thread shows in the process; small steps start none, a fixed number does."""
+    """Small steps start no worker thread, unless the number of threads is set."""
     if sys.platform != "linux":
         pytest.skip("counts the threads of a Linux process")
     code = (
@@ -116,14 +103,14 @@ def test_fixed_threads_are_used():
     assert printed(code, OPENBLAS_NUM_THREADS="1") == "1"
 
 
-def test_the_report():
-    done = python("-m", "fastopt")
+def test_report():
+    done = run_python("-m", "fastopt")
     assert done.returncode == 0, done.stderr
     for part in (fastopt.__version__, _core.COMPILER, ", ".join(runtime.available_isas())):
         assert part in done.stdout
 
 
-def test_power_is_like_the_operator():
+def test_power_agrees_with_the_operator():
     assert _core.power(0.5, -1) == fastopt.reference.power(0.5, -1) == 1.0  # and no endless loop
     for base in (0.0, 0.5, 0.9, 0.999, 1 - 1e-9):
         for exponent in (0, 1, 2, 3, 10, 1000, 123457):
@@ -131,7 +118,7 @@ def test_power_is_like_the_operator():
             assert _core.power(base, exponent) == pytest.approx(base**exponent, rel=1e-9, abs=5e-324)
 
 
-def test_two_threads_may_step_two_optimizers():
+def test_several_threads_step_their_own_optimizers():
     def train(param):
         optimizer = fastopt.Adam(param, max_grad_norm=1.0)
         grad = np.linspace(-1, 1, param.size)
@@ -148,13 +135,14 @@ def test_two_threads_may_step_two_optimizers():
     assert all((param == params[0]).all() for param in params)
 
 
-def test_more_elements_than_an_int_can_count():
-    """Steps see elements behind 2^31; the gradient is zero pages and the parameter 8.6 GB, if they are free."""
+@pytest.mark.slow
+def test_more_than_2_31_elements():
+    """Steps reach elements past 2^31. The gradient needs no memory; the second half of the test needs 8.6 GB."""
     size = 2**31 + 5
     try:
         grad, param = np.zeros(size, np.float32), np.zeros(size, np.float32)
     except MemoryError:
-        pytest.skip("there is no room for 17 GB of addresses")
+        pytest.skip("needs 17 GB of addresses")
     grad[-1] = np.inf
     optimizer = fastopt.SGD(param, lr=1.0, nonfinite="skip", max_grad_norm=2.0)
     optimizer.step(grad)  # reads all, writes nothing
@@ -170,7 +158,7 @@ def test_more_elements_than_an_int_can_count():
 
 
 def memory_available():
-    """Bytes that may be used: of the machine, and of a container."""
+    """Return the available bytes of the machine, or of the container."""
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             available = next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))

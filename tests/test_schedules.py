@@ -1,4 +1,4 @@
-"""Schedules: their values, what they refuse, and what an optimizer makes of them."""
+"""Schedules: values, invalid arguments, state, and use in optimizers."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ EXAMPLES = [
 ]
 
 
-def as_in_torch(make, metrics=()):
-    """The rates of a scheduler of PyTorch, of the steps 0, 1, 2, ..."""
+def torch_rates(make, metrics=()):
+    """Return the rates of a PyTorch scheduler at steps 0, 1, 2, ..."""
     torch = pytest.importorskip("torch")
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1, momentum=0.9)
     scheduler, rates = make(torch.optim.lr_scheduler, optimizer), []
@@ -84,9 +84,9 @@ PYTORCH = {
 
 @pytest.mark.filterwarnings("ignore:The epoch parameter in `scheduler.step")
 @pytest.mark.parametrize("name", PYTORCH)
-def test_pytorch_has_the_same_values(name):
+def test_values_match_pytorch(name):
     schedule, make = PYTORCH[name]
-    np.testing.assert_allclose(schedule(T), as_in_torch(make), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(schedule(T), torch_rates(make), rtol=1e-12, atol=1e-12)
 
 
 PLATEAUS = [
@@ -99,10 +99,10 @@ PLATEAUS = [
 
 
 @pytest.mark.parametrize("options", PLATEAUS, ids=str)
-def test_a_plateau_is_pytorchs(options):
+def test_plateau_matches_pytorch(options):
     metrics = np.random.default_rng(0).normal(3, 1, STEPS) * np.linspace(1, 0.2, STEPS)
     names = {"min_value": "min_lr"}
-    wanted = as_in_torch(
+    expected = torch_rates(
         lambda of, o: of.ReduceLROnPlateau(o, **{names.get(k, k): v for k, v in options.items()}, eps=0.0), metrics
     )
     plateau, rates = s.Plateau(0.1, **options), []
@@ -110,17 +110,17 @@ def test_a_plateau_is_pytorchs(options):
         rates.append(plateau(step))
         plateau.update(metric)
     assert len(set(rates)) > 2
-    np.testing.assert_allclose(rates, wanted, rtol=1e-12)
+    np.testing.assert_allclose(rates, expected, rtol=1e-12)
 
 
-def test_a_plateau_never_raises_its_value():
+def test_plateau_never_increases_its_value():
     plateau = s.Plateau(0.1, patience=0, min_value=0.5)
     for _ in range(3):
         plateau.update(1.0)
     assert plateau(0) == 0.1
 
 
-def test_both_ends_are_exact():
+def test_end_values_are_exact():
     rng = np.random.default_rng(0)
     for start, end in rng.normal(0, 1, (100, 2)).tolist():
         for schedule in (s.Cosine(start, 10, end), s.Linear(start, end, 10)):
@@ -128,21 +128,68 @@ def test_both_ends_are_exact():
     assert s.Exponential(0.0, 2.0)(2000) == 0.0
 
 
-def test_a_schedule_of_ones_own_is_saved_with_the_optimizer():
-    class Mine(s.Schedule):
+def test_state_inside_a_user_defined_schedule_is_saved():
+    class Doubled(s.Schedule):
         def __init__(self, inner):
             self.inner = inner
 
         def at(self, step):
             return 2 * self.inner(step)
 
-    optimizer = fastopt.SGD(np.zeros(2), lr=Mine(s.Plateau(0.5, patience=0)))
+    optimizer = fastopt.SGD(np.zeros(2), lr=Doubled(s.Plateau(0.5, patience=0)))
     optimizer.step(np.ones(2))
     state = optimizer.state_dict()
     optimizer.param_groups[0]["lr"].inner.update(math.inf)
     assert optimizer.lr == 0.1
     optimizer.load_state_dict(state)
     assert optimizer.lr == 1.0
+
+
+class Budget(s.StatefulSchedule):
+    """A stateful schedule around another one, as a user may write it."""
+
+    state_checks = {"left": lambda name, value: int(value)}  # noqa: RUF012
+
+    def __init__(self, inner, left):
+        self.inner = inner
+        self.left = left
+
+    def at(self, step):
+        return self.inner(step) if self.left else 0.0
+
+
+class NamedPlateau(s.Plateau):
+    """A plateau with more state."""
+
+    state_checks = {**s.Plateau.state_checks, "reductions": lambda name, value: int(value)}  # noqa: RUF012
+    reductions = 0
+
+    def update(self, metric):
+        before = self.value
+        super().update(metric)
+        self.reductions += self.value < before
+
+
+def test_state_of_user_defined_schedules_is_saved():
+    def make():
+        return fastopt.SGD(np.zeros(2), lr=s.Warmup(Budget(NamedPlateau(0.5, patience=0), left=3), 2))
+
+    optimizer, other = make(), make()
+    rate = optimizer.param_groups[0]["lr"].schedule
+    rate.inner.update(math.inf)
+    rate.left = 0
+    state = optimizer.state_dict()
+    assert state["param_groups"][0]["lr"] == [
+        {"left": 0},
+        {"value": 0.05, "best": math.inf, "bad_epochs": 0, "cooldown_left": 0, "reductions": 1},
+    ]
+    other.load_state_dict(state)
+    assert other.param_groups[0]["lr"] == optimizer.param_groups[0]["lr"]
+    state["param_groups"][0]["lr"][1]["reductions"] = "many"
+    before = other.state_dict()
+    with pytest.raises(ValueError, match="many"):
+        other.load_state_dict(state)
+    assert other.state_dict()["param_groups"][0]["lr"] == before["param_groups"][0]["lr"]
 
 
 OPTAX = {
@@ -171,21 +218,21 @@ OPTAX = {
 
 
 @pytest.mark.parametrize("name", OPTAX)
-def test_optax_has_the_same_values(name):
+def test_values_match_optax(name):
     optax, jax = pytest.importorskip("optax"), pytest.importorskip("jax")
     schedule, make = OPTAX[name]
     before = jax.config.jax_enable_x64
     jax.config.update("jax_enable_x64", True)
     try:
         theirs = make(optax)
-        wanted = [float(theirs(jax.numpy.asarray(t, jax.numpy.float64))) for t in T]
+        expected = [float(theirs(jax.numpy.asarray(t, jax.numpy.float64))) for t in T]
     finally:
         jax.config.update("jax_enable_x64", before)
-    np.testing.assert_allclose(schedule(T), wanted, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(schedule(T), expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("schedule", EXAMPLES, ids=str)
-def test_a_schedule_is_a_value(schedule):
+def test_schedules_are_immutable_values(schedule):
     assert schedule == copy.deepcopy(schedule) == pickle.loads(pickle.dumps(schedule)) == eval(repr(schedule), vars(s))
     assert hash(schedule) == hash(copy.deepcopy(schedule))
     assert len({str(other) for other in EXAMPLES if other != schedule}) == len(EXAMPLES) - 1
@@ -196,15 +243,37 @@ def test_a_schedule_is_a_value(schedule):
     assert schedule(T.reshape(10, 100)).tolist() == values.reshape(10, 100).tolist()
     assert schedule([]).shape == (0,)
     assert np.isfinite(schedule(np.array([10**6, 2**53]))).all()
+    for name in vars(schedule):
+        with pytest.raises(AttributeError, match=f"{name} is read-only"):
+            setattr(schedule, name, 1.0)
+        with pytest.raises(AttributeError, match=f"{name} is read-only"):
+            delattr(schedule, name)
+
+
+def test_pickles_name_the_public_module():
+    for name in set(s.__all__) - {"plot_schedule"}:
+        assert f"cfastopt.schedules\n{name}\n".encode() in pickle.dumps(getattr(s, name), protocol=0)
+
+
+def test_schedules_that_differ_are_not_equal():
+    assert s.Constant(1) == s.Constant(1.0) != s.Constant(2.0)
+    assert s.Linear(0.1, 0.0, 5) != s.Cosine(0.1, 5)
+    assert s.Constant(1.0) != 1.0
+    plateau, other = s.Plateau(0.1), s.Plateau(0.1)
+    assert plateau == other == copy.deepcopy(plateau)
+    other.update(1.0)
+    assert s.Warmup(plateau, 3) != s.Warmup(other, 3)
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(plateau)
 
 
 @pytest.mark.parametrize("schedule", [EXAMPLES[0], s.Plateau(0.1)], ids=str)
-def test_a_step_that_is_none_is_refused(schedule):
+def test_call_rejects_invalid_steps(schedule):
     for step in (-1, np.array([3, -1])):
-        with pytest.raises(ValueError, match=r"step is .*wants an int >= 0"):
+        with pytest.raises(ValueError, match=r"step must be an int >= 0 .*, got"):
             schedule(step)
     for step in (0.5, "1", None, np.ones(2), True):
-        with pytest.raises(TypeError, match=r"step is .*wants an int >= 0"):
+        with pytest.raises(TypeError, match=r"step must be an int >= 0 .*, got"):
             schedule(step)
 
 
@@ -215,14 +284,20 @@ def test_a_step_that_is_none_is_refused(schedule):
         (lambda: s.Exponential(0.1, -1), "decay_rate must be .*, got -1"),
         (lambda: s.Exponential(0.1, 0.5, 0), "transition_steps must be .*, got 0"),
         (lambda: s.StepDecay(0.1, 2.5), "step_size must be .*, got 2.5"),
-        (lambda: s.PiecewiseConstant(0.1, 5), "boundaries_and_scales is 5"),
-        (lambda: s.PiecewiseConstant(0.1, {-1: 0.5}), "a step in boundaries_and_scales must be .*, got -1"),
+        (lambda: s.PiecewiseConstant(0.1, 5), "boundaries_and_scales must be a mapping .*, got 5"),
+        (lambda: s.PiecewiseConstant(0.1, {-1: 0.5}), "step in boundaries_and_scales must be .*, got -1"),
         (lambda: s.PiecewiseConstant(0.1, {3: "x"}), r"boundaries_and_scales\[3\] must be .*, got 'x'"),
-        (lambda: s.PiecewiseConstant(0.1, [(10, 0.1), (10, 0.5)]), r"boundaries_and_scales is \[\(10"),
-        (lambda: s.Join((s.Constant(t) for t in (0.0, 1.0)), [1]), "schedules is a 'generator'"),
-        (lambda: s.Join([s.Constant(1.0)], None), "boundaries is a 'NoneType'"),
-        (lambda: s.Warmup(lambda step: "0.5", 2)(1), "what <function .* gives for step 0 must be .*, got '0.5'"),
-        (lambda: s.Join([lambda step: None], [])(1), "what <function .* gives for step 1 must be .*, got None"),
+        (
+            lambda: s.PiecewiseConstant(0.1, [(10, 0.1), (10, 0.5)]),
+            r"boundaries_and_scales must have distinct steps, got \[\(10",
+        ),
+        (
+            lambda: s.Join((s.Constant(t) for t in (0.0, 1.0)), [1]),
+            "schedules must be a list or tuple, got 'generator'",
+        ),
+        (lambda: s.Join([s.Constant(1.0)], None), "boundaries must be a list or tuple, got 'NoneType'"),
+        (lambda: s.Warmup(lambda step: "0.5", 2)(1), r"<function .*\(0\) must be a number, got '0.5'"),
+        (lambda: s.Join([lambda step: None], [])(1), r"<function .*\(1\) must be a number, got None"),
         (lambda: s.plot_schedule(5, 10), "schedule must be .*, got 5"),
         (lambda: s.Plateau(0.1).update("0.5"), "metric must be .*, got '0.5'"),
         (lambda: s.Plateau(0.1).update(True), "metric must be .*, got True"),
@@ -235,21 +310,24 @@ def test_a_step_that_is_none_is_refused(schedule):
         (lambda: s.Cyclic(0.1, 0.2, 10, 0), "step_size_down must be .*, got 0"),
         (lambda: s.WarmupStableDecay(0.1, -1, 2, 3), "warmup_steps must be .*, got -1"),
         (lambda: s.Warmup(0.1, 10), "schedule must be .*, got 0.1"),
-        (lambda: s.Join([s.Constant(1.0)], [1]), "boundaries has 1 steps"),
+        (
+            lambda: s.Join([s.Constant(1.0)], [1]),
+            r"boundaries must have one step less than there are schedules \(1\), got 1",
+        ),
         (lambda: s.Join([s.Constant(1.0), 3], [1]), r"schedules\[1\] must be .*, got 3"),
-        (lambda: s.Join([s.Constant(1.0)] * 3, [5, 1]), r"boundaries is \[5, 1\]"),
+        (lambda: s.Join([s.Constant(1.0)] * 3, [5, 1]), r"boundaries must be in ascending order, got \[5, 1\]"),
         (lambda: s.Plateau(0.1, factor=1.0), "factor must be .*, got 1.0"),
         (lambda: s.Plateau(0.1, mode="least"), "mode must be .*, got 'least'"),
         (lambda: s.Plateau(0.1).update("x"), "metric must be .*, got 'x'"),
         (lambda: s.plot_schedule(s.Constant(1.0), 0), "steps must be .*, got 0"),
     ],
 )
-def test_what_can_not_be_used_is_refused(make, message):
+def test_invalid_arguments_raise(make, message):
     with pytest.raises((TypeError, ValueError), match=message):
         make()
 
 
-def test_a_plot_has_all_steps():
+def test_plot_shows_every_step():
     pytest.importorskip("matplotlib")
     (axes,) = s.plot_schedule(s.Linear(0.0, 1.0, 10), 20).axes
     (line,) = axes.lines
@@ -264,7 +342,7 @@ VARYING = [
         "sgd",
         {"momentum": s.Linear(0.5, 0.9, 7), "dampening": s.Constant(0.1), "weight_decay": s.Cosine(0.1, 9)},
     ),
-    (fastopt.SGD, "sgd", {"momentum": s.Linear(0.0, 0.9, 3)}),  # the buffer is kept where it is 0, too
+    (fastopt.SGD, "sgd", {"momentum": s.Linear(0.0, 0.9, 3)}),  # keeps the buffer while momentum is 0
     (fastopt.SGD, "sgd", {"momentum": s.PiecewiseConstant(0.9, {3: 0.0, 6: 2.0}), "dampening": 0.5}),
     (fastopt.RMSprop, "rmsprop", {"momentum": s.Linear(0.0, 0.9, 3)}),
     (fastopt.Momentum, "momentum", {"momentum": s.Linear(0.5, 0.9, 7), "form": "ema"}),
@@ -283,11 +361,11 @@ VARYING = [
 
 
 @pytest.mark.parametrize(("cls", "rule", "options"), VARYING, ids=lambda x: getattr(x, "__name__", ""))
-def test_every_hyperparameter_may_be_a_schedule(cls, rule, options):
+def test_any_hyperparameter_can_be_a_schedule(cls, rule, options):
     rng = np.random.default_rng(0)
     param, fixed = np.ones((2, 50)), rng.normal(size=50)
-    beside = fixed.copy()
-    optimizer = cls([{"params": param[0], **options}, {"params": beside}])
+    other_param = fixed.copy()
+    optimizer = cls([{"params": param[0], **options}, {"params": other_param}])
     plain = cls(fixed)
     group, others = optimizer.param_groups
     states = {name: np.zeros(50) for name in group.state}
@@ -300,11 +378,11 @@ def test_every_hyperparameter_may_be_a_schedule(cls, rule, options):
         assert same_bits(param[0], param[1]), step
     for name, state in group.state.items():
         assert same_bits(state, states[name])
-    assert same_bits(fixed, beside)
+    assert same_bits(fixed, other_param)
     assert others["lr"] == plain.param_groups[0]["lr"]
 
 
-def test_what_a_schedule_gives_is_checked_before_anything_is_written():
+def test_step_checks_schedule_values_before_writing():
     param = np.ones(3)
     optimizer = fastopt.Adam(param, weight_decay=s.Linear(0.5, -0.5, 4), betas=(0.9, lambda step: 0.9 + step / 10))
     optimizer.step(np.ones(3))
@@ -323,14 +401,14 @@ def test_what_a_schedule_gives_is_checked_before_anything_is_written():
     assert optimizer.steps == 3
 
 
-def test_bare_calls_take_numbers_only():
+def test_kernels_reject_schedules():
     with pytest.raises(TypeError, match=r"lr must be a finite number >= 0, got Constant"):
         fastopt.kernels.sgd(np.ones(3), np.ones(3), step=1, lr=s.Constant(0.1))
     with pytest.raises(TypeError, match=r"betas\[0\] must be .*, got Constant"):
         fastopt.kernels.adam(*np.ones((4, 3)), step=1, betas=(s.Constant(0.9), 0.999))
 
 
-def test_a_resumed_run_goes_on_with_its_schedules_and_their_memory():
+def test_resumed_run_restores_the_state_of_schedules():
     def make():
         return fastopt.AdamW(
             np.ones(4),
@@ -359,12 +437,12 @@ def test_a_resumed_run_goes_on_with_its_schedules_and_their_memory():
 
 
 @pytest.mark.parametrize(
-    "wrong", [None, [], [{"value": 0.1}], [{"value": "x", "best": 1, "bad_epochs": 0, "cooldown_left": 0}]]
+    "invalid", [None, [], [{"value": 0.1}], [{"value": "x", "best": 1, "bad_epochs": 0, "cooldown_left": 0}]]
 )
-def test_a_memory_that_can_not_be_used_changes_nothing(wrong):
+def test_invalid_schedule_state_changes_nothing(invalid):
     optimizer = fastopt.SGD(np.ones(3), lr=s.Plateau(0.1))
     saved = optimizer.state_dict()
-    saved["param_groups"][0]["lr"], saved["steps"] = wrong, 5
+    saved["param_groups"][0]["lr"], saved["steps"] = invalid, 5
     with pytest.raises((TypeError, ValueError), match=r"state_dict\['param_groups'\]\[0\]\['lr'\]"):
         optimizer.load_state_dict(saved)
     assert optimizer.steps == 0

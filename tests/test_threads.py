@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from cases import CASES, CHUNK, Reference, calls_on_rows, hard_numbers, same_bits, start_values
 from fastopt._core.kernels import thread_count
-from processes import LAYERS, has_proc, needs_openmp, run
+from processes import LAYERS, needs_openmp, needs_proc, run_python
 
 import fastopt
 from fastopt import _core, runtime
@@ -110,14 +110,14 @@ print(len(os.listdir("/proc/self/task")) - before)
 """
 
 
-@has_proc
+@needs_proc
 @pytest.mark.parametrize(
     ("size", "wait_policy", "workers"),
     [(2**15 - 1, "active", "0"), (2**18 - 1, "passive", "0"), (2**18, "passive", "1"), (2**19, "active", "3")],
 )
 def test_workers_are_started_when_a_step_needs_them(size, wait_policy, workers):
     """With the passive policy, workers never stay awake, so that the size alone decides."""
-    done = run(COUNT_WORKERS.replace("SIZE", str(size)), OMP_WAIT_POLICY=wait_policy)
+    done = run_python("-c", COUNT_WORKERS.replace("SIZE", str(size)), OMP_WAIT_POLICY=wait_policy)
     assert (done.stdout.strip(), done.stderr) == (workers, "")
 
 
@@ -292,12 +292,12 @@ def test_layer_that_was_not_built_is_refused(monkeypatch):
 
 @needs_openmp
 def test_environment_chooses_the_threading_layer():
-    done = run("import fastopt; print(fastopt.threading_layer())", FASTOPT_THREADING_LAYER="openmp")
+    done = run_python("-c", "import fastopt; print(fastopt.threading_layer())", FASTOPT_THREADING_LAYER="openmp")
     assert (done.stdout, done.stderr) == ("openmp\n", "")
 
 
 def test_wrong_threading_layer_in_the_environment_is_refused():
-    done = run("import fastopt", FASTOPT_THREADING_LAYER="tbb")
+    done = run_python("-c", "import fastopt", FASTOPT_THREADING_LAYER="tbb")
     assert done.returncode == 1
     assert done.stderr.endswith("ValueError: FASTOPT_THREADING_LAYER: name must be 'pool' or 'openmp', got 'tbb'\n")
 
@@ -318,16 +318,16 @@ assert "fastopt._core.openmp" not in sys.modules
 """
 
 
-@has_proc
+@needs_proc
 def test_import_loads_no_openmp_runtime():
-    done = run(LOADED_LIBRARIES)
+    done = run_python("-c", LOADED_LIBRARIES)
     assert done.returncode == 0, done.stderr
 
 
-@has_proc
+@needs_proc
 @needs_openmp
 def test_chosen_openmp_layer_loads_an_openmp_runtime():
-    done = run(LOADED_LIBRARIES + "fastopt.set_threading_layer('openmp')\nassert openmp_runtimes()\n")
+    done = run_python("-c", LOADED_LIBRARIES + "fastopt.set_threading_layer('openmp')\nassert openmp_runtimes()\n")
     assert done.returncode == 0, done.stderr
 
 
@@ -411,7 +411,7 @@ assert len(stepped_on) > 1, stepped_on
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system has no affinity of threads")
 @pytest.mark.skipif(runtime.available_threads() < 2, reason="there is one processor")
 def test_workers_run_on_other_processors_than_their_caller():
-    done = run(MOVING_CALLER)
+    done = run_python("-c", MOVING_CALLER)
     assert done.returncode == 0, done.stderr
 
 
@@ -419,6 +419,8 @@ def test_workers_run_on_other_processors_than_their_caller():
 def test_short_soak():
     """Random steps, checkpoints, forks and thread changes; tests/README.md has the command for an hour of it."""
     script = os.path.join(os.path.dirname(__file__), "soak.py")
-    done = subprocess.run([sys.executable, "-W", "error", script, "20"], capture_output=True, text=True, check=False)
+    done = subprocess.run_python(
+        "-c", [sys.executable, "-W", "error", script, "20"], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert all(f"'{action}'" in done.stdout for action in ("step", "checkpoint", "fork", "threads", "new"))

@@ -46,12 +46,15 @@ def built(folder, compiler, *options):
     return program
 
 
-@pytest.fixture(scope="module")
-def program(tmp_path_factory):
+LEVELS = ["-O0", pytest.param("-O3", marks=pytest.mark.slow)]  # the flags of the library come with the latter
+
+
+@pytest.fixture(scope="module", params=LEVELS)
+def program(request, tmp_path_factory):
     """The program for this machine."""
     if not shutil.which("cc"):
         pytest.skip("needs cc")
-    return built(tmp_path_factory.mktemp("program"), "cc")
+    return built(tmp_path_factory.mktemp("program"), "cc", request.param)
 
 
 def replayed(*command):
@@ -77,6 +80,7 @@ def test_a_vector_that_is_wrong_is_found(recorded, program, tmp_path):
     assert f"count_labels of float64 on {fastopt.isa()}: array 0 differs" in said
 
 
+@pytest.mark.slow
 @needs("valgrind")
 def test_memory_that_is_not_theirs_is_not_read(recorded, program):
     """Every array is a block of the heap, whose ends valgrind guards by the byte."""
@@ -84,13 +88,15 @@ def test_memory_that_is_not_theirs_is_not_read(recorded, program):
     assert code == 0, said
 
 
+@pytest.mark.parametrize("level", LEVELS)
 @needs(*ARM64)
-def test_arm64(recorded, tmp_path):
+def test_arm64(level, recorded, tmp_path):
     path, calls = recorded
-    program = built(tmp_path, ARM64[0], "-static")
+    program = built(tmp_path, ARM64[0], "-static", level)
     assert replayed(ARM64[1], program, path) == (f"baseline: {calls} calls\n", 0)
 
 
+@pytest.mark.slow
 @needs(*ARM64)
 def test_arm64_with_contraction_is_found(recorded, tmp_path):
     """With fused multiply-add the bits are others, and the vectors see it."""
@@ -100,6 +106,7 @@ def test_arm64_with_contraction_is_found(recorded, tmp_path):
     assert "adam of float32 on baseline: array 0 differs" in said
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="needs an x86-64 processor")
 @needs("qemu-x86_64")
 def test_without_avx(tmp_path):

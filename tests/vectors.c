@@ -1,6 +1,6 @@
-/* Replays a file of test vectors, which vectors.py records: calls of kernels and tasks, with what their arrays held
- * before and what behind. Built from the same sources as the library, for whatever processor. Every table that this
- * machine can run must give the recorded bits, where any NaN is a NaN. */
+/* Replay a file of test vectors, which vectors.py records: calls of kernels and ops, with the contents of their arrays
+ * before and after. Built from the same sources as the library, for any processor. Every table that this machine can run
+ * must compute the recorded bits; all NaNs count as equal. */
 #include "fastopt.h"
 
 #include <math.h>
@@ -8,11 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KERNEL_CALL, TASK_CALL, SUM_OF_SQUARES };
-enum { MOST = 32 }; /* numbers, or arrays, of a call */
+enum { KERNEL_CALL, OP_CALL, SUM_OF_SQUARES };
+enum { MAX_VALUES = 32 }; /* scalars, or arrays, of a call */
 
 struct call {
-    int64_t kind, row, real, count, grain, numbers, arrays;
+    int64_t kind, index, real, count, chunk, scalars, arrays;
     double total;
 };
 
@@ -39,53 +39,64 @@ static int same(const char *got, const char *wanted, int64_t bytes, int64_t item
     return 1;
 }
 
-static void run_kernel(const struct fastopt_table *table, const struct call *call, const double *numbers, void **now) {
-    float narrow[MOST];
-    for (int64_t i = 0; i < call->numbers; i++)
-        narrow[i] = (float)numbers[i];
-    const void *coefficients = call->real == FASTOPT_F32 ? (const void *)narrow : numbers;
-    table->kernels[call->real][call->row](now, coefficients, 0, call->count);
+static void run_kernel(const struct fastopt_table *table, const struct call *call, const char *scalars, void **now) {
+    double wide[MAX_VALUES];
+    float narrow[MAX_VALUES];
+    memcpy(wide, scalars, (size_t)call->scalars * sizeof(double));
+    for (int64_t i = 0; i < call->scalars; i++)
+        narrow[i] = (float)wide[i];
+    const void *coefficients = call->real == FASTOPT_F32 ? (const void *)narrow : wide;
+    table->kernels[call->real][call->index](now, coefficients, 0, call->count);
 }
 
-static double run_task(const struct fastopt_table *table, const struct call *call, const double *numbers, void **now) {
+static double run_op(const struct fastopt_table *table, const struct call *call, const char *scalars, void **now) {
+    union fastopt_argument arguments[FASTOPT_MAX_ARGUMENTS];
+    const struct fastopt_argument_info *info = fastopt_op_info[call->index].arguments;
     double total = 0;
-    for (int64_t begin = 0; begin < call->count; begin += call->grain) {
-        const int64_t end = begin + call->grain < call->count ? begin + call->grain : call->count;
-        total += table->tasks[call->real][call->row](now, numbers, begin, end);
+    for (int i = 0; info[i].name; i++)
+        if (info[i].kind <= FASTOPT_INOUT)
+            arguments[i].array = *now++;
+        else {
+            memcpy(&arguments[i], scalars, sizeof arguments[i]);
+            scalars += sizeof arguments[i];
+        }
+    for (int64_t begin = 0; begin < call->count; begin += call->chunk) {
+        const int64_t end = begin + call->chunk < call->count ? begin + call->chunk : call->count;
+        total += table->ops[call->real][call->index](arguments, begin, end);
     }
     return total;
 }
 
-static double run(const struct fastopt_table *table, const struct call *call, const double *numbers, void **now) {
+static double run(const struct fastopt_table *table, const struct call *call, const char *scalars, void **now) {
     double total = 0;
-    const uint64_t before = fastopt_enter();
+    const uint64_t before = fp_env_set();
     if (call->kind == KERNEL_CALL)
-        run_kernel(table, call, numbers, now);
-    else if (call->kind == TASK_CALL)
-        total = run_task(table, call, numbers, now);
+        run_kernel(table, call, scalars, now);
+    else if (call->kind == OP_CALL)
+        total = run_op(table, call, scalars, now);
     else
         total = table->sum_squares[call->real](now[0], 0, call->count);
-    fastopt_leave(before);
+    fp_env_restore(before);
     return total;
 }
 
-static void complain(const struct fastopt_table *table, const struct call *call, const char *what, int64_t i) {
-    const char *name = call->kind == KERNEL_CALL ? fastopt_kernel_info[call->row].name
-                       : call->kind == TASK_CALL ? fastopt_task_info[call->row].name
-                                                 : "sum of squares";
-    printf("%s of float%d on %s: %s %d differs\n", name, call->real == FASTOPT_F32 ? 32 : 64, table->isa, what, (int)i);
+static void report(const struct fastopt_table *table, const struct call *call, const char *part, int64_t i) {
+    const char *name = call->kind == KERNEL_CALL ? fastopt_kernel_info[call->index].name
+                       : call->kind == OP_CALL ? fastopt_op_info[call->index].name
+                                               : "sum of squares";
+    printf("%s of float%d on %s: %s %d differs\n", name, call->real == FASTOPT_F32 ? 32 : 64, table->isa, part, (int)i);
     failures++;
 }
 
-/* Replay the call at `at`, and give where the next one is. */
+/* Replay the call at `at`, and return the address of the next one. */
 static const char *replay(const struct fastopt_table *table, const char *at) {
     struct call call;
-    struct array arrays[MOST];
-    void *now[MOST];
+    struct array arrays[MAX_VALUES];
+    void *now[MAX_VALUES];
     memcpy(&call, at, sizeof call);
     at += sizeof call;
-    const double *numbers = (const double *)at;
-    at += call.numbers * (int64_t)sizeof(double);
+    const char *scalars = at;
+    at += call.scalars * (int64_t)sizeof(union fastopt_argument);
     for (int64_t i = 0; i < call.arrays; i++) {
         struct array *array = &arrays[i];
         memcpy(array, at, 2 * sizeof(int64_t));
@@ -97,15 +108,15 @@ static const char *replay(const struct fastopt_table *table, const char *at) {
         array->before = at;
         array->after = at + padded;
         at += 2 * padded;
-        now[i] = array->now = malloc((size_t)array->bytes); /* of that size, so that tools see one byte too far */
+        now[i] = array->now = malloc((size_t)array->bytes); /* exactly, so that tools see an access one byte too far */
         memcpy(array->now, array->before, (size_t)array->bytes);
     }
-    const double total = run(table, &call, numbers, now);
+    const double total = run(table, &call, scalars, now);
     if (!same((const char *)&total, (const char *)&call.total, sizeof total, sizeof total))
-        complain(table, &call, "sum", 0);
+        report(table, &call, "sum", 0);
     for (int64_t i = 0; i < call.arrays; i++) {
         if (arrays[i].bytes >= 0 && !same(arrays[i].now, arrays[i].after, arrays[i].bytes, arrays[i].item))
-            complain(table, &call, "array", i);
+            report(table, &call, "array", i);
         free(now[i]);
     }
     return at;
@@ -122,7 +133,7 @@ int main(int count, char **arguments) {
         return fprintf(stderr, "can't read %s\n", arguments[1]), 2;
     fclose(file);
     const struct fastopt_table *table;
-    for (int i = 0; (table = fastopt_pick_table(i)); i++) {
+    for (int i = 0; (table = kernel_table(i)); i++) {
         int calls = 0;
         for (const char *at = vectors; at < vectors + size; calls++)
             at = replay(table, at);

@@ -1,4 +1,4 @@
-"""Record calls of every kernel and task, as the library makes them, in a file that vectors.c replays elsewhere."""
+"""Record calls of every kernel and op, as the library makes them, in a file that vectors.c replays elsewhere."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from fastopt import _core, kernels, reference
 from fastopt._util import random
 from fastopt.losses import cross_entropy
 
-KERNEL_CALL, TASK_CALL, SUM_OF_SQUARES = range(3)
+KERNEL_CALL, OP_CALL, SUM_OF_SQUARES = range(3)
 NULL = -1
 SIZES = [1, 15, 64, 1001]
 SHAPES = [(2, 1), (17, 3), (33, 17), (5, 65), (3, 1025)]
 IMAGES = [(1, 7), (9, 8, 3), (17, 33)]
+
+
+SCALARS = {"real": "<f8", "int": "<i8", "uint": "<u8"}
 
 
 def words(*numbers):
@@ -33,19 +36,19 @@ def padded(data):
 
 
 class Recorder:
-    """The records so far, and what they are of."""
+    """The records so far, and the kernels and ops that they cover."""
 
     def __init__(self):
         self.records, self.calls, self.seen = [], 0, set()
 
-    def add(self, kind, name, real, count, grain, numbers, before, after, total=0.0):
-        """Add a call: of ``before`` and ``after``, the contents of its arrays, which are None where it gets NULL."""
-        rows = {KERNEL_CALL: _core.KERNELS, TASK_CALL: _core.TASKS}.get(kind)
-        row = (rows[name].index if kind == KERNEL_CALL else rows[name].row) if rows else 0
+    def add(self, kind, name, real, count, chunk, scalars, before, after, total=0.0):
+        """Add a call. ``scalars`` are 8 bytes each; ``before`` and ``after`` are its arrays, None where it gets NULL."""
+        entries = {KERNEL_CALL: _core.KERNELS, OP_CALL: _core.OPS}.get(kind)
+        index = entries[name].index if entries else 0
         self.calls += 1
         self.seen.add((kind, name, np.dtype(real).itemsize))
-        self.records.append(words(kind, row, REALS.index(real), count, grain, len(numbers), len(before)))
-        self.records.append(doubles(total, *numbers))
+        self.records.append(words(kind, index, REALS.index(real), count, chunk, len(scalars) // 8, len(before)))
+        self.records.append(doubles(total) + scalars)
         for old, new in zip(before, after, strict=True):
             if old is None:
                 self.records.append(words(NULL, 1))
@@ -53,40 +56,50 @@ class Recorder:
                 item = old.itemsize if old.dtype.kind == "f" else 1
                 self.records += [words(old.nbytes, item), padded(old.tobytes()), padded(new.tobytes())]
 
+    def add_op(self, name, real, arguments, count, chunk, call):
+        """Add the call of an op, which ``call()`` makes. Outputs are recorded as zeros before the call."""
+        kinds = _core.OPS[name].arguments
+        arrays = {own: arguments[own] for own, kind in kinds.items() if kind not in SCALARS}
+        before = [
+            None if array is None else np.zeros_like(array) if kinds[own] == "out" else array.copy()
+            for own, array in arrays.items()
+        ]
+        scalars = [np.array(arguments[own], SCALARS[kinds[own]]).tobytes() for own in kinds if own not in arrays]
+        total = call()
+        self.add(OP_CALL, name, real, count, chunk, b"".join(scalars), before, list(arrays.values()), total)
+        return total
+
     @contextmanager
     def listening(self):
-        """Add all tasks that run meanwhile."""
+        """Add all ops that run in this context."""
         run = _core.run
 
-        def recorded(name, arrays, numbers, count, grain, work):
-            task = _core.TASKS[name]
-            given = [arrays[own] for own in task.arrays]
-            before = [None if array is None else array.copy() for array in given]
-            total = run(name, arrays, numbers, count, grain, work)
-            real = np.float64 if arrays["x"].itemsize == 8 else np.float32
-            self.add(TASK_CALL, name, real, count, grain, [numbers[own] for own in task.numbers], before, given, total)
-            return total
+        def recorded(name, arguments, count, chunk, work):
+            real = np.float64 if arguments["x"].itemsize == 8 else np.float32
+            return self.add_op(
+                name, real, arguments, count, chunk, lambda: run(name, arguments, count, chunk, work)
+            )
 
         with mock.patch.object(_core, "run", recorded):
             yield
 
 
 def record_steps(recorder, case, real, size):
-    """Two steps of a case, with coefficients as its class packs them, and the bits of the bare call."""
+    """Record two steps of a case, with coefficients as its class packs them, and the results of the plain function."""
     param, states = start_values(size, real), case.make(np.zeros(0)).state
-    streams = {"param": param, "grad": None, **{name: np.zeros(size, real) for name in states}}
+    operands = {"param": param, "grad": None, **{name: np.zeros(size, real) for name in states}}
     hyper = dict(case.make(np.zeros(0)).param_groups[0])
     kernel = case.cls._kernel(hyper)
     for step in (1, 2):
-        streams["grad"] = hard_numbers(size, real, seed=step)
-        before = {name: stream.copy() for name, stream in streams.items()}
+        operands["grad"] = hard_numbers(size, real, seed=step)
+        before = {name: operand.copy() for name, operand in operands.items()}
         coefficients = case.cls._all_static_coefficients(hyper) | case.cls._all_step_coefficients([hyper], step - 1)[0]
         lr = hyper["lr"](step - 1) if callable(hyper["lr"]) else hyper["lr"]
-        getattr(kernels, case.cls.rule)(**streams, step=step, **{**hyper, "lr": lr})
-        row = _core.KERNELS[kernel]
-        numbers = [coefficients[name] for name in row.coefficients]
-        old, new = ([arrays[name] for name in row.operands] for arrays in (before, streams))
-        recorder.add(KERNEL_CALL, kernel, real, size, 0, numbers, old, new)
+        getattr(kernels, case.cls.rule)(**operands, step=step, **{**hyper, "lr": lr})
+        entry = _core.KERNELS[kernel]
+        scalars = doubles(*(coefficients[name] for name in entry.coefficients))
+        old, new = ([arrays[name] for name in entry.operands] for arrays in (before, operands))
+        recorder.add(KERNEL_CALL, kernel, real, size, 0, scalars, old, new)
 
 
 def record_stages(recorder, real, size):
@@ -95,13 +108,13 @@ def record_stages(recorder, real, size):
         averaged = ema.copy()
         with np.errstate(all="ignore"):
             reference.ema(averaged, param, decay=decay)
-        recorder.add(KERNEL_CALL, "ema", real, size, 0, [decay, 1 - decay], [ema, param], [averaged, param])
-    recorder.add(KERNEL_CALL, "zero_grad", real, size, 0, [0.0], [param], [np.zeros_like(param)])
-    recorder.add(SUM_OF_SQUARES, "", real, size, 0, [], [param], [param], reference.sum_squares([param]))
+        recorder.add(KERNEL_CALL, "ema", real, size, 0, doubles(decay, 1 - decay), [ema, param], [averaged, param])
+    recorder.add(KERNEL_CALL, "zero_grad", real, size, 0, doubles(0.0), [param], [np.zeros_like(param)])
+    recorder.add(SUM_OF_SQUARES, "", real, size, 0, b"", [param], [param], reference.sum_squares([param]))
 
 
 def record_rows(real, shape):
-    """All losses and layers on rows, and what only some of their options do."""
+    """Call all losses and layers on rows, and options that change what an op does."""
     rng = np.random.default_rng(0)
     x = (4 * rng.normal(0, 1, shape)).astype(real)
     target, grad = (rng.uniform(0, 1, shape).astype(real) for _ in range(2))
@@ -112,10 +125,10 @@ def record_rows(real, shape):
     fastopt.dice(x, labels)
     fastopt.dice(target, labels, squared=True, per_image=False)
     cross_entropy(x, np.where(labels, labels, -100), ignore_index=-100)
-    for name in ("exponential", "logarithm"):
+    for name in ("exp", "log"):
         numbers = hard_numbers(x.size, real)
-        _core.run(name, {"x": numbers, "y": np.empty_like(numbers)}, {}, x.size, 16, x.size)
-    _core.run("add", {"x": grad, "y": target}, {}, grad.size, _core.CHUNK, grad.size)
+        _core.run(name, {"x": numbers, "y": np.empty_like(numbers)}, x.size, 16, x.size)
+    _core.run("add", {"x": grad, "y": target}, grad.size, _core.CHUNK, grad.size)
 
 
 def record_images(dtype, shape):
@@ -127,12 +140,12 @@ def record_images(dtype, shape):
 
 def record_labels(recorder):
     labels = np.random.default_rng(0).integers(0, 10, 100)
-    counted = float((labels != 3).sum())
-    recorder.add(TASK_CALL, "count_labels", np.float64, 100, 100, [10, 3], [labels], [labels], counted)
+    arguments = {"label": labels, "classes": 10, "ignore_index": 3}
+    recorder.add_op("count_labels", np.float64, arguments, 100, 100, lambda: float((labels != 3).sum()))
 
 
 def record(path):
-    """Write the file, and give how many calls it has; all that there is to call is among them."""
+    """Write the file and return the number of calls in it. Every kernel and op is among them, for both types."""
     recorder = Recorder()
     with recorder.listening():
         for real in REALS:
@@ -145,13 +158,12 @@ def record(path):
         for dtype in (*REALS, np.uint8):
             for shape in IMAGES:
                 record_images(dtype, shape)
-        random.words(7, 3, 1, 100)
+        random.random_uint32(7, 3, 1, 100)
         record_labels(recorder)
-    of_bytes, of_integers = {"affine_bytes", "random_words"}, {"count_labels"}
-    both = [(KERNEL_CALL, name) for name in _core.KERNELS] + [(SUM_OF_SQUARES, "")]
-    both += [(TASK_CALL, name) for name in _core.TASKS.keys() - of_bytes - of_integers]
-    wanted = {(*call, size) for call in both for size in (4, 8)}
-    wanted |= {(TASK_CALL, name, 4) for name in of_bytes} | {(TASK_CALL, name, 8) for name in of_integers}
+    one_type = {("random_words", 4), ("count_labels", 8)}
+    wanted = {(KERNEL_CALL, name, size) for name in _core.KERNELS for size in (4, 8)}
+    wanted |= {(OP_CALL, name, size) for name in _core.OPS.keys() - dict(one_type).keys() for size in (4, 8)}
+    wanted |= {(OP_CALL, *pair) for pair in one_type} | {(SUM_OF_SQUARES, "", size) for size in (4, 8)}
     assert recorder.seen == wanted
     path.write_bytes(b"".join(recorder.records))
     return recorder.calls

@@ -1,41 +1,44 @@
-/* Small pieces of arithmetic that the rules share. */
+/* Arithmetic that the rules share. */
+#ifndef FASTOPT_BASIC_H
+#define FASTOPT_BASIC_H
+#include "../real.h"
+#define TEMPLATE "math/basic.h"
+#include "../for_each_real.h"
+#elif defined(real)
 
-INLINE real NAME(square_root)(real x) {
-    return _Generic(x, float: __builtin_sqrtf, double: __builtin_sqrt)(x);
+INLINE real NAME(sqrt)(real x) { return PICK(__builtin_sqrtf, __builtin_sqrt)(x); }
+
+INLINE real NAME(fabs)(real x) { return PICK(__builtin_fabsf, __builtin_fabs)(x); }
+
+/* Return x, or 0 if its magnitude is below a bound: arithmetic on denormals is slow on many processors. NaN stays NaN. */
+INLINE real NAME(zero_below)(real bound, real x) {
+    return NAME(fabs)(x) < bound ? 0 : x;
 }
 
-INLINE real NAME(magnitude)(real x) {
-    return _Generic(x, float: __builtin_fabsf, double: __builtin_fabs)(x);
-}
-
-/* Arithmetic on denormals is slow on many processors. A NaN stays a NaN. */
-INLINE real NAME(zero_below)(real least, real x) {
-    return NAME(magnitude)(x) < least ? 0 : x;
-}
-
-/* What a state keeps: below the smallest normal number it is zero, for a state that decays would stay among the
- * denormals for thousands of steps. */
+/* For a state: flush denormals, because a decaying state would stay denormal for thousands of steps. */
 INLINE real NAME(flush)(real x) {
-    return NAME(zero_below)(_Generic(x, float: FLT_MIN, double: DBL_MIN), x);
+    return NAME(zero_below)(PICK(FLT_MIN, DBL_MIN), x);
 }
 
-/* What a state keeps that is multiplied by a rate: zero where a rate of 2^-26 would lead among the denormals. */
+/* For a state that is multiplied by a learning rate: flush what a rate of 2^-26 would make denormal. */
 INLINE real NAME(flush_to_scale)(real x) {
-    return NAME(zero_below)(_Generic(x, float: 0x1p-100f, double: 0x1p-996), x);
+    return NAME(zero_below)(PICK(0x1p-100f, 0x1p-996), x);
 }
 
-/* What is squared: zero where the square, times 1 - beta down to 2^-14, would be nothing that a state keeps. */
+/* For what is squared: flush if the square, times 1 - beta >= 2^-14, would be flushed from the state. */
 INLINE real NAME(flush_to_square)(real x) {
-    return NAME(zero_below)(_Generic(x, float: 0x1p-56f, double: 0x1p-504), x);
+    return NAME(zero_below)(PICK(0x1p-56f, 0x1p-504), x);
 }
 
-/* What a parameter may not fall below by decoupled decay, which would lead it among the denormals in the end; without
- * decay (shrink is 1) it may be anything. */
-INLINE real NAME(least_decayed)(real shrink) {
-    return shrink != 1 ? _Generic(shrink, float: FLT_MIN, double: DBL_MIN) : 0;
+/* Return the magnitude below which a decayed parameter is flushed: repeated decay would make it denormal in the end.
+ * Without decay (param_decay is 1) nothing is flushed. */
+INLINE real NAME(min_decayed_param)(real param_decay) {
+    return param_decay != 1 ? PICK(FLT_MIN, DBL_MIN) : 0;
 }
 
-/* x + factor * y, and x alone where the factor is zero: 0 * infinity would be NaN. */
-INLINE real NAME(plus)(real x, real factor, real y) {
+/* Return x + factor * y, or x if factor is 0, because 0 * infinity would be NaN. */
+INLINE real NAME(add_scaled)(real x, real factor, real y) {
     return factor != 0 ? x + factor * y : x;
 }
+
+#endif

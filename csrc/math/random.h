@@ -1,13 +1,16 @@
-/* Random numbers by a counter: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011).
+/* Counter-based random numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011).
  *
- * A number is a function of seed (the key), step, stream (what it is for) and the index of an element, so that it is
- * the same on any number of threads and a backward pass draws again what the forward pass drew. Sixteen counters are
- * done side by side: element i has word (i / 16) % 4 of the counter 16 (i / 64) + i % 16. */
+ * A number is a function of the seed (the key), the step, the stream (its purpose) and the index of an element. So it is
+ * the same on any number of threads, and a backward pass can draw the numbers of the forward pass again. Sixteen
+ * counters are computed side by side: element i is word (i / 16) % 4 of the counter 16 (i / 64) + i % 16. */
+#ifndef FASTOPT_RANDOM_H
+#define FASTOPT_RANDOM_H
 
-#ifndef RANDOM_BLOCK
+#include "../real.h"
+
 #define RANDOM_BLOCK 64 /* elements whose numbers are drawn together */
 
-enum { DROPOUT_STREAM = 1, NOISE_STREAM = 4 }; /* the others are named in fastopt/randomness.py */
+enum { DROPOUT_STREAM = 1, NOISE_STREAM = 4 }; /* the other streams are in fastopt/_util/random.py */
 
 struct philox_key {
     uint64_t seed, step;
@@ -38,20 +41,4 @@ INLINE void random_block(uint32_t words[RANDOM_BLOCK], struct philox_key key, in
     }
 }
 
-/* Seeds have 64 bits, of which a double holds 53: they come in halves. */
-INLINE struct philox_key key_of(double seed_low, double seed_high, double step, double stream) {
-    return (struct philox_key){(uint64_t)seed_high << 32 | (uint64_t)seed_low, (uint64_t)step, (uint32_t)stream};
-}
 #endif
-
-TASK_OF(random_words) {
-    uint32_t *x = a[0];
-    const int64_t *blocks = a[1];
-    const struct philox_key key = key_of(n[0], n[1], n[2], n[3]);
-    for (int64_t i = begin; i < end; i += RANDOM_BLOCK) { /* begin is a multiple of it */
-        uint32_t words[RANDOM_BLOCK];
-        random_block(words, key, blocks ? blocks[i / RANDOM_BLOCK] : i / RANDOM_BLOCK);
-        memcpy(x + i, words, (size_t)(end - i < RANDOM_BLOCK ? end - i : RANDOM_BLOCK) * sizeof(uint32_t));
-    }
-    return 0;
-}

@@ -1,18 +1,22 @@
-/* Images: one inverse-affine resampling, then contrast and brightness, then noise, then (of uint8) rounding, a strip of
- * an output row at a time. Mirrors fastopt/augment.py.
+/* Images: an inverse affine resampling, then contrast and brightness, then noise, then (of uint8) rounding, a block of
+ * pixels of an output row at a time. Mirrors fastopt/augment.py.
  *
- * No pixel is a special case. The weight of a neighbour falls linearly to zero at a distance of one; so the two
- * neighbours along an axis may be moved inwards until both are in the image, and they count as much as they should.
- * What their weights lack of one belongs to the border. All that is vector arithmetic; only the neighbours themselves
- * are fetched one by one: 256 x 64 x 64 floats took 1.5 ms so, and 2.1 with the gathers of AVX-512. */
+ * No pixel is a special case. The weight of a neighbour falls linearly to zero at a distance of one, so the two
+ * neighbours along an axis can be moved inwards until both are in the image, and the weights stay right. What their
+ * weights lack of one belongs to the border. All of this is vector arithmetic; only the neighbours are loaded one by
+ * one: 256 x 64 x 64 floats took 1.5 ms, and 2.1 ms with the gathers of AVX-512. */
+#ifndef FASTOPT_IMAGES_H
+#define FASTOPT_IMAGES_H
 
-#ifndef STRIP
-#define STRIP 256 /* pixels of an output row */
+#include "../math/exp_log.h"
+#include "../math/random.h"
+#include "../math/reduce.h"
+#include "op.h"
 
 enum { CONSTANT_BORDER, EDGE_BORDER, REFLECT_BORDER }; /* BORDERS in fastopt/augment.py */
-enum { TRANSFORM = 8 };                                /* numbers: a matrix by rows, gain, offset */
-enum { VALUES = 4 * STRIP };                           /* of a strip: pixels of many channels make a shorter one */
-enum { AHEAD = 1 << 18 };                              /* bytes of an image that is worth fetching ahead */
+enum { TRANSFORM_SIZE = 8 };                           /* per image: a matrix by rows, gain, offset */
+enum { BLOCK_VALUES = 4 * BLOCK };                     /* of a block; more than four channels make it shorter */
+enum { MAX_PREFETCH = 1 << 18 };                       /* bytes of an image up to which prefetching pays */
 
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 enum { LITTLE_ENDIAN_BYTES = 1 };
@@ -20,10 +24,10 @@ enum { LITTLE_ENDIAN_BYTES = 1 };
 enum { LITTLE_ENDIAN_BYTES = 0 };
 #endif
 
-/* The uint8 channels of a pixel, 1, 3 or 4, in the low bytes of a word. For three, four bytes are read: one more of the
- * pixel behind, or, where that is the pixel, one more of the pixel before. */
-INLINE uint32_t channels_of(const uint8_t *pixel, int channels, bool behind) {
-    const int before = channels == 3 && behind;
+/* Return the 1, 3 or 4 uint8 channels of a pixel in the low bytes of a word. For three channels four bytes are read: one
+ * more of the next pixel or, for the right neighbour, of the previous one. */
+INLINE uint32_t load_channels(const uint8_t *pixel, int channels, bool is_right) {
+    const int before = channels == 3 && is_right;
     uint32_t word;
     if (channels == 1)
         return *pixel;
@@ -31,61 +35,67 @@ INLINE uint32_t channels_of(const uint8_t *pixel, int channels, bool behind) {
     return word >> 8 * before;
 }
 
-/* A share of the next image, while this one is computed: rows of a rotated image are no pattern that the processor
- * foresees. Of float32, 256 x 64 x 64 x 3, it halved the time. Behind the last image nothing is fetched and nothing
- * breaks. */
-INLINE void fetch_ahead(const char *image, int64_t bytes, int64_t row, int64_t rows) {
-    if (bytes <= AHEAD)
+/* Prefetch a share of the next image while this one is computed: the processor does not foresee the access pattern of a
+ * rotated image. It halved the time of float32, 256 x 64 x 64 x 3. Past the last image, a prefetch does nothing. */
+INLINE void prefetch_next(const char *image, int64_t bytes, int64_t row, int64_t rows) {
+    if (bytes <= MAX_PREFETCH)
         for (int64_t i = row * bytes / rows; i < (row + 1) * bytes / rows; i += 64)
             __builtin_prefetch(image + bytes + i);
 }
-#endif
+
+#define TEMPLATE "ops/images.h"
+#include "../for_each_real.h"
+
+#elif defined(real)
 
 /* The rows or the columns of an input image. */
 struct NAME(axis) {
-    real least, most; /* coordinates that differ */
-    real period;      /* of reflections */
-    int32_t last;     /* of the nearer neighbours */
-    int32_t step;     /* to the further one, in pixels */
-    real reach;       /* and in weight: a single row has no other, which is too far to weigh anything */
+    real min, max; /* coordinates beyond these count as these */
+    real period;   /* of reflections */
+    int32_t last;  /* the last first neighbour */
+    int32_t step;  /* pixels from the first to the second neighbour: 0 in an axis of size 1 */
+    real distance; /* between them in weight; in an axis of size 1 so large that the second has no weight */
 };
 
-INLINE struct NAME(axis) NAME(axis_of)(int64_t size, int border) {
+INLINE struct NAME(axis) NAME(make_axis)(int64_t size, int border) {
     const bool constant = border == CONSTANT_BORDER, several = size > 1;
     return (struct NAME(axis)){
-        .least = constant ? -1 : 0,
-        .most = (real)(constant ? size : size - 1),
+        .min = constant ? -1 : 0,
+        .max = (real)(constant ? size : size - 1),
         .period = (real)(2 * (size - 1)),
         .last = several ? (int32_t)size - 2 : 0,
         .step = several,
-        .reach = several ? 1 : 2,
+        .distance = several ? 1 : 2,
     };
 }
 
-INLINE real NAME(tent)(real distance) {
-    const real weight = 1 - NAME(magnitude)(distance);
+INLINE real NAME(linear_weight)(real distance) {
+    const real weight = 1 - NAME(fabs)(distance);
     return weight > 0 ? weight : 0;
 }
 
-/* The neighbours of a coordinate and their weights. What is not a number counts as the least coordinate. */
+/* The two neighbours of a coordinate: the index of the first, and the weights of both. NaN counts as the minimum. */
 struct NAME(neighbours) {
-    int32_t near;
-    real of_near, of_far;
+    int32_t first;
+    real first_weight, second_weight;
 };
-INLINE struct NAME(neighbours) NAME(neighbours_of)(real x, struct NAME(axis) axis) {
-    const real above = x > axis.least ? x : axis.least, inside = above < axis.most ? above : axis.most;
-    const int32_t whole = (int32_t)(inside > 0 ? inside : 0), near = whole < axis.last ? whole : axis.last;
-    const real distance = inside - (real)near;
-    return (struct NAME(neighbours)){near, NAME(tent)(distance), NAME(tent)(distance - axis.reach)};
+INLINE struct NAME(neighbours) NAME(find_neighbours)(real x, struct NAME(axis) axis) {
+    const real above = x > axis.min ? x : axis.min, inside = above < axis.max ? above : axis.max;
+    const int32_t whole = (int32_t)(inside > 0 ? inside : 0), first = whole < axis.last ? whole : axis.last;
+    const real distance = inside - (real)first;
+    return (struct NAME(neighbours)){
+        first, NAME(linear_weight)(distance), NAME(linear_weight)(distance - axis.distance)};
 }
 
-/* Without a repeated edge, a coordinate is as good as its distance from the nearest multiple of the period. */
+/* Reflect without repeating the edge: a coordinate is equivalent to its distance from the nearest multiple of the
+ * period. */
 INLINE void NAME(reflect)(real *x, real period, int count) {
     SIMD
     for (int k = 0; k < count; k++)
-        x[k] = NAME(magnitude)(x[k] - period * NAME(round)(x[k] / period));
+        x[k] = NAME(fabs)(x[k] - period * NAME(rint)(x[k] / period));
 }
 
+/* The input images. */
 struct NAME(source) {
     struct NAME(axis) rows, columns;
     int64_t pitch, channels, size; /* elements of a row, of a pixel, of an image */
@@ -93,19 +103,19 @@ struct NAME(source) {
     real fill;
 };
 
-/* Where the pixels of a strip come from: the neighbour before and above, and the weights of all. */
-struct NAME(strip) {
-    int32_t corner[STRIP];
-    real above[STRIP], below[STRIP], before[STRIP], behind[STRIP];
+/* Where the pixels of a block come from: the index of the top left neighbour, and the weights. */
+struct NAME(block) {
+    int32_t corner[BLOCK];
+    real top[BLOCK], bottom[BLOCK], left[BLOCK], right[BLOCK];
 };
 
-INLINE void NAME(locate)(struct NAME(strip) *strip, const struct NAME(source) *source, const double *t, int64_t i,
+INLINE void NAME(locate)(struct NAME(block) *block, const struct NAME(source) *source, const double *t, int64_t i,
                          int64_t j, int count) {
     const struct NAME(axis) rows = source->rows, columns = source->columns;
     const real y0 = (real)(t[0] * (double)i + t[2]), y_step = (real)t[1];
     const real x0 = (real)(t[3] * (double)i + t[5]), x_step = (real)t[4];
     const int32_t begin = (int32_t)j, pitch = (int32_t)source->pitch, channels = (int32_t)source->channels;
-    real y[STRIP], x[STRIP];
+    real y[BLOCK], x[BLOCK];
     SIMD
     for (int k = 0; k < count; k++) {
         y[k] = y0 + (real)(begin + k) * y_step;
@@ -117,145 +127,144 @@ INLINE void NAME(locate)(struct NAME(strip) *strip, const struct NAME(source) *s
     }
     SIMD
     for (int k = 0; k < count; k++) {
-        const struct NAME(neighbours) v = NAME(neighbours_of)(y[k], rows), h = NAME(neighbours_of)(x[k], columns);
-        strip->corner[k] = v.near * pitch + h.near * channels;
-        strip->above[k] = v.of_near;
-        strip->below[k] = v.of_far;
-        strip->before[k] = h.of_near;
-        strip->behind[k] = h.of_far;
+        const struct NAME(neighbours) v = NAME(find_neighbours)(y[k], rows), h = NAME(find_neighbours)(x[k], columns);
+        block->corner[k] = v.first * pitch + h.first * channels;
+        block->top[k] = v.first_weight;
+        block->bottom[k] = v.second_weight;
+        block->left[k] = h.first_weight;
+        block->right[k] = h.second_weight;
     }
 }
 
-/* Pixels of a strip, or one of their channels: `some` at once, 1, 3 or 4, of `all`. */
-INLINE void NAME(blend)(real *values, const void *image, bool bytes, const struct NAME(strip) *strip,
-                        const struct NAME(source) *source, const double *t, int some, int64_t all, int count) {
-    const int64_t right = source->columns.step * source->channels, down = source->rows.step * source->pitch;
-    const int64_t to[4] = {0, right, down, down + right};
+/* Interpolate the pixels of a block: `channels` (1, 3 or 4) at once, of `stride` that a pixel has. */
+INLINE void NAME(blend)(real *values, const void *image, bool bytes, const struct NAME(block) *block,
+                        const struct NAME(source) *source, const double *t, int channels, int64_t stride, int count) {
+    const int64_t right_offset = source->columns.step * source->channels, down_offset = source->rows.step * source->pitch;
+    const int64_t offsets[4] = {0, right_offset, down_offset, down_offset + right_offset};
     const real gain = (real)t[6], offset = (real)t[7], fill = source->fill;
-    uint32_t of_bytes[4][STRIP];
-    real of_reals[4][4 * STRIP];
+    uint32_t words[4][BLOCK];
+    real reals[4][BLOCK_VALUES];
     for (int k = 0; k < count; k++) {
         for (int n = 0; n < 4; n++) {
-            const int64_t place = strip->corner[k] + to[n];
+            const int64_t place = block->corner[k] + offsets[n];
             if (bytes)
-                of_bytes[n][k] = channels_of((const uint8_t *)image + place, some, n & 1);
+                words[n][k] = load_channels((const uint8_t *)image + place, channels, n & 1);
             else
-                memcpy(&of_reals[n][some * k], (const real *)image + place, (size_t)some * sizeof(real));
+                memcpy(&reals[n][channels * k], (const real *)image + place, (size_t)channels * sizeof(real));
         }
     }
     SIMD
     for (int k = 0; k < count; k++) {
-        const real above = strip->above[k], below = strip->below[k];
-        const real before = strip->before[k], behind = strip->behind[k];
-        const real outside = (1 - (above + below) * (before + behind)) * fill;
-        for (int c = 0; c < some; c++) {
-#define CORNER(n) (bytes ? (real)(int32_t)(of_bytes[n][k] >> 8 * c & 255) : of_reals[n][some * k + c])
-            const real upper = before * CORNER(0) + behind * CORNER(1);
-            const real lower = before * CORNER(2) + behind * CORNER(3);
-#undef CORNER
-            values[all * k + c] = gain * (above * upper + below * lower + outside) + offset;
+        const real top = block->top[k], bottom = block->bottom[k], left = block->left[k], right = block->right[k];
+        const real outside = (1 - (top + bottom) * (left + right)) * fill;
+        for (int c = 0; c < channels; c++) {
+#define NEIGHBOUR(n) (bytes ? (real)(int32_t)(words[n][k] >> 8 * c & 255) : reals[n][channels * k + c])
+            const real upper = left * NEIGHBOUR(0) + right * NEIGHBOUR(1);
+            const real lower = left * NEIGHBOUR(2) + right * NEIGHBOUR(3);
+#undef NEIGHBOUR
+            values[stride * k + c] = gain * (top * upper + bottom * lower + outside) + offset;
         }
     }
 }
 
-/* Normal numbers in pairs (Box & Muller 1958): sqrt(-2 log(u)) times cosine and sine of an angle. The angle is a whole
- * number of quarter turns and at most an eighth of a turn either way, for which so many terms of the series are exact
- * to 2^-25. u is at least 2^-32: no number is further out than 6.7. */
-INLINE void NAME(normals)(real x[RANDOM_BLOCK], struct philox_key key, int64_t block) {
+/* Draw normal numbers in pairs (Box & Muller 1958): sqrt(-2 log(u)) times cosine and sine of an angle. The angle is a
+ * multiple of a quarter turn plus at most an eighth of a turn, for which these terms of the series are exact to 2^-25.
+ * u is at least 2^-32, so no number exceeds 6.7. */
+INLINE void NAME(draw_normals)(real x[RANDOM_BLOCK], struct philox_key key, int64_t block) {
     enum { HALF = RANDOM_BLOCK / 2 };
     uint32_t words[RANDOM_BLOCK];
     random_block(words, key, block);
     SIMD
     for (int k = 0; k < HALF; k++) {
         const real u = ((real)(int32_t)(words[k] >> 1) + (real)0.5) * (real)0x1p-31;
-        const real radius = NAME(square_root)(-2 * NAME(logarithm)(u));
+        const real radius = NAME(sqrt)(-2 * NAME(log)(u));
         const uint32_t quarters = (words[HALF + k] + 0x20000000u) >> 30;
         const real angle = (real)(int32_t)(words[HALF + k] - (quarters << 30)) * (real)0x1.921fb54442d18p-30;
         const real z = angle * angle;
-        const real of_sine = ((z * (real)(1 / 362880.) - (real)(1 / 5040.)) * z + (real)(1 / 120.)) * z
-                             - (real)(1 / 6.);
-        const real of_cosine = ((z * (real)(1 / 40320.) - (real)(1 / 720.)) * z + (real)(1 / 24.)) * z - (real)0.5;
-        const real sine = angle + angle * z * of_sine, cosine = 1 + z * of_cosine;
-        const real across = quarters & 1 ? sine : cosine, along = quarters & 1 ? cosine : sine;
-        x[k] = radius * ((quarters + 1) & 2 ? -across : across);
-        x[HALF + k] = radius * (quarters & 2 ? -along : along);
+        const real sine_series = ((z * (real)(1 / 362880.) - (real)(1 / 5040.)) * z + (real)(1 / 120.)) * z
+                                 - (real)(1 / 6.);
+        const real cosine_series = ((z * (real)(1 / 40320.) - (real)(1 / 720.)) * z + (real)(1 / 24.)) * z - (real)0.5;
+        const real sine = angle + angle * z * sine_series, cosine = 1 + z * cosine_series;
+        const real first = quarters & 1 ? sine : cosine, second = quarters & 1 ? cosine : sine;
+        x[k] = radius * ((quarters + 1) & 2 ? -first : first);
+        x[HALF + k] = radius * (quarters & 2 ? -second : second);
     }
 }
 
 struct NAME(noise) {
     struct philox_key key;
     real deviation;
-    int64_t block; /* whose numbers these are: the next strip often goes on within it */
+    int64_t block; /* the random block in normals: the next pixels often continue in it */
     real normals[RANDOM_BLOCK];
 };
 
-/* Elements of an image from one on, where its first element is the first of a block. */
+/* Add noise to consecutive elements of an image, whose first element is the first one of first_block. */
 INLINE void NAME(add_noise)(real *values, int count, struct NAME(noise) *noise, int64_t first_block, int64_t element) {
     for (int k = 0; k < count;) {
         const int64_t block = first_block + (element + k) / RANDOM_BLOCK;
         const int from = (int)((element + k) % RANDOM_BLOCK), left = RANDOM_BLOCK - from;
-        const int run = count - k < left ? count - k : left;
+        const int used = count - k < left ? count - k : left;
         if (block != noise->block)
-            NAME(normals)(noise->normals, noise->key, block);
+            NAME(draw_normals)(noise->normals, noise->key, block);
         noise->block = block;
         SIMD
-        for (int q = 0; q < run; q++)
+        for (int q = 0; q < used; q++)
             values[k + q] += noise->deviation * noise->normals[from + q];
-        k += run;
+        k += used;
     }
 }
 
-/* Half to even. */
+/* Clip to [0, 255] and round half to even. */
 INLINE void NAME(to_bytes)(uint8_t *bytes, const real *values, int count) {
     SIMD
     for (int k = 0; k < count; k++) {
         const real above = values[k] > 0 ? values[k] : 0, inside = above < 255 ? above : 255;
-        bytes[k] = (uint8_t)(int32_t)NAME(round)(inside);
+        bytes[k] = (uint8_t)(int32_t)NAME(rint)(inside);
     }
 }
 
-/* Rows [begin, end) of all output images, one behind the other. */
-INLINE void NAME(resample)(void *const *a, const double *n, int64_t begin, int64_t end, bool bytes) {
-    const int64_t height = (int64_t)n[0], width = (int64_t)n[1], channels = (int64_t)n[2];
-    const int64_t out_height = (int64_t)n[3], out_width = (int64_t)n[4];
-    const int64_t out_pitch = out_width * channels, out_size = out_height * out_pitch;
-    const int64_t blocks = (out_size + RANDOM_BLOCK - 1) / RANDOM_BLOCK, *index = a[3];
-    const int64_t most = VALUES / (channels > 4 ? channels : 4), element = bytes ? 1 : sizeof(real);
-    const int border = (int)n[5];
-    const bool together = width > 1 && LITTLE_ENDIAN_BYTES;
+/* Compute rows [begin, end) of all output images, which follow each other. */
+INLINE void NAME(resample)(ARGUMENTS(affine) a, const bool bytes, int64_t begin, int64_t end) {
+    const int64_t channels = a.channels, item = bytes ? 1 : sizeof(real);
+    const int64_t out_pitch = a.out_width * channels, out_size = a.out_height * out_pitch;
+    const int64_t random_blocks = (out_size + RANDOM_BLOCK - 1) / RANDOM_BLOCK; /* of an image */
+    const int64_t block_pixels = BLOCK_VALUES / (channels > 4 ? channels : 4);
+    const bool together = a.width > 1 && LITTLE_ENDIAN_BYTES;
     const struct NAME(source) source = {
-        .rows = NAME(axis_of)(height, border),
-        .columns = NAME(axis_of)(width, border),
-        .pitch = width * channels,
+        .rows = NAME(make_axis)(a.height, (int)a.border),
+        .columns = NAME(make_axis)(a.width, (int)a.border),
+        .pitch = a.width * channels,
         .channels = channels,
-        .size = height * width * channels,
-        .reflects = border == REFLECT_BORDER,
-        .fill = (real)n[6],
+        .size = a.height * a.width * channels,
+        .reflects = a.border == REFLECT_BORDER,
+        .fill = (real)a.fill,
     };
-    struct NAME(noise) noise = {.key = key_of(n[8], n[9], n[10], NOISE_STREAM), .deviation = (real)n[7], .block = -1};
+    struct NAME(noise) noise = {
+        .key = {a.seed, (uint64_t)a.step, NOISE_STREAM}, .deviation = (real)a.noise, .block = -1};
     for (int64_t row = begin; row < end; row++) {
-        const int64_t which = row / out_height, i = row % out_height;
-        const double *t = (const double *)a[2] + TRANSFORM * which;
-        const char *image = (const char *)a[0] + which * source.size * element;
-        fetch_ahead(image, source.size * element, i, out_height);
-        for (int64_t j = 0; j < out_width; j += most) {
-            const int pixels = (int)(out_width - j < most ? out_width - j : most), count = pixels * (int)channels;
+        const int64_t n = row / a.out_height, i = row % a.out_height;
+        const double *t = a.transforms + TRANSFORM_SIZE * n;
+        const char *image = (const char *)a.x + n * source.size * item;
+        prefetch_next(image, source.size * item, i, a.out_height);
+        for (int64_t j = 0; j < a.out_width; j += block_pixels) {
+            const int pixels = (int)(a.out_width - j < block_pixels ? a.out_width - j : block_pixels);
+            const int count = pixels * (int)channels;
             const int64_t place = i * out_pitch + j * channels;
-            char *out = (char *)a[1] + (which * out_size + place) * element;
-            struct NAME(strip) strip;
-            real values[VALUES];
-            NAME(locate)(&strip, &source, t, i, j, pixels);
+            char *out = (char *)a.y + (n * out_size + place) * item;
+            struct NAME(block) block;
+            real values[BLOCK_VALUES];
+            NAME(locate)(&block, &source, t, i, j, pixels);
             if (channels == 1)
-                NAME(blend)(values, image, bytes, &strip, &source, t, 1, 1, pixels);
+                NAME(blend)(values, image, bytes, &block, &source, t, 1, 1, pixels);
             else if (channels == 3 && together)
-                NAME(blend)(values, image, bytes, &strip, &source, t, 3, 3, pixels);
+                NAME(blend)(values, image, bytes, &block, &source, t, 3, 3, pixels);
             else if (channels == 4 && together)
-                NAME(blend)(values, image, bytes, &strip, &source, t, 4, 4, pixels);
+                NAME(blend)(values, image, bytes, &block, &source, t, 4, 4, pixels);
             else
                 for (int64_t c = 0; c < channels; c++)
-                    NAME(blend)(values + c, image + c * element, bytes, &strip, &source, t, 1, channels, pixels);
+                    NAME(blend)(values + c, image + c * item, bytes, &block, &source, t, 1, channels, pixels);
             if (noise.deviation != 0)
-                NAME(add_noise)(values, count, &noise, index[which] * blocks, place);
+                NAME(add_noise)(values, count, &noise, a.index[n] * random_blocks, place);
             if (bytes)
                 NAME(to_bytes)((uint8_t *)out, values, count);
             else
@@ -264,12 +273,12 @@ INLINE void NAME(resample)(void *const *a, const double *n, int64_t begin, int64
     }
 }
 
-TASK_OF(affine) {
-    NAME(resample)(a, n, begin, end, false);
+OP_OF(affine) {
+    if (a.bytes)
+        NAME(resample)(a, true, begin, end);
+    else
+        NAME(resample)(a, false, begin, end);
     return 0;
 }
 
-TASK_OF(affine_bytes) {
-    NAME(resample)(a, n, begin, end, true);
-    return 0;
-}
+#endif

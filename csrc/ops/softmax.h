@@ -1,71 +1,82 @@
-/* exp(x - most) of rows, most the largest of the row, and the sums of that: what softmax is made of.
+/* exp(x - row_max) of rows, and its sums: what softmax consists of.
  *
- * A sum has a fixed shape: the i-th of a row goes to lane i % 16, where sixteen are added up in the type itself and
- * what they give in double; the lanes are folded by halves.
- * Wide rows are done one by one, a vector along the row; narrow ones sixteen at a time, a vector across the rows. */
+ * Sums have a fixed shape: element i of a row is added to lane i % 16. A lane adds a block in the type itself, and the
+ * blocks in double; the lanes are folded by halves.
+ * A vector runs along a wide row, one row at a time, or across sixteen narrow rows, which are transposed for that. */
+#ifndef FASTOPT_SOFTMAX_H
+#define FASTOPT_SOFTMAX_H
 
-#ifndef RUN
-#define RUN 16    /* numbers of a lane that are added up in the type itself: conversion costs as much as half an exp */
-#define NARROW 64 /* columns: what fits into the first-level cache sixteen times, and into a run */
-#endif
+#include "../math/exp_log.h"
+#include "../math/reduce.h"
 
-/* Sixteen at a time: what is left of a row is filled up, so that it takes one vector and not fifteen numbers. */
-INLINE void NAME(fill_up)(real piece[LANES], const real *x, int64_t count, real filling) {
+/* Elements of a block that a lane adds in the type itself: a conversion costs half as much as exp. */
+#define LANE_BLOCK (BLOCK / LANES)
+/* Columns of a narrow row: sixteen rows fit into the first-level cache, and a lane adds at most one block. */
+#define NARROW 64
+
+#define TEMPLATE "ops/softmax.h"
+#include "../for_each_real.h"
+
+#elif defined(real)
+
+/* Copy count < LANES elements and fill the rest: one vector instead of up to fifteen numbers. */
+INLINE void NAME(load_padded)(real lanes[LANES], const real *x, int64_t count, real padding) {
     for (int lane = 0; lane < LANES; lane++)
-        piece[lane] = lane < count ? x[lane] : filling;
+        lanes[lane] = lane < count ? x[lane] : padding;
 }
 
-INLINE void NAME(take_larger)(real lanes[LANES], const real *x) {
+INLINE void NAME(max_into)(real lanes[LANES], const real *x) {
     SIMD
     for (int lane = 0; lane < LANES; lane++)
         lanes[lane] = x[lane] > lanes[lane] ? x[lane] : lanes[lane];
 }
 
-INLINE real NAME(largest)(const real *x, int64_t count) {
-    real lanes[LANES], rest[LANES], most = x[0];
+INLINE real NAME(max_of)(const real *x, int64_t count) {
+    real lanes[LANES], rest[LANES], max = x[0];
     int64_t i = 0;
-    NAME(fill_up)(lanes, x, 0, x[0]);
+    NAME(load_padded)(lanes, x, 0, x[0]);
     for (; i + LANES <= count; i += LANES)
-        NAME(take_larger)(lanes, x + i);
-    NAME(fill_up)(rest, x + i, count - i, x[0]);
-    NAME(take_larger)(lanes, rest);
+        NAME(max_into)(lanes, x + i);
+    NAME(load_padded)(rest, x + i, count - i, x[0]);
+    NAME(max_into)(lanes, rest);
     for (int lane = 0; lane < LANES; lane++)
-        most = lanes[lane] > most ? lanes[lane] : most;
-    return most;
+        max = lanes[lane] > max ? lanes[lane] : max;
+    return max;
 }
 
-/* y = exp(x - most); adds it to a run. */
-INLINE void NAME(add_exponentials)(real run[LANES], const real *x, const real most[LANES], real *y) {
+/* y = exp(x - max), and add it to the sums of a block. */
+INLINE void NAME(exp_into)(real block_sums[LANES], const real *x, const real max[LANES], real *y) {
     SIMD
     for (int lane = 0; lane < LANES; lane++) {
-        const real e = NAME(exponential)(x[lane] - most[lane]);
+        const real e = NAME(exp)(x[lane] - max[lane]);
         y[lane] = e;
-        run[lane] += e;
+        block_sums[lane] += e;
     }
 }
 
-INLINE void NAME(add_run)(double sums[LANES], const real run[LANES]) {
+INLINE void NAME(add_block)(double sums[LANES], const real block_sums[LANES]) {
     SIMD
     for (int lane = 0; lane < LANES; lane++)
-        sums[lane] += (double)run[lane];
+        sums[lane] += (double)block_sums[lane];
 }
 
-INLINE double NAME(wide_exponentials)(const real *x, real most, real *y, int64_t columns) {
+/* y = exp(x - row_max) of a wide row; return the sum. */
+INLINE double NAME(wide_exp)(const real *x, real row_max, real *y, int64_t columns) {
     double sums[LANES] = {0};
-    real mosts[LANES], rest[LANES];
-    NAME(fill_up)(mosts, x, 0, most);
+    real max[LANES], rest[LANES];
+    NAME(load_padded)(max, x, 0, row_max);
     for (int64_t i = 0; i < columns;) {
-        const int64_t stop = columns - i < RUN * LANES ? columns : i + RUN * LANES;
-        real run[LANES] = {0};
+        const int64_t stop = columns - i < BLOCK ? columns : i + BLOCK;
+        real block_sums[LANES] = {0};
         for (; i + LANES <= stop; i += LANES)
-            NAME(add_exponentials)(run, x + i, mosts, y + i);
+            NAME(exp_into)(block_sums, x + i, max, y + i);
         if (i < stop) {
-            NAME(fill_up)(rest, x + i, stop - i, -PICK(__builtin_inff(), __builtin_inf())); /* exp: 0 */
-            NAME(add_exponentials)(run, rest, mosts, rest);
+            NAME(load_padded)(rest, x + i, stop - i, -REAL_INFINITY); /* exp is 0 */
+            NAME(exp_into)(block_sums, rest, max, rest);
             memcpy(y + i, rest, (size_t)(stop - i) * sizeof(real));
             i = stop;
         }
-        NAME(add_run)(sums, run);
+        NAME(add_block)(sums, block_sums);
     }
     return fold(sums);
 }
@@ -82,9 +93,9 @@ INLINE void NAME(copy_from_tile)(real tile[NARROW][LANES], real *y, int rows, in
             y[row * stride + k] = tile[k][row];
 }
 
-/* Some columns of at most sixteen rows, turned so that a vector goes across the rows; what is missing is zero. */
+/* Transpose some columns of at most sixteen rows, so that a vector runs across the rows. Missing rows are zero. */
 INLINE void NAME(load_tile)(const real *x, int rows, int64_t stride, int columns, real tile[NARROW][LANES]) {
-    if (rows == LANES) { /* a number that the compiler knows */
+    if (rows == LANES) { /* a constant for the compiler */
         NAME(copy_to_tile)(x, LANES, stride, columns, tile);
         return;
     }
@@ -99,20 +110,20 @@ INLINE void NAME(store_tile)(real tile[NARROW][LANES], real *y, int rows, int64_
         NAME(copy_from_tile)(tile, y, rows, stride, columns);
 }
 
-/* tile = exp(tile - most); lanes that no column has are zero and left out. */
-INLINE void NAME(narrow_exponentials)(real tile[NARROW][LANES], int columns, real most[LANES], double sums[LANES]) {
-    real runs[LANES][LANES];
+/* tile = exp(tile - row_max), and its sums. Lanes beyond the columns are zero and left out. */
+INLINE void NAME(narrow_exp)(real tile[NARROW][LANES], int columns, real row_max[LANES], double sums[LANES]) {
+    real block_sums[LANES][LANES];
     double lanes[LANES][LANES];
     const int used = columns < LANES ? columns : LANES;
-    memset(runs, 0, (size_t)used * sizeof runs[0]);
+    memset(block_sums, 0, (size_t)used * sizeof block_sums[0]);
     memset(lanes, 0, (size_t)used * sizeof lanes[0]);
-    memcpy(most, tile[0], sizeof tile[0]);
+    memcpy(row_max, tile[0], sizeof tile[0]);
     for (int k = 1; k < columns; k++)
-        NAME(take_larger)(most, tile[k]);
+        NAME(max_into)(row_max, tile[k]);
     for (int k = 0; k < columns; k++)
-        NAME(add_exponentials)(runs[k % LANES], tile[k], most, tile[k]);
+        NAME(exp_into)(block_sums[k % LANES], tile[k], row_max, tile[k]);
     for (int i = 0; i < used; i++)
-        NAME(add_run)(lanes[i], runs[i]);
+        NAME(add_block)(lanes[i], block_sums[i]);
     for (int half = LANES / 2; half > 0; half /= 2)
         for (int i = 0; i < half && i + half < used; i++) {
             SIMD
@@ -121,3 +132,35 @@ INLINE void NAME(narrow_exponentials)(real tile[NARROW][LANES], int columns, rea
         }
     memcpy(sums, lanes[0], sizeof lanes[0]);
 }
+
+/* y = softmax(x) * totals * factor of at most sixteen rows. row_max and sums are those of exp(x - row_max). */
+INLINE void NAME(scaled_softmax)(const real *x, int rows, real *y, int64_t columns, const double totals[LANES],
+                                 real factor, real row_max[LANES], double sums[LANES]) {
+    if (columns <= NARROW) {
+        real tile[NARROW][LANES], scales[LANES];
+        NAME(load_tile)(x, rows, columns, (int)columns, tile);
+        NAME(narrow_exp)(tile, (int)columns, row_max, sums);
+        SIMD
+        for (int row = 0; row < LANES; row++)
+            scales[row] = (real)(totals[row] / sums[row]) * factor;
+        for (int k = 0; k < columns; k++) {
+            SIMD
+            for (int row = 0; row < LANES; row++)
+                tile[k][row] *= scales[row];
+        }
+        NAME(store_tile)(tile, y, rows, columns, (int)columns);
+        return;
+    }
+    for (int row = 0; row < rows; row++) {
+        const real *x_row = x + row * columns;
+        real *y_row = y + row * columns;
+        row_max[row] = NAME(max_of)(x_row, columns);
+        sums[row] = NAME(wide_exp)(x_row, row_max[row], y_row, columns);
+        const real scale = (real)(totals[row] / sums[row]) * factor;
+        SIMD
+        for (int64_t k = 0; k < columns; k++)
+            y_row[k] *= scale;
+    }
+}
+
+#endif

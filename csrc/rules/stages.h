@@ -1,26 +1,32 @@
-/* What else can happen to a chunk while it is in cache. */
+/* Stages: what else can run on a chunk after the rule, while it is in cache. */
+#ifndef FASTOPT_STAGES_H
+#define FASTOPT_STAGES_H
+#include "rule.h"
+#define TEMPLATE "rules/stages.h"
+#include "../for_each_real.h"
+#elif defined(real)
 
-/* The moving average of the weights (Polyak & Juditsky 1992, in its exponential form): decay * e + (1 - decay) * p,
- * computed from the difference. The two products, each rounded, drift: in float32, with a decay of 0.9999, by 3e-4,
- * against 7e-6. Where both are the same infinity there is no difference to compute. */
-KERNEL_OF(ema) {
-    real *ema = s[0];
-    const real *param = s[1];
-    COEFFICIENTS(ema) k = *(COEFFICIENTS(ema) *)c;
+/* The moving average of the weights (Polyak & Juditsky 1992, in its exponential form), decay * ema + (1 - decay) * param,
+ * computed from the difference. The sum of the two rounded products drifts: in float32, with a decay of 0.9999, by
+ * 3e-4, against 7e-6. If both are the same infinity, the difference is NaN and the average stays. */
+RULE_OF(ema)(real *ema, const real *param, COEFFICIENTS(ema) c, int64_t begin, int64_t end) {
     SIMD
     for (int64_t i = begin; i < end; i++) {
         const real difference = param[i] - ema[i];
-        const real near_ema = ema[i] + k.one_minus_ema_decay * difference;
-        const real near_param = NAME(plus)(param[i], -k.ema_decay, difference);
-        const real moved = k.one_minus_ema_decay < (real)0.5 ? near_ema : near_param;
+        const real near_ema = ema[i] + c.one_minus_ema_decay * difference;
+        const real near_param = NAME(add_scaled)(param[i], -c.ema_decay, difference);
+        const real moved = c.one_minus_ema_decay < (real)0.5 ? near_ema : near_param;
         ema[i] = NAME(flush)(param[i] == ema[i] ? ema[i] : moved);
     }
 }
 
-KERNEL_OF(zero_grad) {
-    real *grad = s[0];
-    const real value = ((COEFFICIENTS(zero_grad) *)c)->zero;
+RULE_OF(zero_grad)(real *grad, COEFFICIENTS(zero_grad) c, int64_t begin, int64_t end) {
     SIMD
     for (int64_t i = begin; i < end; i++)
-        grad[i] = value;
+        grad[i] = c.zero;
 }
+
+KERNEL_OF(ema, ema, o[0], o[1])
+KERNEL_OF(zero_grad, zero_grad, o[0])
+
+#endif

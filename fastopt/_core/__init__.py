@@ -5,7 +5,6 @@ from fastopt._core.kernels import (
     CHUNK,
     COMPILER,
     KERNELS,
-    TASKS,
     isa,
     isas,
     limited,
@@ -16,14 +15,14 @@ from fastopt._core.kernels import (
     set_thread_limit,
     set_threads,
 )
-from fastopt._core.ops import count_labels, run
+from fastopt._core.ops import OPS, count_labels, run
 from fastopt._core.plan import Plan, progress
 
 __all__ = [
     "CHUNK",
     "COMPILER",
     "KERNELS",
-    "TASKS",
+    "OPS",
     "Plan",
     "check_no_mask",
     "check_no_overlap",

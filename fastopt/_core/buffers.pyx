@@ -10,7 +10,8 @@ from cpython.buffer cimport (
     Py_buffer, PyBUF_RECORDS_RO, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_IsContiguous, PyBuffer_Release,
     PyObject_CheckBuffer, PyObject_GetBuffer,
 )
-from libc.stdint cimport uintptr_t
+from libc.math cimport isfinite
+from libc.stdint cimport int64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy
 
@@ -89,7 +90,8 @@ cdef int check_buffer(object array, const Py_buffer *view, str name, str suffix,
         raise ValueError(f"{name}{suffix} must have shape {shape_of(like)} as its parameter, got {shape_of(view)}")
     if not PyBuffer_IsContiguous(view, b"C"):
         strides = tuple([view.strides[i] for i in range(view.ndim)])
-        raise ValueError(f"{name}{suffix} must be C-contiguous, got shape {shape_of(view)} with strides {strides} bytes")
+        raise ValueError(f"{name}{suffix} must be C-contiguous, got shape {shape_of(view)} with "
+                         f"strides {strides} bytes")
     if <uintptr_t>view.buf % view.itemsize != 0 and view.len:
         raise ValueError(f"{name}{suffix} must be aligned to {view.itemsize} bytes, got address "
                          f"{<uintptr_t>view.buf:#x}")
@@ -115,18 +117,53 @@ def check_no_overlap(list arrays, list names):
     for array, name in zip(arrays, names, strict=True):
         acquire(array, &view, name, "", False, NULL)
         if view.len:
-            spans.append((<uintptr_t>view.buf, <uintptr_t>view.buf + view.len, name))
+            spans.append(span_of(&view, name))
         PyBuffer_Release(&view)
     check_spans(spans)
 
 
+cdef tuple span_of(const Py_buffer *view, str name):
+    """Return the memory of a buffer: begin, end, and a name for errors."""
+    return <uintptr_t>view.buf, <uintptr_t>view.buf + view.len, name
+
+
 cdef int check_spans(list spans) except -1:
-    """Sort spans (begin, end, name) of memory, and raise if two overlap."""
+    """Sort spans of memory, and raise if two overlap."""
     spans.sort()
     for (_, end, name), (begin, _, other) in zip(spans, spans[1:]):
         if begin < end:
             raise ValueError(f"{name} and {other} overlap in memory")
     return 0
+
+
+cdef class MemorySpans:
+    """Spans of memory that do not overlap, to compare other buffers with them."""
+
+    def __cinit__(self, list spans):
+        cdef Py_ssize_t i
+        check_spans(spans)
+        self.count = len(spans)
+        self.names = [name for _, _, name in spans]
+        self.spans = <Span *>allocate(self.count, sizeof(Span))
+        for i in range(self.count):
+            self.spans[i] = Span(spans[i][0], spans[i][1])
+
+    def __dealloc__(self):
+        free(self.spans)
+
+    cdef int check(self, const Py_buffer *view, str name, str suffix) except -1:
+        """Raise if a buffer overlaps one of the spans."""
+        cdef uintptr_t begin = <uintptr_t>view.buf, end = begin + view.len
+        cdef Py_ssize_t low = 0, high = self.count, middle
+        while low < high:                       # search the first span that ends after begin
+            middle = (low + high) // 2
+            if self.spans[middle].end > begin:
+                high = middle
+            else:
+                low = middle + 1
+        if low < self.count and self.spans[low].begin < end and begin < end:
+            raise ValueError(f"{name}{suffix} and {self.names[low]} overlap in memory")
+        return 0
 
 
 def first_overlap(array, dict others):
@@ -146,6 +183,20 @@ def first_overlap(array, dict others):
             if shared:
                 return name
     return None
+
+
+cdef int64_t first_nonfinite(const Py_buffer *view) noexcept:
+    """Return the index of the first element that is an infinity or a NaN, or -1."""
+    cdef int64_t i
+    if view.itemsize == 4:
+        for i in range(view.len // 4):
+            if not isfinite((<const float *>view.buf)[i]):
+                return i
+    else:
+        for i in range(view.len // 8):
+            if not isfinite((<const double *>view.buf)[i]):
+                return i
+    return -1
 
 
 def commit(list copies, list updates):

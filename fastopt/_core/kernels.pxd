@@ -2,13 +2,23 @@ from libc.stdint cimport int64_t, uint64_t
 
 cdef extern from "fastopt.h" nogil:
     enum: FASTOPT_F32, FASTOPT_F64
-    ctypedef void fastopt_kernel(void *const *, const void *, int64_t, int64_t) noexcept
-    ctypedef double fastopt_task(void *const *, const double *, int64_t, int64_t) noexcept
+    union fastopt_argument:
+        void *array
+        double real_number
+        int64_t integer
+        uint64_t unsigned_integer
+    ctypedef double fastopt_op(const fastopt_argument *, int64_t, int64_t) noexcept
+    struct fastopt_argument_info:
+        const char *name
+        int kind
+    struct fastopt_op_info:
+        const char *name
+        fastopt_argument_info arguments[1]
     struct fastopt_table:
         const char *isa
-        fastopt_task *tasks[2][1]               # C knows the true sizes
-    uint64_t fp_env_set "fastopt_enter"()
-    void fp_env_restore "fastopt_leave"(uint64_t)
+        fastopt_op *ops[2][1]                   # C knows the true sizes
+    uint64_t fp_env_set()
+    void fp_env_restore(uint64_t)
 
 cdef extern from "pool.h" nogil:
     ctypedef void fastopt_body(const void *, int64_t) noexcept
@@ -24,5 +34,6 @@ cdef struct Threads:
     int64_t spin                                # nanoseconds
 
 cdef const fastopt_table *table() noexcept
+cdef const fastopt_op_info *op_info(int op) noexcept
 cdef Threads begin_parallel(int64_t elements, int64_t chunks) noexcept
 cdef void end_parallel() noexcept

@@ -9,39 +9,32 @@ The number of threads changes no result. It follows a rule that is right from th
   short gap they therefore stay awake for another short while; after a long one they sleep, because a spinning worker
   takes a core from BLAS.
 
-A tuner that measured whole iterations in the caller's loop was no faster anywhere by 5 % and needed 18 steps to find two
-threads at the size of GPT-2 (bench/results.md).
+A tuner that measured whole iterations in the caller's loop was no faster anywhere by 5 % and needed 18 steps to find
+two threads at the size of GPT-2 (bench/results.md).
 """
 
 from collections import namedtuple
 
 from cpython.pycapsule cimport PyCapsule_GetPointer
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 cdef extern from "fastopt.h" nogil:
-    int FASTOPT_CHUNK, FASTOPT_KERNELS, FASTOPT_TASKS
+    int FASTOPT_CHUNK, FASTOPT_KERNELS
     const char *FASTOPT_COMPILER
 
     struct fastopt_kernel_info:
         const char *name
-        const char *streams
+        const char *operands
         const char *coefficients
     const fastopt_kernel_info fastopt_kernel_infos "fastopt_kernel_info"[]
-
-    struct fastopt_task_info:
-        const char *name
-        const char *arrays
-        const char *numbers
-    const fastopt_task_info fastopt_task_infos "fastopt_task_info"[]
-
-    const fastopt_table *kernel_table "fastopt_pick_table"(int)
+    const fastopt_op_info fastopt_op_infos "fastopt_op_info"[]
+    const fastopt_table *kernel_table(int)
 
 cdef extern from "pool.h" nogil:
     fastopt_parallel_for fastopt_pool_for
 
 Kernel = namedtuple("Kernel", "index operands coefficients")
-Task = namedtuple("Task", "row arrays numbers")
 
 
 def _names(text):
@@ -50,13 +43,8 @@ def _names(text):
 
 KERNELS = {
     fastopt_kernel_infos[i].name.decode(): Kernel(
-        i, _names(fastopt_kernel_infos[i].streams), _names(fastopt_kernel_infos[i].coefficients))
+        i, _names(fastopt_kernel_infos[i].operands), _names(fastopt_kernel_infos[i].coefficients))
     for i in range(FASTOPT_KERNELS)
-}
-TASKS = {
-    fastopt_task_infos[i].name.decode(): Task(
-        i, _names(fastopt_task_infos[i].arrays), _names(fastopt_task_infos[i].numbers))
-    for i in range(FASTOPT_TASKS)
 }
 CHUNK = FASTOPT_CHUNK
 COMPILER = FASTOPT_COMPILER.decode()
@@ -80,6 +68,10 @@ cdef const fastopt_table *current_table = kernel_table(0)
 
 cdef const fastopt_table *table() noexcept:
     return current_table
+
+
+cdef const fastopt_op_info *op_info(int op) noexcept:
+    return &fastopt_op_infos[op]
 
 
 def isas():

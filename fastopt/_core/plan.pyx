@@ -1,8 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """The plan of an optimizer: its parameters and states, checked once and cut into chunks.
 
-A step binds the gradients, computes their norm if it is needed, decides what happens to gradients that are not finite, and
-runs the stages. All checks come before the first write. The plan also counts the steps: a count changes in the same
+A step binds the gradients, computes their norm if it is needed, decides what happens to gradients that are not finite,
+and runs the stages. All checks come before the first write. The plan also counts the steps: a count changes in the same
 call as the arrays, so that neither a signal nor another thread ever sees one without the other.
 """
 
@@ -14,61 +14,23 @@ from libc.string cimport memset
 
 import numpy as np
 
-from fastopt._core.buffers cimport REAL_NAMES, acquire, allocate, check_spans, real_of, shape_of
+from fastopt._core.buffers cimport (
+    REAL_NAMES, MemorySpans, acquire, allocate, check_spans, first_nonfinite, real_of, shape_of, span_of,
+)
 from fastopt._core.kernels cimport (
-    FASTOPT_F32, SERIAL_BELOW, Threads, begin_parallel, end_parallel, fastopt_parallel_for, fastopt_table,
-    fp_env_restore, fp_env_set, table,
+    FASTOPT_F32, SERIAL_BELOW, Threads, begin_parallel, end_parallel, fp_env_restore, fp_env_set, table,
+)
+from fastopt._core.step cimport (
+    FASTOPT_GRAD, FASTOPT_MAX_COEFFICIENTS, FASTOPT_MAX_OPERANDS, FASTOPT_MAX_STAGES, fastopt_accumulate, fastopt_chunk,
+    fastopt_group, fastopt_run_stages, fastopt_stage, fastopt_step, fastopt_sum_squares, fastopt_tensor,
 )
 
 from fastopt._core.kernels import CHUNK, KERNELS, isa, thread_count
-
-cdef extern from "step.h" nogil:
-    enum: FASTOPT_GRAD, FASTOPT_MAX_OPERANDS, FASTOPT_MAX_STAGES, FASTOPT_MAX_COEFFICIENTS
-
-    struct fastopt_stage:
-        int kernel
-        int first_operand
-        int first_coefficient
-
-    struct fastopt_group:
-        fastopt_stage stages[1]                 # C knows the true sizes
-        int stage_count
-        double f64[1]
-        float f32[1]
-
-    struct fastopt_tensor:
-        const fastopt_group *group
-        int64_t size
-        int real
-        void *operands[1]
-        void *grad_sum
-
-    struct fastopt_chunk:
-        const fastopt_tensor *tensor
-        int64_t begin
-        int64_t end
-
-    struct fastopt_step:
-        const fastopt_table *table
-        fastopt_parallel_for *parallel_for
-        int threads
-        int64_t spin
-        const fastopt_chunk *chunks
-        int64_t chunk_count
-        double *chunk_sums
-
-    void fastopt_run_stages(const fastopt_step *)
-    double fastopt_sum_squares(const fastopt_step *)
-    void fastopt_accumulate(const fastopt_step *, bint first, bint zero_grads)
 
 cdef enum Nonfinite:
     PROPAGATE, SKIP, RAISE
 
 NONFINITE = {"propagate": PROPAGATE, "skip": SKIP, "raise": RAISE}
-
-cdef struct Span:
-    uintptr_t begin
-    uintptr_t end
 
 cdef struct Progress:
     int64_t steps
@@ -98,10 +60,10 @@ cdef class GroupInfo:
 cdef class Plan:
     """Parameters and states, checked, held and cut into chunks.
 
-    ``groups`` is a list of ``(kernels, tensors)``: the names of the kernels that run on each chunk, one after the other,
-    and for each tensor ``(suffix, {operand: array})`` with all operands but ``grad``. ``arguments`` maps an operand to
-    the user's name for it; with the suffix it names an array in messages: ``params['w1']``. ``locate(tensor, element)``
-    returns the name and the index of an element of a tensor.
+    ``groups`` is a list of ``(kernels, tensors)``: the names of the kernels that run on each chunk, one after the
+    other, and for each tensor ``(suffix, {operand: array})`` with all operands but ``grad``. ``arguments`` maps an
+    operand to the user's name for it; with the suffix it names an array in messages: ``params['w1']``. ``locate(tensor,
+    element)`` returns the name and the index of an element of a tensor.
 
     ``with plan:`` keeps out other threads and re-entrant calls, which get ``RuntimeError``.
     """
@@ -113,16 +75,16 @@ cdef class Plan:
     cdef Py_buffer *held                        # parameters and states, for the life of the plan
     cdef Py_buffer *params                      # of each tensor, a copy of the one in held
     cdef Py_buffer *grads                       # for the duration of a step
-    cdef Span *spans                            # what a step writes, besides gradients, sorted
+    cdef MemorySpans spans                      # what a step writes, besides gradients
     cdef Progress *p
     cdef Py_buffer progress_view
-    cdef Py_ssize_t group_count, tensor_count, chunk_count, held_count, bound_count, span_count
+    cdef Py_ssize_t group_count, tensor_count, chunk_count, held_count, bound_count
     cdef int64_t elements
     cdef bint zero_grads, grads_known, busy
     cdef double max_norm
     cdef bint clips
     cdef Nonfinite nonfinite
-    cdef list infos, suffixes, span_names
+    cdef list infos, suffixes
     cdef dict arguments
     cdef str grad_name
     cdef object locate
@@ -152,7 +114,7 @@ cdef class Plan:
             for suffix, operands in tensors:
                 self.add_tensor(t, &self.groups[g], self.infos[g], kernels, suffix, operands, spans)
                 t += 1
-        self.keep_spans(spans)
+        self.spans = MemorySpans(spans)
         self.cut()
 
     def __dealloc__(self):
@@ -168,7 +130,6 @@ cdef class Plan:
         free(self.held)
         free(self.params)
         free(self.grads)
-        free(self.spans)
 
     # Building
 
@@ -214,23 +175,12 @@ cdef class Plan:
                 info.has_f32 = info.has_f32 or tensor.real == FASTOPT_F32
             pointers[operand] = <uintptr_t>view.buf
             if view.len:
-                spans.append((<uintptr_t>view.buf, <uintptr_t>view.buf + view.len, name + suffix))
+                spans.append(span_of(view, name + suffix))
         for kernel in kernels:
             for operand in KERNELS[kernel].operands:
                 tensor.operands[column] = <void *><uintptr_t>pointers[operand]
                 column += 1
         self.suffixes.append(suffix)
-        return 0
-
-    cdef int keep_spans(self, list spans) except -1:
-        """Raise for parameters and states that overlap; keep the spans to compare gradients with them."""
-        cdef Py_ssize_t i
-        check_spans(spans)
-        self.span_count = len(spans)
-        self.span_names = [name for _, _, name in spans]
-        self.spans = <Span *>allocate(self.span_count, sizeof(Span))
-        for i in range(self.span_count):
-            self.spans[i] = Span(spans[i][0], spans[i][1])
         return 0
 
     cdef int cut(self) except -1:
@@ -362,7 +312,7 @@ cdef class Plan:
             fp_env_restore(before)
 
     def accumulate(self, list grads, zeros):
-        """Add gradients to ``grad_sums``, which ``zeros(shape, dtype)`` allocates at first; the caller holds the lock."""
+        """Add gradients to ``grad_sums``, which ``zeros(shape, dtype)`` allocates; the caller holds the lock."""
         cdef fastopt_step work
         cdef Py_buffer view
         cdef Py_ssize_t i
@@ -471,25 +421,13 @@ cdef class Plan:
             tensor.operands[<Py_ssize_t>operand] = grad
 
     cdef int check_overlap_of_grads(self) except -1:
-        cdef Py_ssize_t i, low, high, middle
-        cdef uintptr_t begin, end
+        cdef Py_ssize_t i
+        spans = []
         for i in range(self.tensor_count):
-            begin = <uintptr_t>self.grads[i].buf
-            end = begin + self.grads[i].len
-            low, high = 0, self.span_count      # search the first span that ends after begin
-            while low < high:
-                middle = (low + high) // 2
-                if self.spans[middle].end > begin:
-                    high = middle
-                else:
-                    low = middle + 1
-            if low < self.span_count and self.spans[low].begin < end and begin < end:
-                raise ValueError(f"{self.grad_name}{self.suffixes[i]} and {self.span_names[low]} overlap in memory")
-        if self.zero_grads:
-            check_spans([
-                (<uintptr_t>self.grads[i].buf, <uintptr_t>self.grads[i].buf + self.grads[i].len,
-                 self.grad_name + self.suffixes[i])
-                for i in range(self.tensor_count) if self.grads[i].len])
+            self.spans.check(&self.grads[i], self.grad_name, self.suffixes[i])
+            if self.zero_grads and self.grads[i].len:
+                spans.append(span_of(&self.grads[i], self.grad_name + self.suffixes[i]))
+        check_spans(spans)
         return 0
 
     cdef void release(self) noexcept:
@@ -499,8 +437,8 @@ cdef class Plan:
 
     cdef int raise_out_of_range(self, Py_ssize_t g, Py_ssize_t i) except -1:
         cdef GroupInfo info = self.infos[g]
-        raise ValueError(f"the coefficient {list(info.index)[i]!r}, computed from the hyperparameters, must be within the "
-                         f"range of {REAL_NAMES[not info.has_f32]}, got {self.groups[g].f64[i]}")
+        raise ValueError(f"the coefficient {list(info.index)[i]!r}, computed from the hyperparameters, must be within "
+                         f"the range of {REAL_NAMES[not info.has_f32]}, got {self.groups[g].f64[i]}")
 
     def info(self):
         """Return how steps run between matrix products."""
@@ -511,17 +449,3 @@ cdef class Plan:
             "isa": isa(),
             "threads": thread_count(self.elements, self.chunk_count),
         }
-
-
-cdef int64_t first_nonfinite(const Py_buffer *view) noexcept:
-    """Return the index of the first element that is an infinity or a NaN, or -1."""
-    cdef int64_t i
-    if view.itemsize == 4:
-        for i in range(view.len // 4):
-            if not isfinite((<const float *>view.buf)[i]):
-                return i
-    else:
-        for i in range(view.len // 8):
-            if not isfinite((<const double *>view.buf)[i]):
-                return i
-    return -1

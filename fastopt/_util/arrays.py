@@ -1,4 +1,4 @@
-"""What losses, layers and augmentation ask of the arrays that they are given, before a task gets them."""
+"""Array checks and allocation, shared by losses, layers, augmentation and optimizers."""
 
 from __future__ import annotations
 
@@ -17,103 +17,104 @@ Array: TypeAlias = npt.NDArray[Any]
 Shape: TypeAlias = "tuple[int, ...]"
 
 ALIGNMENT = 64  # a cache line, and the widest vector register
-BLOCK = 2**20  # bytes that are written at a time
-GRAIN = 4096  # elements that a thread does at a time
-MOST = {char: float(np.finfo(char).max) for char in "fd"}
-LEAST = {char: float(np.finfo(char).smallest_subnormal) for char in "fd"}
+CHUNK_SIZE = 4096  # elements that a thread processes at a time
+WRITE_SIZE = 2**20  # bytes per write to a file
+MAX_FINITE = {char: float(np.finfo(char).max) for char in "fd"}  # by dtype.char
+MIN_POSITIVE = {char: float(np.finfo(char).smallest_subnormal) for char in "fd"}
 
 
-def checked(name: str, array: Any, written: bool = False) -> np.dtype[Any]:
-    """Give the dtype of an array that a task can use, or raise what is wrong with it."""
+def check_array(name: str, array: Any, writable: bool = False) -> np.dtype[Any]:
+    """Return the dtype of a C-contiguous float32 or float64 array, or raise."""
     if not isinstance(array, np.ndarray):
-        raise TypeError(f"{name} is a {type(array).__name__!r}; wants an array of float32 or float64")
-    _core.inspect_array(array, name, "", written)
+        raise TypeError(f"{name} must be an array of float32 or float64, got {type(array).__name__!r}")
+    _core.inspect_array(array, name, "", writable)
     dtype: np.dtype[Any] = array.dtype
     return dtype
 
 
-def like(name: str, array: Any, other: Array, other_name: str, written: bool = False) -> Array:
-    """Give an array that has the shape and the dtype of another, or raise how it differs."""
-    if checked(name, array, written) != other.dtype:
-        raise TypeError(f"{name} has dtype {array.dtype}; wants {other.dtype}, as {other_name}")
+def check_like(name: str, array: Any, other: Array, other_name: str, writable: bool = False) -> Array:
+    """Return an array with the shape and dtype of ``other``, or raise."""
+    if check_array(name, array, writable) != other.dtype:
+        raise TypeError(f"{name} must have dtype {other.dtype} like {other_name}, got {array.dtype}")
     if array.shape != other.shape:
-        raise ValueError(f"{name} has shape {array.shape}; wants {other.shape}, as {other_name}")
+        raise ValueError(f"{name} must have shape {other.shape} like {other_name}, got {array.shape}")
     return array  # type: ignore[no-any-return]
 
 
-def numbers(name: str, value: Any, kinds: str, wanted: str) -> Array:
-    """Give an array of what the user may have as a list, of certain kinds of dtypes, or raise what is wrong with it."""
+def as_numeric_array(name: str, value: Any, kinds: str, expected: str) -> Array:
+    """Convert an array-like to an array and check that its dtype is one of ``kinds`` (of ``dtype.kind``)."""
     if type(value) is not np.ndarray:
         _core.check_no_mask(value, name)
     try:
         array = np.asarray(value)
-    except ValueError:  # lists of different lengths
-        raise ValueError(f"{name} is {value!r}, which has no shape; wants {wanted}") from None
+    except ValueError:
+        raise ValueError(f"{name} must be {expected}, got a ragged sequence: {value!r}") from None
     if array.dtype.kind not in kinds:
-        raise TypeError(f"{name} is a {type(value).__name__!r} of dtype {array.dtype}; wants {wanted}")
+        raise TypeError(f"{name} must be {expected}, got {type(value).__name__!r} of dtype {array.dtype}")
     return array
 
 
-def held(name: str, value: float, dtype: np.dtype[Any]) -> float:
-    """Give a number that an array's type can hold, neither as an infinity nor as the zero that it isn't, or raise."""
-    if (0.0 < abs(value) < LEAST[dtype.char]) or abs(value) > MOST[dtype.char]:
-        raise ValueError(f"{name} is {value!r}; wants a number within the range of {dtype}")
+def check_representable(name: str, value: float, dtype: np.dtype[Any]) -> float:
+    """Return a number that does not overflow or underflow when it is rounded to ``dtype``, or raise."""
+    if 0.0 < abs(value) < MIN_POSITIVE[dtype.char] or abs(value) > MAX_FINITE[dtype.char]:
+        raise ValueError(f"{name} must be within the range of {dtype}, got {value!r}")
     return value
 
 
-def output(out: Array | None, x: Array, name: str, others: dict[str, Any]) -> Array:
-    """Give the array for a result like x: a new one, or ``out``, which is apart from all others but x itself."""
+def output_like(out: Array | None, x: Array, name: str, others: dict[str, Any]) -> Array:
+    """Return ``out``, or a new array like ``x``. ``out`` may be ``x`` itself, but may not overlap the others."""
     if out is None:
         return np.empty_like(x)
-    like("out", out, x, name, written=True)
+    check_like("out", out, x, name, writable=True)
     if out.ctypes.data != x.ctypes.data:
-        apart("out", out, {name: x})
-    return apart("out", out, others)
+        check_no_overlap("out", out, {name: x})
+    check_no_overlap("out", out, others)
+    return out
 
 
-def apart(name: str, array: Array, others: dict[str, Any]) -> Array:
-    """Give an array that shares no memory with others, which are C-contiguous or None, or raise with which it does."""
+def check_no_overlap(name: str, array: Array, others: dict[str, Any]) -> None:
+    """Raise if an array shares memory with one of the others, which are C-contiguous or None."""
     other = _core.first_overlap(array, others)
     if other is not None:
-        raise ValueError(f"{name} and {other} overlap in memory; each wants memory of its own")
-    return array
+        raise ValueError(f"{name} and {other} overlap in memory")
 
 
 def aligned_zeros(shape: Shape, dtype: npt.DTypeLike) -> Array:
-    """Zeros in memory that starts on a cache line."""
+    """Return zeros in memory that starts on a cache line."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     memory = np.zeros(size + ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % ALIGNMENT
     return memory[start : start + size].view(dtype).reshape(shape)
 
 
-def mapped_zeros(file: Path, shape: Shape, dtype: npt.DTypeLike, made: list[Path]) -> Array:
-    """Zeros in a new .npy file, whose room on the disk is taken now: a full disk is an error, not a crash in a step.
+def mapped_zeros(file: Path, shape: Shape, dtype: npt.DTypeLike, created: list[Path]) -> Array:
+    """Return zeros that are mapped to a new .npy file.
 
-    The file is added to those ``made`` before there is one, so that Ctrl-C does not leave it behind.
+    The disk space is allocated now, because a full disk during a step would kill the process. The path is added to
+    ``created`` before the file exists, so that the caller can delete it after Ctrl-C.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if not size:
-        return aligned_zeros(shape, dtype)  # no bytes can't be mapped
+        return aligned_zeros(shape, dtype)  # an empty file can't be mapped
     if file.exists():
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(file))
-    made.append(file)
+    created.append(file)
     with file.open("xb") as new:
-        head = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(new, head)  # a whole number of 64 bytes
+        header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(new, header)  # padded to a multiple of 64 bytes
         new.flush()
         try:
-            _take_room(new, size)
+            _append_zeros(new, size)
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(file)) from error
     return np.asarray(np.load(file, mmap_mode="r+"))
 
 
-def _take_room(file: IO[bytes], size: int) -> None:
-    """Add so many zeros."""
+def _append_zeros(file: IO[bytes], size: int) -> None:
+    """Append ``size`` zero bytes that occupy disk space."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(file.fileno(), file.tell(), size)
         return
-    for begin in range(0, size, BLOCK):  # macOS
-        file.write(bytes(min(BLOCK, size - begin)))
+    for begin in range(0, size, WRITE_SIZE):  # macOS
+        file.write(bytes(min(WRITE_SIZE, size - begin)))
     file.flush()

@@ -28,7 +28,10 @@ def number(expected: str, is_allowed: Callable[[float], bool]) -> Callable[[str,
     def check(name: str, value: Any) -> float:
         if type(value) is not float and not is_real(value):
             raise TypeError(f"{name} must be {expected}, got {value!r}")
-        result = float(value)
+        try:
+            result = float(value)
+        except OverflowError:  # an int beyond the range of float
+            result = math.inf if value > 0 else -math.inf
         if not is_allowed(result):
             raise ValueError(f"{name} must be {expected}, got {value!r}")
         return result
@@ -53,9 +56,10 @@ def choice(*options: Any) -> Check:
     expected = " or ".join(map(repr, options))
 
     def check(name: str, value: Any) -> Any:
-        if not any(isinstance(value, type(option)) and value == option for option in options):
-            raise ValueError(f"{name} must be {expected}, got {value!r}")
-        return value
+        for option in options:
+            if value is option or (isinstance(value, type(option)) and value == option):
+                return value
+        raise ValueError(f"{name} must be {expected}, got {value!r}")
 
     return check
 

@@ -1,1 +1,1 @@
-"""Real training on real data, each example a readable page: ``python -m fastopt.examples.digits``."""
+"""Training programs on real data, such as ``python -m fastopt.examples.digits``."""

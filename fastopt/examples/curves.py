@@ -1,37 +1,52 @@
-"""Progress, lines and curves of the examples; what it needs of tqdm and matplotlib are extras."""
+"""Command-line options, progress bars and plots of the examples."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 try:
     from tqdm import tqdm
-except ImportError:  # without it there is no progress bar
+except ImportError:
     tqdm = None  # type: ignore[assignment, misc]
 
 Setting: TypeAlias = "tuple[str, float, int]"  # optimizer, rate, batch size
-Thing = TypeVar("Thing")
+Item = TypeVar("Item")
 
-STYLES = {16: "-", 64: "--", 256: ":"}  # of the lines, by the batch size
+LINE_STYLES = {16: "-", 64: "--", 256: ":"}  # by batch size
 
 
 class Curves(Protocol):
-    """What is drawn of a run, epoch by epoch."""
+    """Training loss and held-out accuracy after each epoch."""
 
     loss: list[float]
     accuracy: list[float]
 
 
-def progress(things: Iterator[Thing], total: int, unit: str) -> Iterator[Thing]:
-    """Wrap what is iterated over in a progress bar, which shows on a terminal."""
-    return iter(tqdm(things, total=total, unit=unit, disable=None, leave=False)) if tqdm is not None else things
+def number(kind: Callable[[str], Any], low: float, high: float = math.inf) -> Callable[[str], Any]:
+    """Return a type for argparse: an int or a float in [low, high)."""
+
+    def parse(text: str) -> Any:
+        value = kind(text)
+        if not low <= value < high:
+            below = f" and < {high}" if high < math.inf else ""
+            raise argparse.ArgumentTypeError(f"must be a finite number >= {low}{below}, got {text}")
+        return value
+
+    parse.__name__ = kind.__name__  # for argparse's message if the text is not a number
+    return parse
+
+
+def progress(items: Iterator[Item], total: int, unit: str) -> Iterator[Item]:
+    """Wrap an iterator in a progress bar, if tqdm is installed and the output is a terminal."""
+    return iter(tqdm(items, total=total, unit=unit, disable=None, leave=False)) if tqdm is not None else items
 
 
 def write(line: str) -> None:
-    """Print a line, above the progress bar if there is one."""
+    """Print a line above the progress bar."""
     if tqdm is not None:
         tqdm.write(line)
     else:
@@ -39,8 +54,8 @@ def write(line: str) -> None:
 
 
 def plot(histories: Mapping[Setting, Curves], colors: Mapping[tuple[str, float], str], path: str) -> None:
-    """Draw loss and error against the epoch: a column for each optimizer, rates in color, batch sizes in style."""
-    from matplotlib.figure import Figure  # noqa: PLC0415  an extra
+    """Plot loss and error by epoch: a column for each optimizer, a color for each rate, a style for each batch size."""
+    from matplotlib.figure import Figure  # noqa: PLC0415  optional
 
     names = list(dict.fromkeys(name for name, _, _ in histories))
     figure = Figure(figsize=(1.5 + 3.2 * len(names), 6.5), layout="constrained")
@@ -48,10 +63,10 @@ def plot(histories: Mapping[Setting, Curves], colors: Mapping[tuple[str, float],
     for (name, lr, size), history in histories.items():
         upper, lower = panels[:, names.index(name)]
         color = colors.get((name, lr), "C3")
-        style = {"color": color, "linestyle": STYLES.get(size, "-"), "label": f"lr {lr:g}, batch {size}"}
+        style = {"color": color, "linestyle": LINE_STYLES.get(size, "-"), "label": f"lr {lr:g}, batch {size}"}
         epochs = range(1, len(history.loss) + 1)
         upper.plot(epochs, history.loss, **style)
-        lower.plot(epochs, [1 - right for right in history.accuracy], **style)
+        lower.plot(epochs, [1 - accuracy for accuracy in history.accuracy], **style)
         upper.set(title=name, yscale="log")
         lower.set(xlabel="epoch", yscale="log")
     panels[0, 0].set_ylabel("training loss")
@@ -63,13 +78,13 @@ def plot(histories: Mapping[Setting, Curves], colors: Mapping[tuple[str, float],
 
 
 def check_plot(option: str, path: str, parser: argparse.ArgumentParser) -> None:
-    """Refuse, before hours of training, a file that can't be drawn."""
+    """Exit with an error before the training if the plot could not be written."""
     try:
-        from matplotlib.figure import Figure  # noqa: PLC0415  an extra
+        from matplotlib.figure import Figure  # noqa: PLC0415  optional
     except ImportError:
         parser.error(f'{option} needs matplotlib: pip install "fastopt[examples]"')
     formats = Figure().canvas.get_supported_filetypes()
     if Path(path).suffix.removeprefix(".") not in formats:
-        parser.error(f"{option} is {path}; wants a file name that ends in one of {', '.join(sorted(formats))}")
+        parser.error(f"{option} must end in one of {', '.join(sorted(formats))}, got {path}")
     if not Path(path).absolute().parent.is_dir():
-        parser.error(f"{option} is {path}, but there is no such folder")
+        parser.error(f"{option} must name a file in an existing folder, got {path}")

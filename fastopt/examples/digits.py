@@ -1,9 +1,9 @@
 """Train a small network, written in plain NumPy, on 1,797 handwritten digits.
 
-``python -m fastopt.examples.digits`` trains with everything that surrounds a step (dropout, batch norm, augmented
-images, warm-up and cosine, early stopping) and reaches 98 to 99 % on a fifth of the images that it doesn't train on.
-``--recipes`` shows what each of these is worth, over five seeds; ``--compare`` trains with every optimizer at a few
-rates and batch sizes; ``--plot curves.png`` draws the curves.
+``python -m fastopt.examples.digits`` trains with dropout, batch norm, augmentation, a warm-up and cosine schedule and
+early stopping, and classifies 98 to 99 % of a held-out fifth of the images correctly. ``--recipes`` measures the effect
+of each of these over five seeds; ``--compare`` trains with every optimizer at several learning rates and batch sizes;
+``--plot curves.png`` plots the training.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from fastopt.examples import curves
 HIDDEN = 256
 SEEDS = range(5)
 
-# For each optimizer the rates that --compare tries; the middle one is the default.
-RATES: dict[str, list[float]] = {
+TUNED = {
     "SGD": [0.05, 0.2, 0.5],
     "Momentum": [0.005, 0.02, 0.1],
-    "RMSprop": [0.0003, 0.001, 0.003],
     "Adam": [0.001, 0.003, 0.01],
     "AdamW": [0.001, 0.003, 0.01],
 }
-BATCH_SIZES = [16, 64, 256]  # that --compare tries
+# The learning rates and batch sizes that --compare tries; the middle rate is an optimizer's default here.
+RATES = {name: TUNED.get(name, [0.0003, 0.001, 0.003]) for name in fastopt.optimizers.__all__}
+BATCH_SIZES = [16, 64, 256]
 
 Split: TypeAlias = "tuple[Array, Array]"  # images, labels
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What surrounds the steps."""
+    """Techniques that a training run uses."""
 
     dropout: float = 0.0
     batch_norm: bool = False
@@ -64,7 +64,7 @@ RECIPES = {
 
 @dataclass
 class History:
-    """What a training run printed, epoch by epoch, and the accuracy in the end."""
+    """Results after each epoch of a training run, and the final accuracy."""
 
     loss: list[float] = field(default_factory=list)
     accuracy: list[float] = field(default_factory=list)
@@ -76,22 +76,22 @@ class History:
 
 
 def load() -> Split:
-    """Give the images as 1797 x 64 numbers from 0 to 1, and their labels."""
+    """Return the images as an array of 1797 x 64 numbers from 0 to 1, and their labels."""
     packed = resources.files("fastopt.data").joinpath("digits.csv.gz").read_bytes()
     table = np.loadtxt(io.BytesIO(gzip.decompress(packed)), delimiter=",", dtype=np.float32)
     return table[:, :64] / 16, table[:, 64].astype(np.int64)
 
 
 def split(seed: int) -> tuple[Split, Split]:
-    """Hold out a random fifth: what to train on, and what to test on."""
+    """Return a training set and a random fifth as test set."""
     images, labels = load()
     order = np.random.default_rng(seed).permutation(len(images))
     test, train = np.split(order, [len(images) // 5])
     return (images[train], labels[train]), (images[test], labels[test])
 
 
-def augmented(images: Array, seed: int, step: int) -> Array:
-    """Turn, scale and move the images a little, each in its own way, anew in every step."""
+def augment(images: Array, seed: int, step: int) -> Array:
+    """Rotate, scale and shift each image slightly, differently in every step."""
     moved = fastopt.augment(
         images.reshape(-1, 8, 8), seed=seed, step=step, rotate=10.0, scale=(0.9, 1.1), translate=0.06
     )
@@ -102,7 +102,7 @@ def augmented(images: Array, seed: int, step: int) -> Array:
 
 
 class Network:
-    """64 numbers, a hidden layer of rectified ones, 10 logits."""
+    """A network with 64 inputs, one hidden layer of rectified linear units, and 10 logits."""
 
     def __init__(self, recipe: Recipe, seed: int, dtype: npt.DTypeLike = np.float32) -> None:
         self.recipe = recipe
@@ -119,25 +119,25 @@ class Network:
             self.params["scale"] = np.ones(HIDDEN)
         self.averages = fastopt.Flat({"mean": np.zeros(HIDDEN), "var": np.ones(HIDDEN)}, dtype)
 
-    def everything(self) -> dict[str, Array]:
-        """Give all that training changes: what early stopping has to keep."""
+    def state(self) -> dict[str, Array]:
+        """Return all arrays that training changes, which early stopping has to restore."""
         return {**self.params, **self.averages}
 
-    def _normalized(self, x: Array, training: bool) -> tuple[Array, Any]:
+    def _normalize(self, x: Array, training: bool) -> tuple[Array, Any]:
         if self.recipe.batch_norm:
             averages = self.averages["mean"], self.averages["var"]
             return fastopt.batch_norm(x, self.params["scale"], self.params["b1"], *averages, training=training)
         return x + self.params["b1"], None
 
     def logits(self, images: Array) -> Array:
-        """Run the network forward, not in training."""
-        hidden, _ = self._normalized(images @ self.params["w1"], training=False)
+        """Return the logits at inference."""
+        hidden, _ = self._normalize(images @ self.params["w1"], training=False)
         return np.maximum(hidden, 0) @ self.params["w2"] + self.params["b2"]
 
     def loss_and_gradients(self, images: Array, labels: Array, step: int) -> float:
-        """Mean cross entropy of a batch; its gradients are written to ``grads``."""
+        """Return the mean cross entropy of a batch, and write its gradients to ``grads``."""
         params, grads, p = self.params, self.grads, self.recipe.dropout
-        hidden, saved = self._normalized(images @ params["w1"], training=True)
+        hidden, cache = self._normalize(images @ params["w1"], training=True)
         np.maximum(hidden, 0, out=hidden)
         active = hidden > 0
         if p:
@@ -151,15 +151,15 @@ class Network:
         if p:
             fastopt.dropout(dhidden, p, seed=self.seed, step=step, out=dhidden)
         dhidden *= active
-        if saved is not None:
-            fastopt.batch_norm_backward(dhidden, saved, out=dhidden, grad_weight=grads["scale"], grad_bias=grads["b1"])
+        if cache is not None:
+            fastopt.batch_norm_backward(dhidden, cache, out=dhidden, grad_weight=grads["scale"], grad_bias=grads["b1"])
         else:
             np.sum(dhidden, axis=0, out=grads["b1"])
         np.matmul(images.T, dhidden, out=grads["w1"])
         return float(loss)
 
     def accuracy(self, images: Array, labels: Array) -> float:
-        """Compute the share of images that the network names right."""
+        """Return the fraction of images that are classified correctly."""
         return float((self.logits(images).argmax(axis=1) == labels).mean())
 
 
@@ -169,34 +169,34 @@ class Network:
 def train(
     recipe: Recipe, name: str = "AdamW", lr: float | None = None, batch_size: int = 32, epochs: int = 60, seed: int = 0
 ) -> Iterator[History]:
-    """Train, and give the history so far after each epoch."""
+    """Train, and yield the history so far after each epoch."""
     (images, labels), test = split(seed)
-    if recipe.early_stopping:  # a tenth tells when
+    if recipe.early_stopping:  # a tenth of the training set is used for validation
         tenth = len(images) // 10
-        judged, images, labels = (images[:tenth], labels[:tenth]), images[tenth:], labels[tenth:]
+        validation, images, labels = (images[:tenth], labels[:tenth]), images[tenth:], labels[tenth:]
     network, rate = Network(recipe, seed), RATES[name][1] if lr is None else lr
-    alone = len(images) % batch_size == 1  # the last image of an epoch: it has no variance for batch norm
-    steps = epochs * (len(images) // batch_size if alone else -(-len(images) // batch_size))
+    drop_last = len(images) % batch_size == 1  # a batch of one image has no variance for batch norm
+    steps = epochs * (len(images) // batch_size if drop_last else -(-len(images) // batch_size))
     schedule = fastopt.schedules.Warmup(fastopt.schedules.Cosine(rate, max(1, steps - steps // 20)), steps // 20)
     optimizer = getattr(fastopt, name)(network.params, lr=schedule if recipe.schedule else rate)
     early_stopping, history = fastopt.EarlyStopping(patience=30), History()
     for epoch in range(epochs):
-        losses, stepping, start = [], 0.0, time.perf_counter()
-        for x, y in fastopt.batches(images, labels, batch_size=batch_size, seed=seed, epoch=epoch, drop_last=alone):
-            shown = augmented(x, seed, optimizer.steps) if recipe.augmentation else x
-            losses.append(network.loss_and_gradients(shown, y, optimizer.steps))
+        losses, optimizer_time, start = [], 0.0, time.perf_counter()
+        for x, y in fastopt.batches(images, labels, batch_size=batch_size, seed=seed, epoch=epoch, drop_last=drop_last):
+            inputs = augment(x, seed, optimizer.steps) if recipe.augmentation else x
+            losses.append(network.loss_and_gradients(inputs, y, optimizer.steps))
             before = time.perf_counter()
             optimizer.step(network.grads)
-            stepping += time.perf_counter() - before
-        history.optimizer_share.append(stepping / (time.perf_counter() - start))
+            optimizer_time += time.perf_counter() - before
+        history.optimizer_share.append(optimizer_time / (time.perf_counter() - start))
         history.loss.append(float(np.mean(losses)))
         history.accuracy.append(network.accuracy(*test))
         history.final = history.accuracy[-1]
         if recipe.early_stopping:
-            loss, _ = fastopt.cross_entropy(network.logits(judged[0]), judged[1])
-            if early_stopping.update(loss, network.everything()) or epoch == epochs - 1:
-                if early_stopping.best_epoch is not None:  # a run may diverge at once
-                    early_stopping.restore(network.everything())
+            loss, _ = fastopt.cross_entropy(network.logits(validation[0]), validation[1])
+            if early_stopping.update(loss, network.state()) or epoch == epochs - 1:
+                if early_stopping.best_epoch is not None:  # None if the first epoch already diverged
+                    early_stopping.restore(network.state())
                 history.final = network.accuracy(*test)
                 yield history
                 return
@@ -204,7 +204,7 @@ def train(
 
 
 def run_one(recipe: Recipe, name: str, lr: float, batch_size: int, epochs: int, seed: int) -> History:
-    """Train once and print every epoch."""
+    """Train once and print a line after each epoch."""
     curves.write(f"{name}, lr {lr:g}, batches of {batch_size}, seed {seed}")
     curves.write("epoch    loss  accuracy  time in optimizer")
     history = History()
@@ -218,21 +218,21 @@ def run_one(recipe: Recipe, name: str, lr: float, batch_size: int, epochs: int, 
 
 
 def run_recipes(name: str, lr: float, batch_size: int, epochs: int) -> dict[str, list[float]]:
-    """Train with every recipe and seed, and print the accuracies on the held-out fifths."""
+    """Train with every recipe and seed, and print the held-out accuracies."""
     curves.write(f"{name}, lr {lr:g}, batches of {batch_size}, at most {epochs} epochs")
     curves.write("recipe                  mean" + "".join(f"{f'seed {seed}':>9}" for seed in SEEDS) + "   epochs")
     accuracies = {}
     for title, recipe in curves.progress(iter(RECIPES.items()), len(RECIPES), "recipe"):
-        last = [list(train(recipe, name, lr, batch_size, epochs, seed))[-1] for seed in SEEDS]
-        accuracies[title] = [history.final for history in last]
-        each = "".join(f"{history.final:9.2%}" for history in last)
-        trained = np.mean([len(history.loss) for history in last])
+        histories = [list(train(recipe, name, lr, batch_size, epochs, seed))[-1] for seed in SEEDS]
+        accuracies[title] = [history.final for history in histories]
+        each = "".join(f"{history.final:9.2%}" for history in histories)
+        trained = np.mean([len(history.loss) for history in histories])
         curves.write(f"{title:20}{np.mean(accuracies[title]):8.2%}{each}{trained:9.0f}")
     return accuracies
 
 
 def run_all(batch_sizes: list[int], epochs: int, seed: int) -> dict[curves.Setting, History]:
-    """Train with every optimizer at a few rates and batch sizes, and print a line for each."""
+    """Train with every optimizer at several learning rates and batch sizes, and print a line for each."""
     settings = [(name, lr, size) for name, rates in RATES.items() for lr in rates for size in batch_sizes]
     curves.write("optimizer      lr  batch    loss  accuracy  time in optimizer")
     histories = {}
@@ -248,44 +248,45 @@ def run_all(batch_sizes: list[int], epochs: int, seed: int) -> dict[curves.Setti
 
 
 def parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
+    """Return the parser of the command line."""
     result = argparse.ArgumentParser(
         prog="python -m fastopt.examples.digits", description="Train a small network on 1,797 handwritten digits."
     )
     result.add_argument("--optimizer", choices=RATES, help="default: AdamW")
     result.add_argument(
-        "--lr", type=float, help="learning rate; default: " + ", ".join(f"{n} {r[1]}" for n, r in RATES.items())
+        "--lr",
+        type=curves.number(float, 0),
+        help="learning rate; default: " + ", ".join(f"{n} {r[1]}" for n, r in RATES.items()),
     )
-    result.add_argument("--batch-size", type=int, help="images in a batch; default: 32, with --compare 16, 64 and 256")
-    result.add_argument("--epochs", type=int, default=60, help="at most; default: %(default)s")
     result.add_argument(
-        "--seed", type=int, default=0, help="of weights, held-out fifth and order; default: %(default)s"
+        "--batch-size", type=curves.number(int, 2), help="images per batch; default: 32, with --compare 16, 64 and 256"
     )
-    result.add_argument("--plain", action="store_true", help="train without all that surrounds a step")
-    result.add_argument("--recipes", action="store_true", help="show what each part is worth, over five seeds")
+    result.add_argument("--epochs", type=curves.number(int, 1), default=60, help="maximum; default: %(default)s")
     result.add_argument(
-        "--compare", action="store_true", help="train with every optimizer, a few rates and batch sizes"
+        "--seed",
+        type=curves.number(int, 0, 2**32),
+        default=0,
+        help="of the weights, the held-out fifth and the order; default: %(default)s",
     )
-    result.add_argument("--plot", metavar="FILE", help="draw the curves (needs matplotlib)")
+    result.add_argument("--plain", action="store_true", help="train with the optimizer alone")
+    result.add_argument("--recipes", action="store_true", help="measure the effect of each technique over five seeds")
+    result.add_argument(
+        "--compare", action="store_true", help="train with every optimizer at several rates and batch sizes"
+    )
+    result.add_argument("--plot", metavar="FILE", help="plot the training (needs matplotlib)")
     return result
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Read the command line and train."""
-    line = parser()
-    options = line.parse_args(arguments)
-    if options.epochs < 1 or (options.batch_size is not None and options.batch_size < 2):
-        line.error("--epochs wants a number >= 1, --batch-size one >= 2")
-    if not 0 <= options.seed < 2**32:
-        line.error("--seed wants a number from 0 to 2**32 - 1")
+    command_line = parser()
+    options = command_line.parse_args(arguments)
     if options.plot:
-        curves.check_plot("--plot", options.plot, line)
-    if options.lr is not None and not 0 <= options.lr < np.inf:
-        line.error("--lr wants a finite number >= 0")
+        curves.check_plot("--plot", options.plot, command_line)
     if options.compare and (options.lr is not None or options.optimizer is not None or options.plain):
-        line.error("--compare chooses optimizers, rates and what surrounds a step itself")
+        command_line.error("--compare cannot be combined with --optimizer, --lr or --plain")
     if options.recipes and (options.compare or options.plot or options.plain):
-        line.error("--recipes goes with neither --compare, --plain nor --plot")
+        command_line.error("--recipes cannot be combined with --compare, --plain or --plot")
 
     name = options.optimizer or "AdamW"
     setting = (name, RATES[name][1] if options.lr is None else options.lr, options.batch_size or 32)

@@ -1,7 +1,7 @@
 """Train a two-layer network, written in plain NumPy, on the files of MNIST or Fashion-MNIST.
 
-``python -m fastopt.examples.mnist FOLDER`` reads the four files (idx, as they are or packed with gzip) from a folder
-and reaches 98 % on the test images of MNIST, 89 % on those of Fashion-MNIST, in a minute or two.
+``python -m fastopt.examples.mnist FOLDER`` reads the four idx files, plain or compressed with gzip, from a folder. It
+reaches 98 % on the test images of MNIST and 89 % on those of Fashion-MNIST in one or two minutes.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import numpy as np
 
 import fastopt
 from fastopt._util.arrays import Array
+from fastopt.examples import curves
 
 HIDDEN = 512
 DROPOUT = 0.2
 PIXELS = 28 * 28
-RANKS = (1, 2, 3)  # of arrays in the files
-BLOCK = 2**20  # bytes that are read at a time
+CHUNK = 2**20  # bytes that are read at a time
 FILES = {
     "images": "train-images-idx3-ubyte",
     "labels": "train-labels-idx1-ubyte",
@@ -32,13 +32,13 @@ FILES = {
     "test labels": "t10k-labels-idx1-ubyte",
 }
 SOURCES = (
-    "https://ossci-datasets.s3.amazonaws.com/mnist has those of MNIST, "
-    "https://github.com/zalandoresearch/fashion-mnist those of Fashion-MNIST"
+    "download MNIST from https://ossci-datasets.s3.amazonaws.com/mnist, "
+    "Fashion-MNIST from https://github.com/zalandoresearch/fashion-mnist"
 )
 
 
 def read_idx(path: Path) -> Array:
-    """Read an array of bytes from a file in the idx format; raises ``ValueError`` for any other file.
+    """Return the array of bytes in an idx file, or raise ``ValueError``.
 
     The format: two zero bytes, the type (8: unsigned bytes), the number of dimensions, each dimension as a big-endian
     32-bit number, and the elements.
@@ -46,58 +46,59 @@ def read_idx(path: Path) -> Array:
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
         try:
             head = file.read(4)
-            if len(head) < 4 or head[:3] != b"\0\0\x08" or head[3] not in RANKS:
-                raise ValueError(f"{path} begins with {head!r}; wants b'\\x00\\x00\\x08' and 1 to 3 dimensions, as idx")
+            if len(head) < 4 or head[:3] != b"\0\0\x08" or not 1 <= head[3] <= 3:
+                raise ValueError(f"{path} must begin with b'\\x00\\x00\\x08' and 1 to 3 dimensions (idx), got {head!r}")
             sizes = file.read(4 * head[3])
             if len(sizes) < 4 * head[3]:
-                raise ValueError(f"{path} ends within its header")
+                raise ValueError(f"{path} must have a header of {4 + 4 * head[3]} bytes, got {4 + len(sizes)}")
             shape = struct.unpack(f">{head[3]}I", sizes)
-            content = _at_most(file, math.prod(shape))
+            content = _read_at_most(file, math.prod(shape))
             if not content or len(content) != math.prod(shape) or file.read(1):
-                raise ValueError(f"{path} has not as many bytes behind its header as it says: {shape}")
+                raise ValueError(f"{path} must have as many bytes after its header as the shape {shape} requires")
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise ValueError(f"{path} is not what gzip packs: {error}") from None
+            raise ValueError(f"{path} must be a valid gzip file: {error}") from None
     return np.frombuffer(content, np.uint8).reshape(shape)
 
 
-def _at_most(file: BinaryIO | gzip.GzipFile, size: int) -> bytes:
-    """Read so many bytes, or what there is of them; a header that lies costs no memory."""
-    parts: list[bytes] = []
-    while size and (part := file.read(min(size, BLOCK))):
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
+def _read_at_most(file: BinaryIO | gzip.GzipFile, size: int) -> bytes:
+    """Read up to `size` bytes in chunks, so that a wrong size in a header allocates no memory."""
+    chunks: list[bytes] = []
+    while size and (chunk := file.read(min(size, CHUNK))):
+        chunks.append(chunk)
+        size -= len(chunk)
+    return b"".join(chunks)
 
 
 def find(folder: Path, name: str) -> Path:
-    """Find a file under one of the names that are in use; raises ``FileNotFoundError``."""
+    """Return the path of a file under one of its usual names, or raise ``FileNotFoundError``."""
     names = [variant + end for variant in (name, name.replace("-idx", ".idx")) for end in ("", ".gz")]
     for variant in names:
         if (folder / variant).is_file():
             return folder / variant
-    raise FileNotFoundError(f"{folder} has none of {', '.join(names)}; {SOURCES}")
+    raise FileNotFoundError(f"{folder} must contain one of {', '.join(names)}; {SOURCES}")
 
 
 def load(folder: Path) -> tuple[Array, Array, Array, Array]:
-    """Give images, as rows of 784 numbers from 0 to 1, and labels, to train on and then to test on."""
+    """Return training images, as rows of 784 numbers from 0 to 1, training labels, test images and test labels."""
     files = {what: find(folder, name) for what, name in FILES.items()}
     arrays = {what: read_idx(path) for what, path in files.items()}
     for images, labels in (("images", "labels"), ("test images", "test labels")):
         if arrays[images].ndim != 3 or arrays[images].shape[1:] != (28, 28) or not len(arrays[images]):
-            raise ValueError(f"{files[images]} has the shape {arrays[images].shape}; wants images of 28 x 28")
+            raise ValueError(f"{files[images]} must have images of 28 x 28, got the shape {arrays[images].shape}")
         if arrays[labels].shape != arrays[images].shape[:1] or arrays[labels].max(initial=0) > 9:
-            raise ValueError(f"{files[labels]} wants a label from 0 to 9 for each of the {len(arrays[images])} images")
+            raise ValueError(f"{files[labels]} must have a label from 0 to 9 for each of {len(arrays[images])} images")
     x, y, test_x, test_y = arrays.values()
     return _rows(x), y.astype(np.int64), _rows(test_x), test_y.astype(np.int64)
 
 
 def _rows(images: Array) -> Array:
+    """Return images as rows of float32 from 0 to 1."""
     rows: Array = images.reshape(-1, PIXELS).astype(np.float32) / np.float32(255)
     return rows
 
 
 def initial_params(seed: int) -> fastopt.Flat:
-    """Draw the weights (He et al. 2015); biases are zero."""
+    """Return random weights (He et al., 2015) and zero biases."""
     rng = np.random.default_rng(seed)
     params = fastopt.Flat({"w1": (PIXELS, HIDDEN), "b1": HIDDEN, "w2": (HIDDEN, 10), "b2": 10})
     params["w1"] = rng.normal(0, np.sqrt(2 / PIXELS), (PIXELS, HIDDEN))
@@ -106,7 +107,7 @@ def initial_params(seed: int) -> fastopt.Flat:
 
 
 def accuracy(params: fastopt.Flat, images: Array, labels: Array) -> float:
-    """Compute the share of images that the network names right."""
+    """Return the fraction of images that are classified correctly."""
     hidden = np.maximum(images @ params["w1"] + params["b1"], 0)
     return float(((hidden @ params["w2"] + params["b2"]).argmax(axis=1) == labels).mean())
 
@@ -114,7 +115,7 @@ def accuracy(params: fastopt.Flat, images: Array, labels: Array) -> float:
 def loss_and_gradients(
     params: fastopt.Flat, grads: fastopt.Flat, images: Array, labels: Array, seed: int, step: int
 ) -> float:
-    """Mean cross entropy of a batch; its gradients are written to ``grads``."""
+    """Return the mean cross entropy of a batch, and write its gradients to ``grads``."""
     hidden = images @ params["w1"]
     hidden += params["b1"]
     np.maximum(hidden, 0, out=hidden)
@@ -131,7 +132,7 @@ def loss_and_gradients(
 
 
 def train(data: tuple[Array, Array, Array, Array], epochs: int, batch_size: int, lr: float, seed: int) -> float:
-    """Train, print every epoch, and give the accuracy on the test images."""
+    """Train, print a line after each epoch, and return the accuracy on the test images."""
     images, labels, *test = data
     params = initial_params(seed)
     grads = params.zeros_like()
@@ -139,16 +140,16 @@ def train(data: tuple[Array, Array, Array, Array], epochs: int, batch_size: int,
     optimizer = fastopt.AdamW(
         params, lr=fastopt.schedules.Warmup(fastopt.schedules.Cosine(lr, steps - steps // 20), steps // 20)
     )
-    right = 0.0
+    test_accuracy = 0.0
     print("epoch    loss  accuracy  seconds")
     for epoch in range(epochs):
         losses, start = [], time.perf_counter()
         for x, y in fastopt.batches(images, labels, batch_size=batch_size, seed=seed, epoch=epoch):
             losses.append(loss_and_gradients(params, grads, x, y, seed, optimizer.steps))
             optimizer.step(grads)
-        seconds, right = time.perf_counter() - start, accuracy(params, *test)
-        print(f"{epoch + 1:5}{np.mean(losses):8.4f}{right:10.2%}{seconds:9.1f}", flush=True)
-    return right
+        seconds, test_accuracy = time.perf_counter() - start, accuracy(params, *test)
+        print(f"{epoch + 1:5}{np.mean(losses):8.4f}{test_accuracy:10.2%}{seconds:9.1f}", flush=True)
+    return test_accuracy
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -156,20 +157,18 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m fastopt.examples.mnist", description="Train on the files of MNIST or Fashion-MNIST."
     )
-    parser.add_argument("folder", type=Path, help="where the four files are, packed with gzip or not")
-    parser.add_argument("--epochs", type=int, default=10, help="default: %(default)s")
-    parser.add_argument("--batch-size", type=int, default=128, help="images in a batch; default: %(default)s")
-    parser.add_argument("--lr", type=float, default=0.002, help="learning rate; default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="of weights, order and dropout; default: %(default)s")
+    parser.add_argument("folder", type=Path, help="folder of the four files, compressed with gzip or not")
+    parser.add_argument("--epochs", type=curves.number(int, 1), default=10, help="default: %(default)s")
+    parser.add_argument("--batch-size", type=curves.number(int, 1), default=128, help="default: %(default)s")
+    parser.add_argument("--lr", type=curves.number(float, 0), default=0.002, help="learning rate; default: %(default)s")
+    parser.add_argument("--seed", type=curves.number(int, 0, 2**32), default=0, help="default: %(default)s")
     options = parser.parse_args(arguments)
-    if options.epochs < 1 or options.batch_size < 1 or not 0 <= options.seed < 2**32 or not 0 <= options.lr < math.inf:
-        parser.error("--epochs and --batch-size want numbers >= 1, --lr one >= 0, --seed one from 0 to 2**32 - 1")
     try:
         data = load(options.folder)
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    right = train(data, options.epochs, options.batch_size, options.lr, options.seed)
-    print(f"held-out accuracy {right:.2%}")
+    test_accuracy = train(data, options.epochs, options.batch_size, options.lr, options.seed)
+    print(f"held-out accuracy {test_accuracy:.2%}")
 
 
 if __name__ == "__main__":

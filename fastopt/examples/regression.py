@@ -1,9 +1,8 @@
-"""Predict how far 392 cars of 1970 to 1982 go on a gallon, better than a straight line does.
+"""Predict the fuel consumption of 392 cars of 1970 to 1982, and compare with linear least squares.
 
-``python -m fastopt.examples.regression`` holds out a fifth of the cars, fits a small network, written in plain NumPy,
-to the others, and does so for ten splits: Huber's loss, AdamW with a warm-up and a cosine, and early stopping on cars
-that it doesn't train on, after which the best parameters are restored. On the cars that were held out it is compared
-with linear least squares and with the mean.
+``python -m fastopt.examples.regression`` trains a small network, written in plain NumPy, with Huber's loss, AdamW, a
+warm-up and cosine schedule, and early stopping on a validation set. Over ten random splits, it compares the errors on a
+held-out fifth of the cars with those of linear least squares and of the mean.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import numpy as np
 
 import fastopt
 from fastopt._util.arrays import Array
+from fastopt.examples import curves
 
 HIDDEN = 64
 BATCH_SIZE = 32
@@ -28,18 +28,18 @@ SPLITS = 10
 
 @dataclass
 class Cars:
-    """Inputs, a row for each car, and as a column the miles that it goes on a gallon."""
+    """Inputs with a row for each car, and miles per gallon as a column."""
 
     inputs: Array
     miles: Array
 
-    def part(self, rows: Array) -> Cars:
-        """Give some of the cars."""
+    def subset(self, rows: Array) -> Cars:
+        """Return the cars of the given rows."""
         return Cars(self.inputs[rows], self.miles[rows])
 
 
 def load() -> Cars:
-    """Give the cars: six numbers and, one-hot, the origin (America, Europe, Japan) as inputs."""
+    """Return the cars; inputs are six numbers and the one-hot origin (America, Europe, Japan)."""
     packed = resources.files("fastopt.data").joinpath("auto_mpg.csv.gz").read_bytes()
     table = np.loadtxt(io.BytesIO(gzip.decompress(packed)), delimiter=",", dtype=np.float32, skiprows=1)
     numbers, origin, miles = np.split(table, [6, 7], axis=1)
@@ -47,15 +47,15 @@ def load() -> Cars:
 
 
 def split(seed: int) -> tuple[Cars, Cars, Cars]:
-    """Divide the cars at random: three fifths to train on, a fifth that says when to stop, and a fifth to test on."""
+    """Return a random training set (three fifths), validation set (one fifth) and test set (one fifth)."""
     cars = load()
     order = np.random.default_rng(seed).permutation(len(cars.miles))
     test, validation, train = np.split(order, [len(order) // 5, 2 * len(order) // 5])
-    return cars.part(train), cars.part(validation), cars.part(test)
+    return cars.subset(train), cars.subset(validation), cars.subset(test)
 
 
 def initial_params(inputs: int, seed: int) -> fastopt.Flat:
-    """Draw the weights (He et al. 2015); biases are zero."""
+    """Return random weights (He et al., 2015) and zero biases."""
     rng = np.random.default_rng(seed)
     params = fastopt.Flat({"w1": (inputs, HIDDEN), "b1": HIDDEN, "w2": (HIDDEN, 1), "b2": 1})
     params["w1"] = rng.normal(0, np.sqrt(2 / inputs), (inputs, HIDDEN))
@@ -64,13 +64,13 @@ def initial_params(inputs: int, seed: int) -> fastopt.Flat:
 
 
 def forward(params: fastopt.Flat, inputs: Array) -> tuple[Array, Array]:
-    """Run the network: the hidden layer and the prediction."""
+    """Return the hidden layer and the prediction."""
     hidden = np.maximum(inputs @ params["w1"] + params["b1"], 0)
     return hidden, hidden @ params["w2"] + params["b2"]
 
 
 def loss_and_gradients(params: fastopt.Flat, grads: fastopt.Flat, inputs: Array, targets: Array) -> float:
-    """Huber's loss of a batch; its gradients are written to ``grads``."""
+    """Return Huber's loss of a batch, and write its gradients to ``grads``."""
     hidden, predicted = forward(params, inputs)
     loss, dpredicted = fastopt.huber(predicted, targets, out=predicted)
     np.matmul(hidden.T, dpredicted, out=grads["w2"])
@@ -81,57 +81,57 @@ def loss_and_gradients(params: fastopt.Flat, grads: fastopt.Flat, inputs: Array,
     return float(loss)
 
 
-def train(cars: Cars, validation: Cars, epochs: int, seed: int) -> fastopt.Flat:
-    """Train until the validation loss no longer falls, and give the parameters that were best."""
-    params = initial_params(cars.inputs.shape[1], seed)
+def train(training: Cars, validation: Cars, epochs: int, seed: int) -> fastopt.Flat:
+    """Train until the validation loss stops falling, and return the best parameters."""
+    params = initial_params(training.inputs.shape[1], seed)
     grads = params.zeros_like()
-    steps = epochs * -(-len(cars.miles) // BATCH_SIZE)
+    steps = epochs * -(-len(training.miles) // BATCH_SIZE)
     warmup = steps // 10
     lr = fastopt.schedules.Warmup(fastopt.schedules.Cosine(LR, steps - warmup), warmup)
     optimizer = fastopt.AdamW(params, lr=lr, weight_decay=0.01)
-    stopping = fastopt.EarlyStopping(PATIENCE)
+    early_stopping = fastopt.EarlyStopping(PATIENCE)
     for epoch in range(epochs):
-        batches = fastopt.batches(cars.inputs, cars.miles, batch_size=BATCH_SIZE, seed=seed, epoch=epoch)
+        batches = fastopt.batches(training.inputs, training.miles, batch_size=BATCH_SIZE, seed=seed, epoch=epoch)
         for inputs, targets in batches:
             loss_and_gradients(params, grads, inputs, targets)
             optimizer.step(grads)
         _, predicted = forward(params, validation.inputs)
         loss, _ = fastopt.huber(predicted, validation.miles)
-        if stopping.update(loss, params):
+        if early_stopping.update(loss, params):
             break
-    stopping.restore(params)
+    early_stopping.restore(params)
     return params
 
 
-def predict_by_network(known: Cars, validation: Cars, inputs: Array, epochs: int, seed: int) -> Array:
-    """Train on standardised inputs and targets, and predict in miles again."""
-    center, scale = known.inputs.mean(axis=0), known.inputs.std(axis=0)
-    miles_center, miles_scale = known.miles.mean(), known.miles.std()
+def predict_by_network(training: Cars, validation: Cars, inputs: Array, epochs: int, seed: int) -> Array:
+    """Train on standardized inputs and targets, and return predictions in miles per gallon."""
+    center, scale = training.inputs.mean(axis=0), training.inputs.std(axis=0)
+    miles_center, miles_scale = training.miles.mean(), training.miles.std()
 
-    def standardised(cars: Cars) -> Cars:
+    def standardize(cars: Cars) -> Cars:
         return Cars((cars.inputs - center) / scale, (cars.miles - miles_center) / miles_scale)
 
-    params = train(standardised(known), standardised(validation), epochs, seed)
+    params = train(standardize(training), standardize(validation), epochs, seed)
     _, predicted = forward(params, (inputs - center) / scale)
     miles: Array = predicted * miles_scale + miles_center
     return miles
 
 
 def predict(epochs: int, seed: int) -> tuple[Array, dict[str, Array]]:
-    """Give the miles of the cars held out in a split, and what each method predicts for them."""
-    known, validation, test = split(seed)
-    # These two need no validation: they learn from four fifths. The one-hot origin adds up to the constant term.
-    inputs, miles = np.vstack([known.inputs, validation.inputs]), np.vstack([known.miles, validation.miles])
+    """Return the true miles per gallon of the test set of a split, and the predictions of each method."""
+    training, validation, test = split(seed)
+    # The mean and least squares need no validation set and use it for training. The one-hot origin includes a constant.
+    inputs, miles = np.vstack([training.inputs, validation.inputs]), np.vstack([training.miles, validation.miles])
     weights, *_ = np.linalg.lstsq(inputs.astype(np.float64), miles, rcond=None)
     return test.miles, {
         "mean": np.full_like(test.miles, miles.mean()),
         "least squares": test.inputs @ weights,
-        "network": predict_by_network(known, validation, test.inputs, epochs, seed),
+        "network": predict_by_network(training, validation, test.inputs, epochs, seed),
     }
 
 
 def scores(predicted: Array, true: Array) -> tuple[float, float]:
-    """Compute the root mean squared error and R^2, the share of the variance that is explained."""
+    """Return the root mean squared error, and R^2, the explained fraction of the variance."""
     squared = ((predicted - true) ** 2).mean()
     return float(np.sqrt(squared)), float(1 - squared / true.var())
 
@@ -139,13 +139,11 @@ def scores(predicted: Array, true: Array) -> tuple[float, float]:
 def main(arguments: list[str] | None = None) -> None:
     """Read the command line, train on every split and print the table."""
     parser = argparse.ArgumentParser(
-        prog="python -m fastopt.examples.regression", description="Predict how far 392 cars go on a gallon."
+        prog="python -m fastopt.examples.regression", description="Predict the fuel consumption of 392 cars."
     )
-    parser.add_argument("--epochs", type=int, default=200, help="at most so many; default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="of splits, weights and order; default: %(default)s")
+    parser.add_argument("--epochs", type=curves.number(int, 1), default=200, help="maximum; default: %(default)s")
+    parser.add_argument("--seed", type=curves.number(int, 0, 2**32), default=0, help="default: %(default)s")
     options = parser.parse_args(arguments)
-    if options.epochs < 1 or not 0 <= options.seed < 2**32:
-        parser.error("--epochs wants a number >= 1, --seed one from 0 to 2**32 - 1")
     splits = [predict(options.epochs, options.seed * SPLITS + i) for i in range(SPLITS)]
     print(f"miles per gallon, mean over {SPLITS} splits with {len(splits[0][0])} cars held out in each")
     print("method          RMSE     R^2")

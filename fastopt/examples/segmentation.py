@@ -1,9 +1,8 @@
-"""Find the strokes of handwritten digits in noise: a small pixel classifier, trained with the Dice loss.
+"""Segment handwritten digits in noise with a pixel classifier that is trained with the Dice loss.
 
-``python -m fastopt.examples.segmentation`` enlarges the digits to 24 x 24 pixels, adds noise that is as strong as the
-strokes, and trains a network in plain NumPy that sees a window of 9 x 9 pixels. On a fifth of the images, which it
-doesn't train on, its masks reach a Dice coefficient of 0.87 to 0.88. ``--sheet sheet.png`` draws some images, their
-masks and what was found.
+``python -m fastopt.examples.segmentation`` enlarges the digits to 24 x 24 pixels, adds strong noise, and trains a
+network in plain NumPy that classifies each pixel from a window of 9 x 9 pixels. On a held-out fifth of the images it
+reaches a Dice coefficient of 0.87 to 0.88. ``--sheet sheet.png`` draws some images, their masks and the predictions.
 """
 
 from __future__ import annotations
@@ -17,31 +16,31 @@ import fastopt
 from fastopt._util.arrays import Array
 from fastopt.examples import curves, digits
 
-SIZE = 24  # pixels, of an enlarged image
+SIZE = 24  # pixels per side of an enlarged image
 WINDOW = 9
 HIDDEN = 32
-NOISE = 0.5  # standard deviation; a stroke is 1
+NOISE = 0.5  # standard deviation; strokes have the value 1
 
 
 def load(seed: int) -> tuple[Array, Array]:
-    """Give noisy images, N x 24 x 24, and the masks of their strokes, N x 24 x 24 x 1."""
+    """Return noisy images, N x 24 x 24, and the masks of their strokes, N x 24 x 24 x 1."""
     small = digits.load()[0].reshape(-1, 8, 8)
     step = 8 / SIZE
-    enlarge = np.array([[step, 0, step / 2 - 0.5], [0, step, step / 2 - 0.5]])  # pixels are squares, not points
+    enlarge = np.array([[step, 0, step / 2 - 0.5], [0, step, step / 2 - 0.5]])  # from centre to centre of the pixels
     clean = fastopt.affine(small, np.broadcast_to(enlarge, (len(small), 2, 3)), shape=(SIZE, SIZE), border="edge")
     noise = np.random.default_rng(seed).normal(0, NOISE, clean.shape)
     return (clean + noise).astype(np.float32), (clean > 0.5).astype(np.float32)[..., None]
 
 
 def windows(images: Array) -> Array:
-    """Give the pixels around each pixel as a row, N x 24 x 24 x 81; beyond the border there is nothing."""
+    """Return the window inputs each pixel as a row, N x 24 x 24 x 81; pixels outside the image are 0."""
     padded = np.pad(images, ((0, 0), (WINDOW // 2, WINDOW // 2), (WINDOW // 2, WINDOW // 2)))
     views = np.lib.stride_tricks.sliding_window_view(padded, (WINDOW, WINDOW), axis=(1, 2))
     return views.reshape(*images.shape, WINDOW**2)
 
 
 def initial_params(seed: int, dtype: npt.DTypeLike = np.float32) -> fastopt.Flat:
-    """Draw the weights (He et al. 2015); biases are zero."""
+    """Return random weights (He et al., 2015) and zero biases."""
     rng = np.random.default_rng(seed)
     params = fastopt.Flat({"w1": (WINDOW**2, HIDDEN), "b1": HIDDEN, "w2": (HIDDEN, 1), "b2": 1}, dtype)
     params["w1"] = rng.normal(0, np.sqrt(2) / WINDOW, params["w1"].shape)
@@ -49,66 +48,70 @@ def initial_params(seed: int, dtype: npt.DTypeLike = np.float32) -> fastopt.Flat
     return params
 
 
-def logits_of(params: fastopt.Flat, images: Array) -> tuple[Array, Array, Array]:
-    """Run the network forward on every pixel: the windows, the hidden layer, and a logit."""
-    around = windows(images)
-    hidden = np.maximum(around @ params["w1"] + params["b1"], 0)
-    return around, hidden, hidden @ params["w2"] + params["b2"]
+def forward(params: fastopt.Flat, images: Array) -> tuple[Array, Array, Array]:
+    """Return the windows, the hidden layer and the logit of every pixel."""
+    inputs = windows(images)
+    hidden = np.maximum(inputs @ params["w1"] + params["b1"], 0)
+    return inputs, hidden, hidden @ params["w2"] + params["b2"]
 
 
 def loss_and_gradients(params: fastopt.Flat, grads: fastopt.Flat, images: Array, masks: Array) -> float:
-    """Give the Dice loss of a batch; its gradients are written to ``grads``."""
-    around, hidden, logits = logits_of(params, images)
+    """Return the Dice loss of a batch, and write its gradients to ``grads``."""
+    inputs, hidden, logits = forward(params, images)
     loss, dlogits = fastopt.dice(logits, masks, from_logits="sigmoid", out=logits)
     rows, columns = hidden.reshape(-1, HIDDEN), dlogits.reshape(-1, 1)
     np.matmul(rows.T, columns, out=grads["w2"])
     np.sum(columns, axis=0, out=grads["b2"])
     dhidden = (columns @ params["w2"].T) * (rows > 0)
-    np.matmul(around.reshape(-1, WINDOW**2).T, dhidden, out=grads["w1"])
+    np.matmul(inputs.reshape(-1, WINDOW**2).T, dhidden, out=grads["w1"])
     np.sum(dhidden, axis=0, out=grads["b1"])
     return float(loss)
 
 
-def found(params: fastopt.Flat, images: Array) -> Array:
-    """Give the pixels that are more probably stroke than not."""
-    return logits_of(params, images)[2] > 0
+def predict(params: fastopt.Flat, images: Array) -> Array:
+    """Return the mask of the pixels whose probability of a stroke is above a half."""
+    return forward(params, images)[2] > 0
 
 
-def coefficient(one: Array, other: Array) -> float:
-    """Give the mean Dice coefficient of masks: twice what they share over what both have."""
+def dice_coefficient(one: Array, other: Array) -> float:
+    """Return the mean Dice coefficient of masks: twice the intersection over the sum of the sizes."""
     axes = (1, 2, 3)
     return float((2 * (one * other).sum(axes) / (one.sum(axes) + other.sum(axes))).mean())
 
 
 def train(epochs: int, batch_size: int, lr: float, seed: int) -> tuple[fastopt.Flat, Array, Array]:
-    """Train and print every epoch; give the parameters, and the images and masks that were held out."""
+    """Train, print a line after each epoch, and return the parameters and the held-out images and masks."""
     images, masks = load(seed)
     order = np.random.default_rng(seed).permutation(len(images))
-    test, rest = np.split(order, [len(images) // 5])
+    test, training = np.split(order, [len(images) // 5])
     params = initial_params(seed)
     grads = params.zeros_like()
-    steps = epochs * -(-len(rest) // batch_size)
+    steps = epochs * -(-len(training) // batch_size)
     optimizer = fastopt.AdamW(
         params, lr=fastopt.schedules.Warmup(fastopt.schedules.Cosine(lr, steps - steps // 20), steps // 20)
     )
     print("epoch    loss    Dice")
     for epoch in range(epochs):
         losses = []
-        for x, mask in fastopt.batches(images[rest], masks[rest], batch_size=batch_size, seed=seed, epoch=epoch):
+        for x, mask in fastopt.batches(
+            images[training], masks[training], batch_size=batch_size, seed=seed, epoch=epoch
+        ):
             losses.append(loss_and_gradients(params, grads, x, mask))
             optimizer.step(grads)
-        print(f"{epoch + 1:5}{np.mean(losses):8.4f}{coefficient(found(params, images[test]), masks[test]):8.4f}")
+        print(f"{epoch + 1:5}{np.mean(losses):8.4f}{dice_coefficient(predict(params, images[test]), masks[test]):8.4f}")
     return params, images[test], masks[test]
 
 
 def draw(images: Array, masks: Array, predicted: Array, path: str) -> None:
-    """Draw a sheet: a column for each image, with its mask and what was found."""
-    from matplotlib.figure import Figure  # noqa: PLC0415  an extra
+    """Draw a column for each image, with its mask and prediction."""
+    from matplotlib.figure import Figure  # noqa: PLC0415  optional
 
     figure = Figure(figsize=(1.1 * len(images), 3.6), layout="constrained")
     panels = figure.subplots(3, len(images), squeeze=False)
-    for row, (title, some) in zip(panels, {"input": images, "mask": masks, "found": predicted}.items(), strict=True):
-        for panel, image in zip(row, some, strict=True):
+    for row, (title, row_images) in zip(
+        panels, {"input": images, "mask": masks, "predicted": predicted}.items(), strict=True
+    ):
+        for panel, image in zip(row, row_images, strict=True):
             panel.imshow(image.reshape(SIZE, SIZE), cmap="gray_r")
             panel.set(xticks=[], yticks=[])
         row[0].set_ylabel(title)
@@ -119,22 +122,20 @@ def draw(images: Array, masks: Array, predicted: Array, path: str) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Read the command line, train, and draw."""
     parser = argparse.ArgumentParser(
-        prog="python -m fastopt.examples.segmentation", description="Find the strokes of digits in noise."
+        prog="python -m fastopt.examples.segmentation", description="Segment handwritten digits in noise."
     )
-    parser.add_argument("--epochs", type=int, default=5, help="default: %(default)s")
-    parser.add_argument("--batch-size", type=int, default=16, help="images in a batch; default: %(default)s")
-    parser.add_argument("--lr", type=float, default=0.01, help="learning rate; default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="of noise, weights and order; default: %(default)s")
-    parser.add_argument("--sheet", metavar="FILE", help="draw images, masks and what was found (needs matplotlib)")
+    parser.add_argument("--epochs", type=curves.number(int, 1), default=5, help="default: %(default)s")
+    parser.add_argument("--batch-size", type=curves.number(int, 1), default=16, help="default: %(default)s")
+    parser.add_argument("--lr", type=curves.number(float, 0), default=0.01, help="learning rate; default: %(default)s")
+    parser.add_argument("--seed", type=curves.number(int, 0, 2**32), default=0, help="default: %(default)s")
+    parser.add_argument("--sheet", metavar="FILE", help="draw images, masks and predictions (needs matplotlib)")
     options = parser.parse_args(arguments)
-    if options.epochs < 1 or options.batch_size < 1 or not 0 <= options.seed < 2**32 or not 0 <= options.lr < np.inf:
-        parser.error("--epochs and --batch-size want numbers >= 1, --lr one >= 0, --seed one from 0 to 2**32 - 1")
     if options.sheet:
         curves.check_plot("--sheet", options.sheet, parser)
     params, images, masks = train(options.epochs, options.batch_size, options.lr, options.seed)
-    print(f"held-out Dice {coefficient(found(params, images), masks):.4f}")
+    print(f"held-out Dice {dice_coefficient(predict(params, images), masks):.4f}")
     if options.sheet:
-        draw(images[:10], masks[:10], found(params, images[:10]), options.sheet)
+        draw(images[:10], masks[:10], predict(params, images[:10]), options.sheet)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The optimizers, one module for each family."""
 
-from fastopt.optimizers._base import Optimizer as Optimizer  # noqa: PLC0414  public, but not an optimizer itself
+from fastopt.optimizers._base import Optimizer as Optimizer
 from fastopt.optimizers.adam import Adam, AdamW
 from fastopt.optimizers.rmsprop import RMSprop
 from fastopt.optimizers.sgd import SGD, Momentum

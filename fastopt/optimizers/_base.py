@@ -226,14 +226,14 @@ class Optimizer:
 
     def _gradients(self, grads: Any) -> list[Any]:
         """Return the flattened gradients of a step, or the accumulated ones."""
-        parts = self._plan.parts
-        if not parts and grads is not None:
-            return self._tree.flatten(grads, "grads")
-        if not parts:
+        sums = self._plan.grad_sums if self._plan.parts else None
+        if sums is None and grads is None:
             raise TypeError("grads must have the structure of the parameters if none were accumulated, got None")
+        if sums is None:
+            return self._tree.flatten(grads, "grads")
         if grads is not None:
-            raise ValueError(f"grads must be None after {parts} calls of accumulate: call step(), or accumulate again")
-        return self._plan.grad_sums
+            raise ValueError("grads must be None after accumulate: call step(), or accumulate these, too")
+        return sums
 
     def accumulate(self, grads: Any) -> None:
         """Add the gradients of a part of a batch; ``step()`` then takes their mean.
@@ -242,8 +242,8 @@ class Optimizer:
         their number is part of the step's scale and costs nothing. The sums take as much memory as the parameters. With
         ``zero_grads``, the gradients passed here are set to zero.
 
-        The sums are discarded by ``load_state_dict``, and by a step that is skipped or raises because they are not finite;
-        ``state_dict`` raises between ``accumulate`` and ``step``.
+        The sums are discarded by ``load_state_dict``, and by a step that is skipped or raises because they are not
+        finite; ``state_dict`` raises between ``accumulate`` and ``step``.
 
         Parameters
         ----------
@@ -360,8 +360,8 @@ class Optimizer:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            f"{type(self).__name__} cannot be copied or pickled because it holds the memory of its parameters: make a new "
-            "one and load the state_dict() of this one"
+            f"{type(self).__name__} cannot be copied or pickled because it holds the memory of its parameters: "
+            "make a new one and load the state_dict() of this one"
         )
 
     # Saving

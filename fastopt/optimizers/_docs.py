@@ -1,7 +1,7 @@
 """The documentation that all optimizers share, inserted into the docstring of each class.
 
-A line ``<params>``, ``<lr>``, ``<weight_decay>`` or ``<options>`` among the parameters of a class is replaced by the text
-below, and the sections after the parameters are inserted before ``Notes``.
+A line ``<params>``, ``<lr>``, ``<weight_decay>`` or ``<options>`` among the parameters of a class is replaced by the
+text below, and the sections after the parameters are inserted before ``Notes``.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ PARAMETERS = {
     "params": """\
 params : Flat, ndarray, nested lists, tuples and mappings of ndarray, or list of group dicts
     Arrays to update in place: float32 or float64, C-contiguous, aligned, writable, not overlapping. Anything that
-    supports the buffer protocol or ``__array_interface__`` works. The arrays are never copied, so a name that is bound to
-    another array later does not change what is updated. Group dicts,
-    ``[{"params": ..., "lr": 0.1}, ...]``, have their own values of the hyperparameters.""",
+    supports the buffer protocol or ``__array_interface__`` works. The arrays are never copied, so a name that is bound
+    to another array later does not change what is updated. Group dicts, ``[{"params": ..., "lr": 0.1}, ...]``, have
+    their own values of the hyperparameters.""",
     "lr": """\
     Learning rate, >= 0 and finite. Every hyperparameter that is a number may be a callable, a schedule of
     `fastopt.schedules` for example: it receives the number of completed steps (0 for the first step) and
@@ -26,8 +26,8 @@ maximize : bool, default False
 decoupled_weight_decay : bool, default {decoupled}
     Decay the parameters directly instead of adding the decay to the gradient. Can differ between groups.
 max_grad_norm : float, optional
-    Scale the gradients so that their global 2-norm is at most this value, > 0. Infinity computes ``grad_norm`` and scales
-    nothing.
+    Scale the gradients so that their global 2-norm is at most this value, > 0. Infinity computes ``grad_norm`` and
+    scales nothing.
 grad_scale : float, default 1.0
     Divide the gradients by this number, > 0 and finite: the factor by which the loss was multiplied.
 zero_grads : bool, default False
@@ -35,8 +35,8 @@ zero_grads : bool, default False
 ema_decay : float, optional
     Keep an exponential moving average of the parameters with this decay, in [0, 1), in ``ema``. It starts as a copy.
 nonfinite : {{"propagate", "skip", "raise"}}, default "propagate"
-    What to do if a gradient is infinite or NaN: nothing; leave everything as it is and count the step in ``skipped``; or
-    raise ``FloatingPointError``.
+    What to do if a gradient is infinite or NaN: nothing; leave everything as it is and count the step in ``skipped``;
+    or raise ``FloatingPointError``.
 state_dir : path, optional
     Existing folder in which the states are created as memory-mapped ``.npy`` files, so that they may be larger than
     memory. The files must not exist yet and stay there; each is one open file, shared with forked children.""",
@@ -69,8 +69,9 @@ ValueError
 
 NOTES = """\
 The stages of a step run in this order, each on a cache-sized chunk of the arrays: divide the gradient by ``grad_scale``,
-scale it to ``max_grad_norm``, negate it for ``maximize``, add the coupled decay, update with the decoupled decay, update
-the moving average, set the gradient to zero. Only a norm and the check of ``nonfinite`` read the gradient once more before.
+scale it to ``max_grad_norm``, negate it for ``maximize``, add the coupled decay, update with the decoupled decay,
+update the moving average, set the gradient to zero. Only a norm and the check of ``nonfinite`` read the gradient once
+more before.
 
 Hyperparameters are rounded to the type of the arrays: an ``eps`` below 1e-45 is zero in float32. Values that would make
 arithmetic slow because they are denormal count as zero, in float32 and float64: a state, or a parameter with decoupled

@@ -73,8 +73,8 @@ class Group(MutableMapping[str, Any]):
     """The hyperparameters of a parameter group: a dictionary that checks its values.
 
     ``group["lr"] = 0.01`` changes a hyperparameter from the next step on. A change that would need other states
-    (``amsgrad``, for example) raises ``ValueError``. ``group.state`` maps the name of each state to a structure like the
-    parameters.
+    (``amsgrad``, for example) raises ``ValueError``. ``group.state`` maps the name of each state to a structure like
+    the parameters.
     """
 
     state: Mapping[str, Any]

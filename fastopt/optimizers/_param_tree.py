@@ -149,8 +149,8 @@ class ArrayDict(Container):
         for key, param in children.items():
             if params[key] is not param:
                 raise TypeError(
-                    f"params must be a mapping that keeps its arrays, got {type(params).__name__!r}, which returns a new "
-                    f"array for {key!r} each time: pass dict(...) of it"
+                    f"params must be a mapping that keeps its arrays, got {type(params).__name__!r}, which returns a "
+                    f"new array for {key!r} each time: pass dict(...) of it"
                 )
         super().__init__(list(children), [param_tree(param) for param in children.values()])
 
@@ -221,12 +221,12 @@ def pairs(state: Any, saved: Any, where: str) -> list[tuple[Array, Array]]:
         _core.check_no_mask(source, f"{where}{path}")
         if isinstance(source, (list, tuple)):  # NumPy would make a new array of it
             raise TypeError(f"{where}{path} must be an array, got {type(source).__name__!r}")
-        target, source = np.asarray(own), np.asarray(source, order="C")
-        if source.dtype != target.dtype or source.shape != target.shape:
+        target, values = np.asarray(own), np.asarray(source, order="C")
+        if values.dtype != target.dtype or values.shape != target.shape:
             raise ValueError(
-                f"{where}{path} must be {target.dtype} of shape {target.shape}, got {source.dtype} of {source.shape}"
+                f"{where}{path} must be {target.dtype} of shape {target.shape}, got {values.dtype} of {values.shape}"
             )
-        result.append((target, source))
+        result.append((target, values))
     return result
 
 

@@ -14,14 +14,14 @@ from fastopt._util.arrays import Array
 from fastopt._util.validation import check_keys, count
 from fastopt.optimizers._param_groups import CHECKS, Group, varies
 from fastopt.optimizers._param_tree import pairs, plain
-from fastopt.schedules import memories
+from fastopt.schedules._base import StatefulSchedule, stateful_schedules
 
 if TYPE_CHECKING:
     from fastopt.optimizers._base import Optimizer
 
 
 class Changes(NamedTuple):
-    """Checked changes, which `apply` makes all at once: arrays to copy and dictionaries to update, each (target, source)."""
+    """Checked changes: arrays to copy and dictionaries to update, each (target, source)."""
 
     copies: list[tuple[Array, Array]]
     updates: list[tuple[dict[str, Any], dict[str, Any]]]
@@ -95,20 +95,20 @@ def trial(optimizer: Optimizer, others: Iterable[Any] = ()) -> Iterator[None]:
         apply(optimizer, Changes([*before.copies, *copies], before.updates))
 
 
-def checked_schedule(schedule: Any, where: str, saved: Any) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Check what was saved of the stateful schedules in a schedule, and return the updates that load it."""
-    found = memories(schedule)
+def checked_schedules(schedule: Any, where: str, saved: Any) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Check the saved states of all stateful schedules in a hyperparameter, and return the updates that load them."""
+    found = stateful_schedules(schedule)
     if not isinstance(saved, (list, tuple)) or len(saved) != len(found):
-        raise ValueError(f"{where} must be a list of the states of {len(found)} Plateau schedules, got {saved!r}")
+        raise ValueError(f"{where} must be a list of {len(found)} states, one of each stateful schedule, got {saved!r}")
     return [
-        (vars(own), own.checked_state(f"{where}[{i}]", state))
-        for i, (own, state) in enumerate(zip(found, saved, strict=True))
+        (vars(each), each._check_state(f"{where}[{i}]", own))
+        for i, (each, own) in enumerate(zip(found, saved, strict=True))
     ]
 
 
-def _stateful(group: Group) -> dict[str, list[Any]]:
+def _stateful(group: Group) -> dict[str, list[StatefulSchedule]]:
     """Return the stateful schedules of a group by the name of the hyperparameter."""
-    return {name: found for name, value in group.items() if (found := memories(value))}
+    return {name: found for name, value in group.items() if (found := stateful_schedules(value))}
 
 
 def _checked_group(group: Group, where: str, saved: Any) -> Changes:
@@ -118,7 +118,7 @@ def _checked_group(group: Group, where: str, saved: Any) -> Changes:
     values = group.changed({name: saved[name] for name in constant}, where)
     updates = [(vars(group), {"checked": values})]
     for name in stateful:
-        updates += checked_schedule(group[name], f"{where}[{name!r}]", saved[name])
+        updates += checked_schedules(group[name], f"{where}[{name!r}]", saved[name])
     check_keys(f"{where}['state']", saved["state"], list(group.state))
     copies = [
         pair

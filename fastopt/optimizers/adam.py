@@ -42,9 +42,9 @@ class Adam(Optimizer):
 
     Notes
     -----
-    Epsilon is added outside the root and after the bias correction, as in the paper's algorithm and in PyTorch; Keras and
-    scikit-learn add it before the correction. AMSGrad takes the maximum before the bias correction, as PyTorch does. The
-    states are ``exp_avg`` (m), ``exp_avg_sq`` (v) and with AMSGrad ``max_exp_avg_sq``.
+    Epsilon is added outside the root and after the bias correction, as in the paper's algorithm and in PyTorch; Keras
+    and scikit-learn add it before the correction. AMSGrad takes the maximum before the bias correction, as PyTorch
+    does. The states are ``exp_avg`` (m), ``exp_avg_sq`` (v) and with AMSGrad ``max_exp_avg_sq``.
 
     References
     ----------
@@ -128,9 +128,9 @@ class AdamW(Adam):
 
     Notes
     -----
-    The decay does not pass through the averages, so it acts on all parameters alike. It is multiplied by the rate of the step,
-    as in PyTorch. Epsilon is added outside the root and after the bias correction, as in PyTorch. The states are ``exp_avg``
-    (m), ``exp_avg_sq`` (v) and with AMSGrad ``max_exp_avg_sq``.
+    The decay does not pass through the averages, so it acts on all parameters alike. It is multiplied by the rate of
+    the step, as in PyTorch. Epsilon is added outside the root and after the bias correction, as in PyTorch. The states
+    are ``exp_avg`` (m), ``exp_avg_sq`` (v) and with AMSGrad ``max_exp_avg_sq``.
 
     References
     ----------

@@ -47,8 +47,8 @@ class RMSprop(Optimizer):
 
     Notes
     -----
-    Epsilon is outside the root by default, as in PyTorch; Keras and Optax have it inside. The states are ``square_avg`` (v),
-    ``grad_avg`` (a) and ``momentum_buffer`` (b).
+    Epsilon is outside the root by default, as in PyTorch; Keras and Optax have it inside. The states are ``square_avg``
+    (v), ``grad_avg`` (a) and ``momentum_buffer`` (b).
 
     References
     ----------

@@ -40,8 +40,8 @@ class SGD(Optimizer):
 
     Notes
     -----
-    The learning rate stays outside the buffer (state ``momentum_buffer``), as in PyTorch. `Momentum` has the forms with the
-    rate, or an average, inside; they differ as soon as the rate changes.
+    The learning rate stays outside the buffer (state ``momentum_buffer``), as in PyTorch. `Momentum` has the forms with
+    the rate, or an average, inside; they differ as soon as the rate changes.
 
     References
     ----------
@@ -127,8 +127,8 @@ class Momentum(Optimizer):
 
     Notes
     -----
-    The forms differ as soon as the learning rate :math:`\eta` changes. PyTorch's form is `SGD`. The buffer v is the state
-    ``momentum_buffer``.
+    The forms differ as soon as the learning rate :math:`\eta` changes. PyTorch's form is `SGD`. The buffer v is the
+    state ``momentum_buffer``.
 
     References
     ----------

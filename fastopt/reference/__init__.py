@@ -1,8 +1,9 @@
-"""Every kernel again in plain NumPy, as a reader would write it, with the same bits as the compiled one.
+"""Every kernel again in plain NumPy, with the same bits as the compiled one.
 
-``optimizers``: the rules, with the signatures of `fastopt.kernels`, and what surrounds them in a step; ``losses``,
-``layers`` and ``augment``: with those of `fastopt.losses`, `fastopt.layers` and `fastopt.augment`; ``numerics`` and
-``randomness``: what they share.
+The rules (`adam`, `momentum`, `rmsprop`, `sgd`) have the signatures of `fastopt.kernels`; `whole_step` adds the other
+stages of a step. The modules `losses`, `layers` and `augment` have the functions of the public modules of these names,
+whose docstrings describe the arguments. Read this package to see which formula is computed, and in which order; use it
+in tests as the expected result. It checks no arguments and is slow.
 """
 
 from fastopt.reference import augment, layers, losses
@@ -14,8 +15,8 @@ from fastopt.reference.sgd import momentum, sgd
 __all__ = [
     "adam",
     "augment",
-    "ema",
     "clip_factor",
+    "ema",
     "layers",
     "losses",
     "momentum",

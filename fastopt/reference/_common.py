@@ -1,12 +1,7 @@
-"""Every kernel again in plain NumPy, as a reader would write it, with the same bits as the compiled one.
+"""Arithmetic that the rules share, and the stages of a step that surround a rule.
 
-The functions have the signatures of ``fastopt.kernels``. Arrays of one call have one shape and one type, float32 or
-float64, and are updated in place. Numbers become that type once, just before they meet an array: ``real(...)``.
-Hyperparameters are Python numbers.
-
-Common to all: ``scale`` multiplies the gradient first (1 / grad_scale times the clip factor), ``maximize`` negates it,
-``weight_decay`` is coupled (added to the gradient as weight_decay * p) or decoupled (p shrinks by lr * weight_decay).
-``step`` counts from 1. What is too small for fast arithmetic becomes zero: the ``_flush`` functions say where.
+Hyperparameters are Python floats. They are rounded to the array's dtype once, by ``real(...)``, just before they meet
+an array. Values too small for fast arithmetic are replaced by zero in the ``flush`` functions.
 """
 
 from __future__ import annotations
@@ -19,51 +14,68 @@ import numpy as np
 import numpy.typing as npt
 
 Array: TypeAlias = npt.NDArray[Any]
-State: TypeAlias = Any  # an array; None where the hyperparameters need none
+State: TypeAlias = Any  # an array, or None if the hyperparameters need none
 
-BLOCK = 4096  # elements that are summed together, and
-LANES = 16  # how many sums run side by side in a block
+BLOCK = 4096  # elements whose squares are summed together
+LANES = 16  # partial sums of a block
 
 
 def decay(
     param: Array, grad: Array, scale: float, lr: float, weight_decay: float, maximize: bool, decoupled: bool
 ) -> tuple[Array, Array]:
-    """Give the scaled gradient with coupled decay, and the parameter with decoupled decay."""
+    """Return the scaled gradient with coupled decay, and the parameter with decoupled decay."""
     real = param.dtype.type
     g = real(-scale if maximize else scale) * grad
     if decoupled:
-        shrink = real(1 - lr * weight_decay)
-        return g, flush(shrink * param) if shrink != 1 else param
-    return plus(g, real(weight_decay), param), param
+        param_decay = real(1 - lr * weight_decay)
+        return g, flush(param_decay * param) if param_decay != 1 else param
+    return add_scaled(g, real(weight_decay), param), param
 
 
-def plus(x: Array, factor: np.floating[Any], y: Array) -> Array:
-    """Give x + factor * y, and x alone where the factor is zero: 0 * infinity would be NaN."""
+def add_scaled(x: Array, factor: np.floating[Any], y: Array) -> Array:
+    """Return x + factor * y, or x if the factor is zero, because 0 * infinity is NaN."""
     return x + factor * y if factor else x
 
 
 def flush(x: Array) -> Array:
-    """Give what a state keeps, or a parameter that has decayed: zero below the smallest normal number."""
+    """Flush a state, or a parameter that has decayed: zero below the smallest normal number."""
     return zero_below(np.finfo(x.dtype).tiny, x)
 
 
 def flush_to_scale(x: Array) -> Array:
-    """Give what a state keeps that a rate multiplies: zero where 2^-26 times it would be a denormal."""
+    """Flush a state that is multiplied by a rate: zero where 2^-26 times the state is denormal."""
     return zero_below(2.0 ** (-100 if x.dtype == np.float32 else -996), x)
 
 
 def flush_to_square(x: Array) -> Array:
-    """Give what is squared: zero where the square, times 1 - beta down to 2^-14, is nothing that a state keeps."""
+    """Flush a value that is squared: zero where the square times 2^-14 (a small 1 - beta) is denormal."""
     return zero_below(2.0 ** (-56 if x.dtype == np.float32 else -504), x)
 
 
-def zero_below(least: float, x: Array) -> Array:
-    return np.where(np.abs(x) < least, x.dtype.type(0), x)
+def zero_below(threshold: float, x: Array) -> Array:
+    """Return x with zero in place of elements of smaller magnitude than the threshold."""
+    return np.where(np.abs(x) < threshold, x.dtype.type(0), x)
 
 
 def power(base: float, exponent: int) -> float:
-    """Give base**exponent by squaring: the same bits on every platform, which libm's pow does not promise.
+    """Return base**exponent by repeated squaring.
 
+    The result has the same bits on every platform, which ``pow`` of the C library does not guarantee.
+
+    Parameters
+    ----------
+    base : float
+        Any number.
+    exponent : int
+        Exponent; a negative one counts as 0.
+
+    Returns
+    -------
+    float
+        The power.
+
+    Examples
+    --------
     >>> power(0.5, 10)
     0.0009765625
     """
@@ -77,30 +89,60 @@ def power(base: float, exponent: int) -> float:
 
 
 def ema(ema: Array, param: Array, *, decay: float) -> None:
-    """Exponential moving average of the parameters: e = decay * e + (1 - decay) * p.
+    r"""Update an exponential moving average of a parameter in place.
 
-    Computed from the difference, as PyTorch's lerp does: e + (1 - decay) * (p - e), for a decay up to a half
-    p - decay * (p - e). Rounding does not make this drift; a difference beyond the type is an infinity.
+    .. math:: e = \mathrm{decay} \cdot e + (1 - \mathrm{decay}) \cdot p
 
+    Parameters
+    ----------
+    ema : ndarray
+        The average, updated in place.
+    param : ndarray
+        The parameter: same shape and dtype.
+    decay : float
+        Weight of the old average, in [0, 1].
+
+    Notes
+    -----
+    Computed from the difference, like ``torch.lerp``: ``e + (1 - decay) * (p - e)``, or ``p - decay * (p - e)`` if
+    decay <= 0.5. An average that equals the parameter therefore never drifts. A difference that overflows is infinite.
+
+    Examples
+    --------
     >>> import numpy as np
-    >>> ema = np.array([8.0])
-    >>> ema(ema, np.array([4.0]), decay=0.75)
-    >>> ema
+    >>> average = np.array([8.0])
+    >>> ema(average, np.array([4.0]), decay=0.75)
+    >>> average
     array([7.])
     """
     real = param.dtype.type
     difference = param - ema
-    near_ema, near_param = ema + real(1 - decay) * difference, plus(param, real(-decay), difference)
+    near_ema, near_param = ema + real(1 - decay) * difference, add_scaled(param, real(-decay), difference)
     moved = near_ema if real(1 - decay) < 0.5 else near_param
     ema[...] = flush(np.where(param == ema, ema, moved))
 
 
 def sum_squares(arrays: Sequence[Array]) -> float:
-    """Sum all squares in float64, in a fixed shape, so that it is the same on any number of threads.
+    """Return the sum of the squares of all elements, computed in float64.
 
-    Each array is cut into blocks; in a block element i goes to lane i % 16, the lanes are folded by halves, and the
-    blocks are added up in order.
+    Parameters
+    ----------
+    arrays : sequence of ndarray
+        Arrays of float32 or float64.
 
+    Returns
+    -------
+    float
+        The sum.
+
+    Notes
+    -----
+    The order of the additions is fixed, so that the sum does not depend on the number of threads. Each array is cut
+    into blocks of 4,096 elements. In a block, element i is added to lane i % 16; the sixteen lanes are then added by
+    halves, and the blocks in order.
+
+    Examples
+    --------
     >>> import numpy as np
     >>> sum_squares([np.array([1.0, 2.0]), np.array([3.0], dtype=np.float32)])
     14.0
@@ -116,16 +158,30 @@ def sum_squares(arrays: Sequence[Array]) -> float:
         while lanes.shape[1] > 1:
             half = lanes.shape[1] // 2
             lanes = lanes[:, :half] + lanes[:, half:]
-        for block in lanes[:, 0]:
-            total += float(block)
+        for block_sum in lanes[:, 0]:
+            total += float(block_sum)
     return total
 
 
 def clip_factor(norm: float, max_norm: float) -> float:
-    """Give what scales gradients of this global norm down to ``max_norm``: min(1, max_norm / (norm + 1e-6)).
+    """Return the factor that scales gradients of a global norm to at most `max_norm`.
 
-    An infinite ``max_norm`` scales nothing, whatever the norm.
+    The factor is ``min(1, max_norm / (norm + 1e-6))``, as in PyTorch, and 1 if `max_norm` is infinite.
 
+    Parameters
+    ----------
+    norm : float
+        Global 2-norm of the gradients.
+    max_norm : float
+        Upper bound, > 0.
+
+    Returns
+    -------
+    float
+        A factor in [0, 1].
+
+    Examples
+    --------
     >>> clip_factor(0.5, 1.0), clip_factor(math.inf, math.inf)
     (1.0, 1.0)
     """
@@ -144,11 +200,34 @@ def whole_step(
     zero_grads: bool = False,
     **hyperparameters: Any,
 ) -> float | None:
-    """Do one step of an optimizer on tensors given as their streams by name; give the norm, if one was computed.
+    """Do one step of an optimizer: unscale, clip, update, average, zero.
 
-    The order is: unscale, clip, update, average, zero.
+    Parameters
+    ----------
+    rule : callable
+        A rule of this package, such as `sgd`.
+    tensors : sequence of dict
+        For each tensor its arrays by name: the rule's operands, and "ema" with `ema_decay`. Updated in place.
+    max_grad_norm : float, optional
+        Scale the gradients so that their global 2-norm is at most this value.
+    grad_scale : float, default 1.0
+        The gradients are divided by this number first.
+    ema_decay : float, optional
+        Decay of the moving average of the parameters.
+    zero_grads : bool, default False
+        Set the gradients to zero at the end.
+    **hyperparameters
+        Passed to the rule.
 
+    Returns
+    -------
+    float or None
+        The global norm of the unscaled gradients; None without `max_grad_norm`.
+
+    Examples
+    --------
     >>> import numpy as np
+    >>> from fastopt.reference import sgd
     >>> tensor = {"param": np.ones(2), "grad": np.array([30.0, 40.0])}
     >>> whole_step(sgd, [tensor], step=1, lr=1.0, grad_scale=10.0, max_grad_norm=2.5, zero_grads=True)
     5.0
@@ -160,8 +239,8 @@ def whole_step(
         norm = math.sqrt(sum_squares([tensor["grad"] for tensor in tensors])) / grad_scale
         scale *= clip_factor(norm, max_grad_norm)
     for tensor in tensors:
-        streams = {name: array for name, array in tensor.items() if name != "ema"}
-        rule(**streams, scale=scale, **hyperparameters)
+        operands = {name: array for name, array in tensor.items() if name != "ema"}
+        rule(**operands, scale=scale, **hyperparameters)
         if ema_decay is not None:
             ema(tensor["ema"], tensor["param"], decay=ema_decay)
         if zero_grads:

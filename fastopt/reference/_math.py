@@ -1,4 +1,7 @@
-"""exp and log in operations that every platform rounds alike; the constants are explained in ``csrc/exp_log.h``."""
+"""exp, log and sums in operations that every platform rounds alike.
+
+The constants are explained in ``csrc/math/exp_log.h``.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,15 @@ import numpy.typing as npt
 
 Array: TypeAlias = npt.NDArray[Any]
 
-LANES = 16
-RUN = 16  # numbers that are added up in their own type, and what they give in double
-# By the bytes of a real: log(2) in two parts, the first with so few bits that its multiples are exact, and what the
-# last series begins with.
-EXP_PARTS = {4: ("0x1.63p-1", "-0x1.bd0106p-13"), 8: ("0x1.62e42feep-1", "0x1.a39ef35793c76p-33")}
-LOG_PARTS = {4: ("0x1.62e3p-1", "0x1.2fefa2p-17"), 8: ("0x1.62e42feep-1", "0x1.a39ef35793c76p-33")}
-SERIES = {
+BLOCK = 4096  # elements that are summed together: each block in lanes, then the blocks in order
+LANES = 16  # partial sums of a block
+ROWS = 16  # consecutive terms of a sum that may be added in the array's dtype before they are added in float64
+
+# Keys are item sizes: 4 for float32, 8 for float64. Log(2) is split in two; the high part has so few bits that its
+# multiples are exact.
+EXP_LN2 = {4: ("0x1.63p-1", "-0x1.bd0106p-13"), 8: ("0x1.62e42feep-1", "0x1.a39ef35793c76p-33")}
+LOG_LN2 = {4: ("0x1.62e3p-1", "0x1.2fefa2p-17"), 8: ("0x1.62e42feep-1", "0x1.a39ef35793c76p-33")}
+LOG_COEFFICIENTS = {
     4: [0xAAAAAA / 2**24, 0xCCCE13 / 2**25, 0x91E9EE / 2**25, 0xF89E26 / 2**26],
     8: [
         float.fromhex(text)
@@ -33,81 +38,81 @@ SERIES = {
 }
 
 
-def exponential(x: Array) -> Array:
-    """Give exp(x) = 2^n exp(r), where x = n log(2) + r.
+def exp(x: Array) -> Array:
+    """Return exp(x) = 2^n exp(r), where x = n log(2) + r.
 
-    >>> float(exponential(np.array(0.0)))
+    >>> float(exp(np.array(0.0)))
     1.0
     """
-    least, most = (-104.0, 89.0) if x.itemsize == 4 else (-746.0, 710.0)
-    n, r = _reduce(np.clip(x, x.dtype.type(least), x.dtype.type(most)))
+    low, high = (-104.0, 89.0) if x.itemsize == 4 else (-746.0, 710.0)
+    n, r = _reduce_range(np.clip(x, x.dtype.type(low), x.dtype.type(high)))
     half = np.rint(n * x.dtype.type(0.5))
-    result: Array = (1 + _minus_one_near_zero(r)) * _power_of_two(half) * _power_of_two(n - half)
+    result: Array = (1 + _expm1_near_zero(r)) * _exp2(half) * _exp2(n - half)
     return result
 
 
-def exponential_minus_one(x: Array) -> Array:
-    """Give exp(x) - 1 = 2^n (exp(r) - 1) + (2^n - 1), for x <= 0.
+def expm1(x: Array) -> Array:
+    """Return exp(x) - 1 = 2^n (exp(r) - 1) + (2^n - 1), for x <= 0.
 
-    >>> float(exponential_minus_one(np.array(-1e-9)))
+    >>> float(expm1(np.array(-1e-9)))
     -9.999999995e-10
     """
-    n, r = _reduce(np.maximum(x, x.dtype.type(-40.0 if x.itemsize == 4 else -80.0)))
-    power = _power_of_two(n)
-    result: Array = power * _minus_one_near_zero(r) + (power - 1)
+    n, r = _reduce_range(np.maximum(x, x.dtype.type(-40.0 if x.itemsize == 4 else -80.0)))
+    power = _exp2(n)
+    result: Array = power * _expm1_near_zero(r) + (power - 1)
     return result
 
 
-def logarithm(x: Array) -> Array:
-    """Give log(x) = k log(2) + log(1 + f), where x = 2^k (1 + f) with 1 + f in [sqrt(1/2), sqrt(2)].
+def log(x: Array) -> Array:
+    """Return log(x) = k log(2) + log(1 + f), where x = 2^k (1 + f) with 1 + f in [sqrt(1/2), sqrt(2)].
 
-    >>> float(logarithm(np.array(10.0)))
+    >>> float(log(np.array(10.0)))
     2.302585092994046
     """
     real, tiny = x.dtype.type, np.finfo(x.dtype).tiny
-    scale = 2.0 ** (25 if x.itemsize == 4 else 54)
-    fraction, exponent = np.frexp(np.where(x < tiny, x * real(scale), x))
-    low = fraction < real(math.sqrt(0.5))
-    k = (exponent - low - np.where(x < tiny, 25 if x.itemsize == 4 else 54, 0)).astype(x.dtype)
-    f = np.where(low, 2 * fraction, fraction) - 1
+    shift = 25 if x.itemsize == 4 else 54  # makes denormal numbers normal
+    fraction, exponent = np.frexp(np.where(x < tiny, x * real(2.0**shift), x))
+    below = fraction < real(math.sqrt(0.5))
+    k = (exponent - below - np.where(x < tiny, shift, 0)).astype(x.dtype)
+    f = np.where(below, 2 * fraction, fraction) - 1
     s = f / (2 + f)
     z, half_square = s * s, real(0.5) * f * f
-    *others, r = (real(c) for c in SERIES[x.itemsize])
+    *others, r = (real(c) for c in LOG_COEFFICIENTS[x.itemsize])
     for c in reversed(others):
         r = r * z + c
-    high, low_part = (real(float.fromhex(text)) for text in LOG_PARTS[x.itemsize])
-    result = (s * (half_square + r * z) + k * low_part - half_square) + f + k * high
+    ln2_high, ln2_low = (real(float.fromhex(text)) for text in LOG_LN2[x.itemsize])
+    result = (s * (half_square + r * z) + k * ln2_low - half_square) + f + k * ln2_high
     at_edges = np.where(x == 0, real(-np.inf), np.where(x < 0, real(np.nan), x))
     return np.where((x > 0) & (x < np.inf), result, at_edges)
 
 
-def logarithm_of_one_plus(x: Array) -> Array:
-    """Give log(1 + x), x > -1: the logarithm of the rounded sum, and what the rounding lost.
+def log1p(x: Array) -> Array:
+    """Return log(1 + x) for x > -1: the log of the rounded sum, corrected by the rounding error.
 
-    >>> float(logarithm_of_one_plus(np.array(1e-20)))
+    >>> float(log1p(np.array(1e-20)))
     1e-20
     """
     total = 1 + x
-    result: Array = logarithm(total) - ((total - 1) - x) / total
+    result: Array = log(total) - ((total - 1) - x) / total
     return result
 
 
-def sum_in_lanes(x: Array, run: int = 1) -> Array:
-    """Sum along the last axis: element i goes to lane i % 16, and the lanes are folded by halves.
+def sum_in_lanes(x: Array, rows: int = 1) -> Array:
+    """Sum along the last axis: element i is added to lane i % 16, and the lanes are added by halves.
 
-    ``run`` numbers of a lane are added up in their own type, what they give in float64.
+    In each lane, `rows` consecutive terms are added in the array's dtype, and these sums in float64.
 
     >>> sum_in_lanes(np.ones((2, 100), np.float32))
     array([100., 100.])
     """
-    of_run, runs = LANES * run, -(-x.shape[-1] // (LANES * run))
-    padded = np.zeros((*x.shape[:-1], runs * of_run), x.dtype)
+    groups = -(-x.shape[-1] // (LANES * rows))
+    padded = np.zeros((*x.shape[:-1], groups * LANES * rows), x.dtype)
     padded[..., : x.shape[-1]] = x
-    padded = padded.reshape(*x.shape[:-1], runs, run, LANES)
+    padded = padded.reshape(*x.shape[:-1], groups, rows, LANES)
     lanes: Array = np.zeros((*x.shape[:-1], LANES))
-    for i in range(runs):
+    for i in range(groups):
         total = np.zeros_like(padded[..., 0, 0, :])
-        for j in range(run):
+        for j in range(rows):
             total += padded[..., i, j, :]
         lanes = lanes + total
     while lanes.shape[-1] > 1:
@@ -116,15 +121,16 @@ def sum_in_lanes(x: Array, run: int = 1) -> Array:
     return lanes[..., 0]
 
 
-def _reduce(x: Array) -> tuple[Array, Array]:
+def _reduce_range(x: Array) -> tuple[Array, Array]:
+    """Return n and r with x = n log(2) + r, where n is the nearest integer."""
     real = x.dtype.type
-    high, low = (real(float.fromhex(text)) for text in EXP_PARTS[x.itemsize])
+    ln2_high, ln2_low = (real(float.fromhex(text)) for text in EXP_LN2[x.itemsize])
     n = np.rint(x * real(1 / math.log(2)))
-    return n, (x - n * high) - n * low
+    return n, (x - n * ln2_high) - n * ln2_low
 
 
-def _minus_one_near_zero(r: Array) -> Array:
-    """Give exp(r) - 1 by the Taylor series, in float32 as far as 1/7!, in float64 as far as 1/13!."""
+def _expm1_near_zero(r: Array) -> Array:
+    """Return exp(r) - 1 by the Taylor series, in float32 up to 1/7!, in float64 up to 1/13!."""
     real = r.dtype.type
     terms = [real(1 / math.factorial(k)) for k in range(2, 8 if r.itemsize == 4 else 14)]
     q = terms.pop()
@@ -134,6 +140,7 @@ def _minus_one_near_zero(r: Array) -> Array:
     return result
 
 
-def _power_of_two(n: Array) -> Array:
+def _exp2(n: Array) -> Array:
+    """Return 2^n for whole n."""
     power: Array = np.ldexp(n.dtype.type(1), np.nan_to_num(n).astype(np.int32))
     return power

@@ -1,4 +1,4 @@
-"""Philox4x32-10 in NumPy, which ``csrc/random.h`` describes."""
+"""The random number generator Philox4x32-10 in NumPy; ``csrc/math/random.h`` describes how it is used."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import numpy as np
 
 from fastopt.reference._math import Array
 
-BLOCK = 64
+BLOCK = 64  # consecutive elements that share 16 counters
 
 
 def words(seed: int, step: int, stream: int, count: int) -> Array:
-    """Draw so many uint32: element i has word (i / 16) % 4 of the counter 16 (i / 64) + i % 16.
+    """Return `count` random uint32: element i is word (i / 16) % 4 of the counter 16 (i / 64) + i % 16.
 
     >>> words(seed=0, step=0, stream=0, count=17)[[0, 16]]
     array([1713891541, 3781805453], dtype=uint32)
@@ -22,7 +22,7 @@ def words(seed: int, step: int, stream: int, count: int) -> Array:
 
 
 def philox(counters: Array, seed: int, step: int, stream: int) -> tuple[Array, Array, Array, Array]:
-    """Give the four words of each counter (Salmon et al., 2011).
+    """Return the four random words of each counter (Salmon et al., 2011).
 
     >>> [hex(word[0]) for word in philox(np.zeros(1, np.uint64), 0, 0, 0)]
     ['0x6627e8d5', '0xe169c58d', '0xbc57ac4c', '0x9b00dbd8']

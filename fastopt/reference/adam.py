@@ -1,4 +1,4 @@
-"""Adam."""
+"""The rule of Adam, AMSGrad and AdamW in NumPy."""
 
 from __future__ import annotations
 
@@ -26,11 +26,51 @@ def adam(
     maximize: bool = False,
     decoupled_weight_decay: bool = False,
 ) -> None:
-    """Adam: p = p - lr * (m / bias1) / (sqrt(v / bias2) + eps), m and v the running means of g and g^2.
+    r"""Update a parameter with Adam, in place.
 
-    m = beta1 * m + (1 - beta1) * g, v = beta2 * v + (1 - beta2) * g^2, bias = 1 - beta^step; amsgrad: the greatest v so
-    far in place of v in the denominator.
+    .. math::
 
+        m_t &= \beta_1 m_{t-1} + (1 - \beta_1) g_t \\
+        v_t &= \beta_2 v_{t-1} + (1 - \beta_2) g_t^2 \\
+        p_t &= p_{t-1} - \eta \frac{m_t / (1 - \beta_1^t)}{\sqrt{v_t / (1 - \beta_2^t)} + \epsilon}
+
+    Parameters
+    ----------
+    param, grad, exp_avg, exp_avg_sq : ndarray of float32 or float64
+        Parameter, gradient, and first and second moment, of one shape and dtype. All but `grad` are updated in place.
+    max_exp_avg_sq : ndarray, optional
+        Largest second moment so far; required with `amsgrad`.
+    step : int
+        Number of this step, >= 1.
+    scale : float, default 1.0
+        Factor of the gradient, applied first: the clip factor divided by the gradient scale.
+    lr : float, default 1e-3
+        Learning rate, >= 0.
+    betas : pair of float, default (0.9, 0.999)
+        Decay of the first and the second moment, in [0, 1).
+    eps : float, default 1e-8
+        Added to the square root, >= 0.
+    weight_decay : float, default 0.0
+        Decay strength, >= 0. Adds ``weight_decay * param`` to the gradient, or, if decoupled, first multiplies the
+        parameter by ``1 - lr * weight_decay``.
+    amsgrad : bool, default False
+        Divide by the largest second moment so far.
+    maximize : bool, default False
+        Maximize instead of minimize: negate the gradient.
+    decoupled_weight_decay : bool, default False
+        Apply `weight_decay` to the parameter, not to the gradient.
+
+    Notes
+    -----
+    ``eps`` is added after the bias correction, as in the paper and in PyTorch.
+
+    References
+    ----------
+    .. [1] D. P. Kingma and J. Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015. arXiv:1412.6980
+    .. [2] S. J. Reddi, S. Kale and S. Kumar, "On the Convergence of Adam and Beyond", ICLR 2018. arXiv:1904.09237
+
+    Examples
+    --------
     >>> import numpy as np
     >>> param, grad, m, v = np.zeros(2), np.array([3.0, -0.1]), np.zeros(2), np.zeros(2)
     >>> adam(param, grad, m, v, step=1, lr=0.5, eps=0.0)

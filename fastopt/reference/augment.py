@@ -1,4 +1,4 @@
-"""Augmentation, with the signatures of ``fastopt.augment``, which says what they do: image by image."""
+"""Augmentation in NumPy, one image at a time, with the bits of `fastopt.augment`, which describes the arguments."""
 
 from __future__ import annotations
 
@@ -7,24 +7,26 @@ from typing import Any
 
 import numpy as np
 
-from fastopt.reference._math import Array, logarithm
+from fastopt.reference._math import Array, log
 from fastopt.reference._random import philox
 
-AUGMENTATION, NOISE = 3, 4
-BLOCK = 64
+AUGMENTATION, NOISE = 3, 4  # streams of random numbers
+BLOCK = 64  # normal numbers that are drawn together
 
 
 def affine(
     images: Array, matrices: Any, *, shape: tuple[int, int] | None = None, border: str = "constant", fill: float = 0.0
 ) -> Array:
-    """Give the input at M (i, j, 1) for each pixel (i, j).
+    """Return the input at M (i, j, 1) for each output pixel (i, j).
 
+    Examples
+    --------
     >>> affine(np.array([[[1.0, 2.0]]]), [[[1, 0, 0], [0, 1, 0.25]]], border="edge")
     array([[[1.25, 2.  ]]])
     """
     size = shape or images.shape[1:3]
     resampled = [
-        _finished(_resampled(image, np.array(matrix, float), size, border, fill) + 0, images.dtype)  # no zero is -0
+        _to_dtype(_resample(image, np.array(matrix, float), size, border, fill) + 0, images.dtype)  # + 0: no -0.0
         for image, matrix in zip(images, matrices, strict=True)
     ]
     return np.array(resampled, images.dtype).reshape(len(images), *size, *images.shape[3:])
@@ -48,8 +50,10 @@ def augment(
     border: str = "constant",
     fill: float = 0.0,
 ) -> Array:
-    """Draw a matrix for each image and resample, then give c (x - m) + m + b + n.
+    """Resample each image with a random matrix, and return c (x - m) + m + b + n.
 
+    Examples
+    --------
     >>> augment(np.array([[[1.0, 2.0]]]), seed=0, step=0, flip=1)
     array([[[2., 1.]]])
     """
@@ -70,87 +74,95 @@ def augment(
         m[:, 2] = m[:, 2] - m[:, 0] * (row + down - top) - m[:, 1] * (column + across - left)
         gain = 1 + contrast * (2 * u[8] - 1)
         offset = white / 2 * (1 - gain) + white * brightness * (2 * u[9] - 1)
-        x = real(gain) * _resampled(image, m, size, border, fill) + real(offset)
+        x = real(gain) * _resample(image, m, size, border, fill) + real(offset)
         if noise:
             blocks = -(-x.size // BLOCK)
             numbers = [normals(seed, step, int(number) * blocks + block, real) for block in range(blocks)]
             x = x + real(noise * white) * np.concatenate(numbers)[: x.size].reshape(x.shape)
-        results.append(_finished(x, images.dtype))
+        results.append(_to_dtype(x, images.dtype))
     return np.array(results, images.dtype).reshape(len(images), *size, *images.shape[3:])
 
 
 def normals(seed: int, step: int, block: int, real: type = np.float64) -> Array:
-    """Give the 64 normal numbers of a block: by Box & Muller from two words each two.
+    """Return the 64 normal numbers of a block, by the Box-Muller method from 64 words.
 
     >>> bool(abs(normals(0, 0, 0)).max() < 6.7)
     True
     """
     words = _words(seed, step, NOISE, block)
     u = ((words[:32] >> 1).astype(real) + real(0.5)) * real(2**-31)
-    radius = np.sqrt(-2 * logarithm(u))
+    radius = np.sqrt(-2 * log(u))
     quarters = (words[32:].astype(np.int64) + 2**29) // 2**30
     x = (words[32:].astype(np.int64) - quarters * 2**30).astype(real) * real(math.pi / 2**31)
     z = x * x
-    over = [real(1 / math.factorial(k)) for k in range(10)]
-    sine = x + x * z * (((z * over[9] - over[7]) * z + over[5]) * z - over[3])
-    cosine = 1 + z * (((z * over[8] - over[6]) * z + over[4]) * z - over[2])
-    of_quarters = [(cosine, sine), (-sine, cosine), (-cosine, -sine), (sine, -cosine)]
-    across, along = (np.choose(quarters % 4, each) for each in zip(*of_quarters, strict=True))
+    inverse_factorial = [real(1 / math.factorial(k)) for k in range(10)]
+    sine = x + x * z * (
+        ((z * inverse_factorial[9] - inverse_factorial[7]) * z + inverse_factorial[5]) * z - inverse_factorial[3]
+    )
+    cosine = 1 + z * (
+        ((z * inverse_factorial[8] - inverse_factorial[6]) * z + inverse_factorial[4]) * z - inverse_factorial[2]
+    )
+    by_quarter = [(cosine, sine), (-sine, cosine), (-cosine, -sine), (sine, -cosine)]
+    across, along = (np.choose(quarters % 4, each) for each in zip(*by_quarter, strict=True))
     return np.concatenate([radius * across, radius * along])
 
 
 def sine_and_cosine(degrees: float) -> tuple[float, float]:
-    """Give them by their series, of the nearest quarter turn and what is left.
+    """Return sine and cosine by their series around the nearest multiple of 90 degrees.
 
     >>> sine_and_cosine(180.0)[1]
     -1.0
     """
     quarters = round(degrees / 90)
     x = (degrees - 90 * quarters) * (math.pi / 180)
-    z, of_sine, of_cosine = x * x, 0.0, 0.0
+    z, sine_series, cosine_series = x * x, 0.0, 0.0
     for k in range(8, 0, -1):
-        of_sine = of_sine * z + (-1) ** k / math.factorial(2 * k + 1)
-        of_cosine = of_cosine * z + (-1) ** k / math.factorial(2 * k)
-    sine, cosine = x + x * z * of_sine, 1 + z * of_cosine
+        sine_series = sine_series * z + (-1) ** k / math.factorial(2 * k + 1)
+        cosine_series = cosine_series * z + (-1) ** k / math.factorial(2 * k)
+    sine, cosine = x + x * z * sine_series, 1 + z * cosine_series
     return [(sine, cosine), (cosine, -sine), (-sine, -cosine), (-cosine, sine)][quarters % 4]
 
 
 def _words(seed: int, step: int, stream: int, block: int) -> Array:
+    """Return the 64 random words of a block."""
     counters = np.arange(16, dtype=np.uint64) + np.uint64(16 * block)
     return np.concatenate(philox(counters, seed, step, stream))
 
 
-def _resampled(image: Array, matrix: Array, size: Any, border: str, fill: float) -> Array:
+def _resample(image: Array, matrix: Array, size: Any, border: str, fill: float) -> Array:
+    """Return the image at the mapped coordinates, bilinearly interpolated."""
     real = np.float32 if image.dtype == np.uint8 else image.dtype.type
     image = image.astype(real)
     rows, columns = np.arange(size[0], dtype=float), np.arange(size[1]).astype(real)
-    with np.errstate(all="ignore"):  # giants, and what is not a number
+    with np.errstate(all="ignore"):  # huge, infinite and NaN coordinates
         y, x = (((m[0] * rows + m[2]).astype(real)[:, None] + columns * real(m[1])).astype(real) for m in matrix)
-        (top, below), (of_top, of_below) = _neighbours(y, image.shape[0], border)
-        (left, behind), (of_left, of_behind) = _neighbours(x, image.shape[1], border)
-    if image.ndim == 3:  # the channels
-        of_top, of_below, of_left, of_behind = (weight[..., None] for weight in (of_top, of_below, of_left, of_behind))
-    upper = of_left * image[top, left] + of_behind * image[top, behind]
-    lower = of_left * image[below, left] + of_behind * image[below, behind]
-    outside = (1 - (of_top + of_below) * (of_left + of_behind)) * real(fill)
-    result: Array = of_top * upper + of_below * lower + outside
+        (top, bottom), (top_weight, bottom_weight) = _neighbours(y, image.shape[0], border)
+        (left, right), (left_weight, right_weight) = _neighbours(x, image.shape[1], border)
+    if image.ndim == 3:  # channels
+        top_weight, bottom_weight = top_weight[..., None], bottom_weight[..., None]
+        left_weight, right_weight = left_weight[..., None], right_weight[..., None]
+    upper = left_weight * image[top, left] + right_weight * image[top, right]
+    lower = left_weight * image[bottom, left] + right_weight * image[bottom, right]
+    outside = (1 - (top_weight + bottom_weight) * (left_weight + right_weight)) * real(fill)
+    result: Array = top_weight * upper + bottom_weight * lower + outside
     return result
 
 
 def _neighbours(x: Array, size: int, border: str) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    """Give the indices of two neighbours of each coordinate, and their weights."""
-    real, magic = x.dtype.type, x.dtype.type(1.5 * 2 ** np.finfo(x.dtype).nmant)
+    """Return the indices of the two neighbours of each coordinate, and their weights."""
+    real, magic = x.dtype.type, x.dtype.type(1.5 * 2 ** np.finfo(x.dtype).nmant)  # rounds what it is added to
     if border == "reflect":
         period = real(2 * (size - 1))
         x = np.abs(x - period * ((x / period + magic) - magic))
-    least, most = (-1, size) if border == "constant" else (0, size - 1)
-    x = np.clip(np.where(np.isnan(x), real(least), x), real(least), real(most))
+    low, high = (-1, size) if border == "constant" else (0, size - 1)
+    x = np.clip(np.where(np.isnan(x), real(low), x), real(low), real(high))
     near = np.minimum(np.maximum(x, 0).astype(np.int64), max(size - 2, 0))
     distance = x - near.astype(real)
-    reach = real(1 if size > 1 else 2)
-    weights = tuple(np.maximum(1 - np.abs(d), real(0)) for d in (distance, distance - reach))
+    spacing = real(1 if size > 1 else 2)  # a single pixel has no second neighbour: weight 0
+    weights = tuple(np.maximum(1 - np.abs(d), real(0)) for d in (distance, distance - spacing))
     return (near, np.minimum(near + 1, size - 1)), (weights[0], weights[1])
 
 
-def _finished(x: Array, dtype: Any) -> Array:
+def _to_dtype(x: Array, dtype: Any) -> Array:
+    """Return x as uint8, rounded and clipped, if that is the dtype."""
     return np.rint(np.clip(x, 0, 255)).astype(dtype) if dtype == np.uint8 else x

@@ -1,4 +1,7 @@
-"""The layers, with the signatures of ``fastopt.layers``, which says what they are."""
+"""The layers in NumPy, with the bits of `fastopt.layers`, whose docstrings describe the arguments.
+
+Sums have a fixed order, because addition is not associative and their bits must not depend on the number of threads.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from fastopt.reference._math import RUN, Array, sum_in_lanes
+from fastopt.reference._math import BLOCK, ROWS, Array, sum_in_lanes
 from fastopt.reference._random import words
 
-DROPOUT = 1  # the stream of its random numbers
-GRAIN, PART = 4096, 16384  # elements that are summed together: of the penalty, of batch norm
+DROPOUT = 1  # stream of random numbers
+BATCH_NORM_BLOCK = 16384  # elements of batch norm that are summed together
 
 
 def dropout(x: Array, p: float = 0.5, *, seed: int, step: int) -> Array:
     """Zero each element with the probability p, and multiply the others by 1 / (1 - p).
 
+    Examples
+    --------
     >>> dropout(np.ones(4), 0.25, seed=0, step=0).round(3)
     array([0.   , 1.333, 0.   , 1.333])
     """
@@ -36,8 +41,10 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> tuple[Array, tuple[Array, Array, Array, Array, bool]]:
-    """Give (x - mean) / sqrt(var + eps) * weight + bias, and what the backward pass needs.
+    """Return (x - mean) / sqrt(var + eps) * weight + bias, and a cache for the backward pass.
 
+    Examples
+    --------
     >>> batch_norm(np.array([[1.0], [3.0]]), np.ones(1), np.zeros(1))[0].round(4).ravel()
     array([-1.,  1.])
     """
@@ -46,88 +53,96 @@ def batch_norm(
         mean, squares = _moments(flat)
         variance = squares / len(flat)
         if running_mean is not None:
-            for running, now in ((running_mean, mean), (running_var, squares / (len(flat) - 1))):
-                running[...] = (1 - momentum) * running.astype(np.float64) + momentum * now
+            for running, batch in ((running_mean, mean), (running_var, squares / (len(flat) - 1))):
+                running[...] = (1 - momentum) * running.astype(np.float64) + momentum * batch
     else:
         mean, variance = running_mean.astype(np.float64), running_var.astype(np.float64)
-    inverse_std = 1 / np.sqrt(variance + eps)
-    scale = (weight * inverse_std).astype(x.dtype)
+    inv_std = 1 / np.sqrt(variance + eps)
+    scale = (weight * inv_std).astype(x.dtype)
     y = (x - mean.astype(x.dtype)) * scale + bias
-    return y, (x, mean.astype(x.dtype), scale, inverse_std, training)
+    return y, (x, mean.astype(x.dtype), scale, inv_std, training)
 
 
-def batch_norm_backward(grad: Array, saved: tuple[Array, Array, Array, Array, bool]) -> tuple[Array, Array, Array]:
-    """Give the gradients of x, weight and bias from that of y.
+def batch_norm_backward(grad: Array, cache: tuple[Array, Array, Array, Array, bool]) -> tuple[Array, Array, Array]:
+    """Return the gradients of x, weight and bias from the gradient of y.
 
-    >>> y, saved = batch_norm(np.array([[1.0], [3.0]]), np.ones(1), np.zeros(1))
-    >>> [part.round(3).tolist() for part in batch_norm_backward(np.array([[1.0], [0.0]]), saved)[1:]]
+    Examples
+    --------
+    >>> y, cache = batch_norm(np.array([[1.0], [3.0]]), np.ones(1), np.zeros(1))
+    >>> [g.round(3).tolist() for g in batch_norm_backward(np.array([[1.0], [0.0]]), cache)[1:]]
     [[-1.0], [1.0]]
     """
-    x, mean, scale, inverse_std, training = saved
+    x, mean, scale, inv_std, training = cache
     centered = x - mean
     flat = x.reshape(-1, x.shape[-1])
-    of_bias, product = (_in_parts(a.reshape(flat.shape)) for a in (grad, grad * centered))
-    of_weight = product * inverse_std
-    over = 1 / len(flat) if training else 0.0
-    a, b = (over * of_bias).astype(x.dtype), (over * of_weight * inverse_std).astype(x.dtype)
-    return scale * (grad - a - centered * b), of_weight.astype(x.dtype), of_bias.astype(x.dtype)
+    grad_bias, dot = (_sum_blocks(a.reshape(flat.shape)) for a in (grad, grad * centered))
+    grad_weight = dot * inv_std
+    inv_rows = 1 / len(flat) if training else 0.0
+    mean_grad = (inv_rows * grad_bias).astype(x.dtype)
+    mean_grad_xhat = (inv_rows * grad_weight * inv_std).astype(x.dtype)
+    grad_x = scale * (grad - mean_grad - centered * mean_grad_xhat)
+    return grad_x, grad_weight.astype(x.dtype), grad_bias.astype(x.dtype)
 
 
 def l2_penalty(params: Array, lam: float, grads: Any = None) -> float:
-    """Give lam times the sum of squares, and add 2 lam W to the gradient.
+    """Return lam times the sum of squares, and add 2 lam W to the gradient.
 
+    Examples
+    --------
     >>> l2_penalty(np.array([1.0, -2.0]), 0.1)
     0.5
     """
     x, total = params.astype(np.float64).ravel(), 0.0
-    for begin in range(0, x.size, GRAIN):
-        total += float(sum_in_lanes(x[begin : begin + GRAIN] ** 2))
+    for begin in range(0, x.size, BLOCK):
+        total += float(sum_in_lanes(x[begin : begin + BLOCK] ** 2))
     if grads is not None:
         grads += params.dtype.type(2 * lam) * params
     return lam * total
 
 
-def _parts(x: Array) -> list[Array]:
-    grain = max(1, PART // x.shape[1])
-    return [x[begin : begin + grain] for begin in range(0, len(x), grain)]
+def _blocks(x: Array) -> list[Array]:
+    """Return the rows in blocks."""
+    rows = max(1, BATCH_NORM_BLOCK // x.shape[1])
+    return [x[begin : begin + rows] for begin in range(0, len(x), rows)]
 
 
-def _in_runs(x: Array) -> Array:
-    """Sum rows in their order: sixteen in the type itself, and these sums in float64."""
+def _sum_rows(x: Array) -> Array:
+    """Return the sum of the rows: sixteen at a time in the array's dtype, and these sums in float64."""
     total: Array = np.zeros(x.shape[1])
-    for begin in range(0, len(x), RUN):
-        run = np.zeros(x.shape[1], x.dtype)
-        for row in x[begin : begin + RUN]:
-            run = run + row
-        total = total + run
+    for begin in range(0, len(x), ROWS):
+        sixteen = np.zeros(x.shape[1], x.dtype)
+        for row in x[begin : begin + ROWS]:
+            sixteen = sixteen + row
+        total = total + sixteen
     return total
 
 
-def _in_parts(x: Array) -> Array:
-    sums = [_in_runs(part) for part in _parts(x)]
+def _sum_blocks(x: Array) -> Array:
+    """Return the sum of the rows: by blocks, then the blocks in order."""
+    sums = [_sum_rows(block) for block in _blocks(x)]
     total = sums[0]
-    for part in sums[1:]:
-        total = total + part
+    for block_sum in sums[1:]:
+        total = total + block_sum
     return total
 
 
-def _of_part(x: Array) -> tuple[Array, Array]:
-    """Give mean and sum of squared differences, corrected by what the rounded mean is off (1983)."""
-    mean = (_in_runs(x) / len(x)).astype(x.dtype)
-    d = x - mean
-    rest = _in_runs(d)
-    off = rest / len(x)
-    return mean.astype(np.float64) + off, _in_runs(d * d) - rest * off
+def _block_moments(x: Array) -> tuple[Array, Array]:
+    """Return mean and sum of squared deviations, corrected for the rounding error of the mean (Chan et al., 1983)."""
+    mean = (_sum_rows(x) / len(x)).astype(x.dtype)
+    deviation = x - mean
+    deviation_sum = _sum_rows(deviation)
+    error = deviation_sum / len(x)
+    return mean.astype(np.float64) + error, _sum_rows(deviation * deviation) - deviation_sum * error
 
 
 def _moments(x: Array) -> tuple[Array, Array]:
-    """Give mean and sum of squared differences: of parts, then joined (Chan, Golub and LeVeque 1979)."""
-    first, *others = _parts(x)
-    (mean, square), so_far = _of_part(first), len(first)
-    for part in others:
-        of_part, of_squares = _of_part(part)
-        share, d = len(part) / (so_far + len(part)), of_part - mean
-        mean = mean + share * d
-        square = square + (of_squares + so_far * share * (d * d))
-        so_far += len(part)
-    return mean, square
+    """Return mean and sum of squared deviations: by blocks, then merged in order (Chan, Golub and LeVeque, 1979)."""
+    first, *others = _blocks(x)
+    (mean, squares), count = _block_moments(first), len(first)
+    for block in others:
+        block_mean, block_squares = _block_moments(block)
+        weight, delta = len(block) / (count + len(block)), block_mean - mean
+        mean = mean + weight * delta
+        squares = squares + (block_squares + count * weight * (delta * delta))
+        count += len(block)
+    return mean, squares

@@ -1,113 +1,121 @@
-"""The losses: values and gradients, with the signatures of ``fastopt.losses``, which says what they are."""
+"""The losses in NumPy, with the bits of `fastopt.losses`, whose docstrings describe the arguments.
+
+Each function computes the loss and the gradient of every element or row by its formula. The sums that follow look
+unusual, because addition is not associative and their bits must not depend on the number of threads: blocks of 4,096
+elements are summed in sixteen lanes (`_math.sum_in_lanes`) in float64, then the blocks in order (`_sum_blocks`).
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from fastopt.reference._math import (
-    RUN,
-    Array,
-    exponential,
-    exponential_minus_one,
-    logarithm,
-    logarithm_of_one_plus,
-    sum_in_lanes,
-)
-
-GRAIN = 4096  # elements whose values are summed together
+from fastopt.reference._math import BLOCK, ROWS, Array, exp, expm1, log, log1p, sum_in_lanes
 
 
 def mse(x: Array, target: Array, *, reduction: str = "mean") -> tuple[Any, Array]:
-    """Give (x - y)^2 and 2 (x - y).
+    """Return (x - y)^2 and 2 (x - y).
 
+    Examples
+    --------
     >>> mse(np.array([1.0, 4.0]), np.array([1.0, 2.0]))
     (2.0, array([0., 2.]))
     """
     d = x - target
-    return _reduced(d * d, 2 * d, reduction)
+    return _reduce(d * d, 2 * d, reduction)
 
 
 def mae(x: Array, target: Array, *, reduction: str = "mean") -> tuple[Any, Array]:
-    """Give |x - y| and sign(x - y).
+    """Return abs(x - y) and sign(x - y).
 
+    Examples
+    --------
     >>> mae(np.array([1.0, 4.0]), np.array([1.0, 2.0]))
     (1.0, array([0. , 0.5]))
     """
     d = x - target
-    return _reduced(np.abs(d), np.sign(d), reduction)
+    return _reduce(np.abs(d), np.sign(d), reduction)
 
 
 def huber(x: Array, target: Array, delta: float = 1.0, *, reduction: str = "mean") -> tuple[Any, Array]:
-    """Give d^2 / 2 and d where |d| <= delta, elsewhere delta (|d| - delta / 2) and delta sign(d).
+    """Return d^2 / 2 and d where abs(d) <= delta, elsewhere delta (abs(d) - delta / 2) and delta sign(d).
 
+    Examples
+    --------
     >>> huber(np.array([0.5, -4.0]), np.zeros(2), reduction="none")
     (array([0.125, 3.5  ]), array([ 0.5, -1. ]))
     """
     real, d = x.dtype.type, x - target
     near = np.abs(d) <= real(delta)
-    value = np.where(near, real(0.5) * d * d, real(delta) * (np.abs(d) - real(0.5) * real(delta)))
-    return _reduced(value, np.where(near, d, real(delta) * np.sign(d)), reduction)
+    loss = np.where(near, real(0.5) * d * d, real(delta) * (np.abs(d) - real(0.5) * real(delta)))
+    return _reduce(loss, np.where(near, d, real(delta) * np.sign(d)), reduction)
 
 
 def log_cosh(x: Array, target: Array, *, reduction: str = "mean") -> tuple[Any, Array]:
-    """Give log(cosh(d)) and tanh(d): near zero as log(1 + (cosh(d) - 1)), far as |d| + log(1 + exp(-2 |d|)) - log(2).
+    """Return log(cosh(d)) and tanh(d).
 
+    The loss is log(1 + (cosh(d) - 1)) where abs(d) < 1, elsewhere abs(d) + log(1 + exp(-2 abs(d))) - log(2).
+
+    Examples
+    --------
     >>> value, gradient = log_cosh(np.array([0.0, 1000.0]), np.zeros(2), reduction="none")
     >>> value.round(6), gradient
     (array([  0.      , 999.306853]), array([0., 1.]))
     """
     real, d = x.dtype.type, x - target
-    once, twice = exponential_minus_one(-np.abs(d)), exponential_minus_one(-2 * np.abs(d))
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # where it is far
-        near = logarithm_of_one_plus(once * once / (2 * (1 + once)))
-    far = np.abs(d) + (logarithm_of_one_plus(1 + twice) - real(math.log(2)))
-    return _reduced(np.where(np.abs(d) < 1, near, far), (0 - twice) / (2 + twice) * np.sign(d), reduction)
+    expm1_d, expm1_2d = expm1(-np.abs(d)), expm1(-2 * np.abs(d))
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # only the elements near zero are used
+        near = log1p(expm1_d * expm1_d / (2 * (1 + expm1_d)))
+    far = np.abs(d) + (log1p(1 + expm1_2d) - real(math.log(2)))
+    return _reduce(np.where(np.abs(d) < 1, near, far), (0 - expm1_2d) / (2 + expm1_2d) * np.sign(d), reduction)
 
 
 def binary_cross_entropy(
     logits: Array, target: Array, *, pos_weight: Any = None, reduction: str = "mean"
 ) -> tuple[Any, Array]:
-    """Give (1 - t) log(1 + e^x) + w t log(1 + e^-x) and (1 - t) sigmoid(x) - w t sigmoid(-x).
+    """Return (1 - t) log(1 + e^x) + w t log(1 + e^-x) and (1 - t) sigmoid(x) - w t sigmoid(-x).
 
+    Examples
+    --------
     >>> binary_cross_entropy(np.array([0.0, -1e4]), np.array([1.0, 1.0]), reduction="sum")[1]
     array([-0.5, -1. ])
     """
     real, x = logits.dtype.type, logits
-    rest = logarithm_of_one_plus(exponential(-np.abs(x)))
     weight = np.asarray(1 if pos_weight is None else pos_weight, real)
     negative, positive = 1 - target, (weight if x.ndim else weight.reshape(())) * target
+    softplus = log1p(exp(-np.abs(x)))  # log(1 + e^x) is this plus max(x, 0)
     with np.errstate(invalid="ignore"):
-        of_negative = np.where(negative != 0, negative * (np.where(x > 0, x, real(0)) + rest), real(0))
-        of_positive = np.where(positive != 0, positive * (np.where(x < 0, -x, real(0)) + rest), real(0))
-    slope = negative * _sigmoid(x) - positive * _sigmoid(-x)
-    return _reduced(of_negative + of_positive, slope, reduction)
+        negative_loss = np.where(negative != 0, negative * (np.where(x > 0, x, real(0)) + softplus), real(0))
+        positive_loss = np.where(positive != 0, positive * (np.where(x < 0, -x, real(0)) + softplus), real(0))
+    grad = negative * _sigmoid(x) - positive * _sigmoid(-x)
+    return _reduce(negative_loss + positive_loss, grad, reduction)
 
 
 def focal(
     logits: Array, target: Array, gamma: float = 2.0, alpha: float | None = 0.25, *, reduction: str = "mean"
 ) -> tuple[Any, Array]:
-    """Give a u^gamma times the binary cross entropy, and its gradient.
+    """Return a u^gamma times the binary cross entropy, where u is the probability of the wrong class, and its gradient.
 
+    Examples
+    --------
     >>> focal(np.zeros(2), np.array([1.0, 0.0]), alpha=None, reduction="none")[0].round(6)
     array([0.173287, 0.173287])
     """
     real, x = logits.dtype.type, logits
-    entropy, slope = binary_cross_entropy(x, target, reduction="none")
-    p, rest = _sigmoid(x), _sigmoid(-x)
+    entropy, entropy_grad = binary_cross_entropy(x, target, reduction="none")
+    p, q = _sigmoid(x), _sigmoid(-x)
     negative = 1 - target
-    wrong = p * negative + rest * target
-    power = exponential(real(gamma) * logarithm(wrong)) if real(gamma) else np.ones_like(x)
-    balance = np.ones_like(x) if alpha is None else real(alpha) * target + (1 - real(alpha)) * negative
+    u = p * negative + q * target
+    power = exp(real(gamma) * log(u)) if real(gamma) else np.ones_like(x)
+    a = np.ones_like(x) if alpha is None else real(alpha) * target + (1 - real(alpha)) * negative
     with np.errstate(divide="ignore", invalid="ignore"):
-        spread = p * rest
-        turn = np.where(spread > 0, real(gamma) * entropy * (spread * (negative - target) / wrong), real(0))
-        value = np.where(power != 0, balance * power * entropy, real(0))
-        slope = np.where(power != 0, balance * power * (slope + turn), real(0))
-    return _reduced(value, slope, reduction)
+        pq = p * q
+        power_grad = np.where(pq > 0, real(gamma) * entropy * (pq * (negative - target) / u), real(0))
+        loss = np.where(power != 0, a * power * entropy, real(0))
+        grad = np.where(power != 0, a * power * (entropy_grad + power_grad), real(0))
+    return _reduce(loss, grad, reduction)
 
 
 def cross_entropy(
@@ -119,44 +127,57 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     reduction: str = "mean",
 ) -> tuple[Any, Array]:
-    """Give -sum of t log(softmax(x)) of each row, and (sum of t) softmax(x) - t.
+    """Return -(sum of t log(softmax(x))) of each row, and (sum of t) softmax(x) - t.
 
+    Here t are the weighted and smoothed targets. A label contributes to a single column and is handled apart from the
+    `smooth` part of t, which all columns have.
+
+    Examples
+    --------
     >>> value, gradient = cross_entropy(np.array([[1e4, 0.0, -np.inf]]), np.array([1]))
     >>> value, gradient
     (10000.0, array([[ 1., -1.,  0.]]))
     """
     real, columns = logits.dtype.type, logits.shape[-1]
-    x, soft = logits.reshape(-1, columns), target.dtype.kind == "f"
+    x, probabilities = logits.reshape(-1, columns), target.dtype.kind == "f"
     w = np.broadcast_to(np.asarray(1 if weight is None else weight, real), columns)
     smoothing, rows = real(label_smoothing), np.arange(len(x))
-    spread = smoothing / real(columns)
+    uniform = smoothing / real(columns)
+    if probabilities:
+        smooth = w * ((1 - smoothing) * target.reshape(x.shape) + uniform)
+    else:
+        smooth = np.broadcast_to(w * uniform, x.shape)
+
     centered = x - x.max(axis=1, keepdims=True)
-    share = w * ((1 - smoothing) * target.reshape(x.shape) + spread) if soft else np.broadcast_to(w * spread, x.shape)
     with np.errstate(invalid="ignore"):
-        product = sum_in_lanes(np.where(share != 0, share * centered, real(0)))
-    total, counts = sum_in_lanes(share), np.ones(len(x), bool)
-    if not soft:
+        dot = sum_in_lanes(np.where(smooth != 0, smooth * centered, real(0)))  # of t and x
+    total, counts = sum_in_lanes(smooth), np.ones(len(x), bool)
+    if not probabilities:
         counts = target.ravel() != ignore_index
         label = np.where(counts, target.ravel(), 0)
-        of_label = (1 - smoothing) * w[label]
-        total = total + of_label.astype(np.float64)
+        label_weight = (1 - smoothing) * w[label]
+        total = total + label_weight.astype(np.float64)
         with np.errstate(invalid="ignore"):
-            product = product + np.where(of_label != 0, of_label * centered[rows, label], real(0))
-    divisor = float(len(x)) if soft else float(w.astype(np.float64)[label[counts]].sum())
-    factor = real((1 / divisor if divisor else math.nan) if reduction == "mean" else 1)
-    e = exponential(centered)
-    sums = sum_in_lanes(e, RUN)
-    gradient = ((total / sums).astype(real) * factor)[:, None] * e
-    if soft or smoothing:
-        gradient = gradient - factor * share
-    if not soft:
-        gradient[rows, label] -= factor * of_label
-    values = np.where(counts, total * logarithm(sums) - product, 0.0)
-    gradient = np.where(counts[:, None], gradient, real(0)).reshape(logits.shape)
+            dot = dot + np.where(label_weight != 0, label_weight * centered[rows, label], real(0))
+
+    divisor = float(len(x)) if probabilities else float(w.astype(np.float64)[label[counts]].sum())
+    mean = 1 / divisor if divisor else math.nan
+    factor = real(mean if reduction == "mean" else 1)
+    e = exp(centered)
+    sums = sum_in_lanes(e, ROWS)
+    grad = ((total / sums).astype(real) * factor)[:, None] * e
+    if probabilities or smoothing:
+        grad = grad - factor * smooth
+    if not probabilities:
+        grad[rows, label] -= factor * label_weight
+    grad = np.where(counts[:, None], grad, real(0)).reshape(logits.shape)
+
+    loss = np.where(counts, total * log(sums) - dot, 0.0)
     if reduction == "none":
-        return values.astype(real).reshape(logits.shape[:-1]), gradient
-    value = _in_order(values, max(1, GRAIN // columns), np.add.accumulate)
-    return value * (1 / divisor if divisor else math.nan) if reduction == "mean" else value, gradient
+        return loss.astype(real).reshape(logits.shape[:-1]), grad
+    block = max(1, BLOCK // columns)
+    value = _sum_in_order([_sum_in_order(loss[i : i + block]) for i in range(0, len(loss), block)])
+    return value * mean if reduction == "mean" else value, grad
 
 
 def dice(
@@ -169,8 +190,10 @@ def dice(
     per_image: bool = True,
     reduction: str = "mean",
 ) -> tuple[Any, Array]:
-    """Give 1 - (2 sum of p q + s) / (sum of p + sum of q + s) for each class, and the gradient with respect to x.
+    """Return 1 - (2 sum of p q + s) / (sum of p + sum of q + s) for each class, and the gradient with respect to x.
 
+    Examples
+    --------
     >>> x = np.array([[[20.0, 0.0], [0.0, 20.0]]])
     >>> value, gradient = dice(x, np.array([[0, 1]]), smooth=0.0)
     >>> round(value, 6), gradient.shape
@@ -178,73 +201,73 @@ def dice(
     """
     real, classes = x.dtype.type, x.shape[-1]
     images = x.reshape(len(x), math.prod(x.shape[1:-1]), classes)
-    soft = target.dtype.kind == "f"
-    q = (target.reshape(images.shape) if soft else target.reshape(*images.shape[:2], 1) == np.arange(classes)).astype(
-        x.dtype
-    )
+    if target.dtype.kind == "f":
+        q = target.reshape(images.shape).astype(x.dtype)
+    else:
+        q = (target.reshape(*images.shape[:2], 1) == np.arange(classes)).astype(x.dtype)
     if from_logits == "softmax":
-        e = exponential(images - images.max(axis=-1, keepdims=True))
-        p = e * (1 / sum_in_lanes(e, RUN)).astype(x.dtype)[..., None]
+        e = exp(images - images.max(axis=-1, keepdims=True))
+        p = e * (1 / sum_in_lanes(e, ROWS)).astype(x.dtype)[..., None]
     else:
         p = _sigmoid(images) if from_logits == "sigmoid" else images
-    u, v = p.astype(np.float64), q.astype(np.float64)
-    both, predicted, wanted = (
-        _of_pieces(sums, max(1, GRAIN // classes), per_image)
-        for sums in (u * v, u * u if squared else u, v * v if squared else v)
-    )
-    above, below = 2 * both + smooth, predicted + wanted + smooth
+
+    p64, q64 = p.astype(np.float64), q.astype(np.float64)
+    block = max(1, BLOCK // classes)
+    sum_pq = _sum_pixels(p64 * q64, block, per_image)
+    sum_p = _sum_pixels(p64 * p64 if squared else p64, block, per_image)
+    sum_q = _sum_pixels(q64 * q64 if squared else q64, block, per_image)
+    numerator, denominator = 2 * sum_pq + smooth, sum_p + sum_q + smooth
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        value = np.where(below == 0, 0.0, 1 - above / below)
-        of_truth, rest = np.where(below == 0, 0.0, -2 / below), np.where(below == 0, 0.0, above / below / below)
-    share, most = (1 / value.size if value.size else math.nan) if reduction == "mean" else 1.0, np.finfo(x.dtype).max
-    of_truth, rest = (
-        np.clip(share * slope, -most, most).astype(x.dtype)[:, None]
-        for slope in (of_truth, rest * (2 if squared else 1))
+        loss = np.where(denominator == 0, 0.0, 1 - numerator / denominator)
+        grad_pq = np.where(denominator == 0, 0.0, -2 / denominator)  # with respect to sum_pq
+        grad_p = np.where(denominator == 0, 0.0, numerator / denominator / denominator)  # with respect to sum_p
+    mean, limit = (1 / loss.size if loss.size else math.nan) if reduction == "mean" else 1.0, np.finfo(x.dtype).max
+    grad_pq, grad_p = (
+        np.clip(mean * grad, -limit, limit).astype(x.dtype)[:, None] for grad in (grad_pq, grad_p * (1 + squared))
     )
-    slope = of_truth * q + rest * (p if squared else real(1))
+
+    grad = grad_pq * q + grad_p * (p if squared else real(1))
     if from_logits == "softmax":
-        product = np.zeros_like(p[..., 0])
+        dot = np.zeros_like(p[..., 0])
         for k in range(classes):
-            product = product + p[..., k] * slope[..., k]
-        slope = p * (slope - product[..., None])
+            dot = dot + p[..., k] * grad[..., k]
+        grad = p * (grad - dot[..., None])
     elif from_logits == "sigmoid":
-        slope = p * (1 - p) * slope
+        grad = p * (1 - p) * grad
     if reduction == "none":
-        return (value if per_image else value[0]).astype(x.dtype), slope.reshape(x.shape)
-    return float(np.add.accumulate([0.0, *value.ravel()])[-1]) * share, slope.reshape(x.shape)
+        return (loss if per_image else loss[0]).astype(x.dtype), grad.reshape(x.shape)
+    return _sum_in_order(loss.ravel()) * mean, grad.reshape(x.shape)
 
 
 def _sigmoid(x: Array) -> Array:
-    e = exponential(-np.abs(x))
+    """Return 1 / (1 + e^-x) without overflow."""
+    e = exp(-np.abs(x))
     return np.where(x >= 0, 1 / (1 + e), e / (1 + e))
 
 
-def _of_pieces(values: Array, piece: int, per_image: bool) -> Array:
-    """Sum over the pixels of each image, or of all: pieces in lanes, and one behind the other."""
-    images = np.zeros((len(values), values.shape[-1]))
-    whole = np.zeros((1, values.shape[-1]))
-    for i, image in enumerate(values):
-        for begin in range(0, len(image), piece):
-            part = sum_in_lanes(image[begin : begin + piece].T)
-            images[i] += part
-            whole += part
-    return images if per_image else whole
-
-
-def _reduced(values: Array, slopes: Array, reduction: str) -> tuple[Any, Array]:
+def _reduce(loss: Array, grad: Array, reduction: str) -> tuple[Any, Array]:
+    """Return the loss by elements, or its sum or mean, and the gradient of that."""
     if reduction == "none":
-        return values, values.dtype.type(1) * slopes
-    total = _in_order(values.ravel(), GRAIN, None)
+        return loss, loss.dtype.type(1) * grad
+    value = _sum_in_order([sum_in_lanes(loss.ravel()[i : i + BLOCK]) for i in range(0, loss.size, BLOCK)])
     if reduction == "sum":
-        return total, slopes
-    factor = 1 / values.size if values.size else math.nan
-    return total * factor, values.dtype.type(factor) * slopes
+        return value, grad
+    mean = 1 / loss.size if loss.size else math.nan
+    return value * mean, loss.dtype.type(mean) * grad
 
 
-def _in_order(values: Array, grain: int, accumulate: Callable[..., Array] | None) -> float:
-    """Sum parts of so many values, in lanes or one behind the other, and then the parts in their order."""
-    total = 0.0
-    for begin in range(0, len(values), grain):
-        part = values[begin : begin + grain]
-        total += float(sum_in_lanes(part) if accumulate is None else accumulate(part)[-1])
-    return total
+def _sum_in_order(x: Any) -> float:
+    """Return the sum in float64, one addition after the other."""
+    return float(np.add.accumulate([0.0, *x])[-1])
+
+
+def _sum_pixels(x: Array, block: int, per_image: bool) -> Array:
+    """Return the sums over the pixels by image, or over all images, and by class: blocks in lanes, then in order."""
+    by_image = np.zeros((len(x), x.shape[-1]))
+    overall = np.zeros((1, x.shape[-1]))
+    for i, image in enumerate(x):
+        for begin in range(0, len(image), block):
+            block_sum = sum_in_lanes(image[begin : begin + block].T)
+            by_image[i] += block_sum
+            overall += block_sum
+    return by_image if per_image else overall

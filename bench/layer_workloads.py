@@ -1,16 +1,16 @@
-"""What is timed of layers: forward and backward. A job runs inside a room."""
+"""Workloads of layers: forward and backward. They are built and run in a worker."""
 
 from __future__ import annotations
 
 import numpy as np
-from jobs import Call, numbers
+from workloads import Workload, normal_values
 
 
-class Dropout(Call):
+class Dropout(Workload):
     """Dropout with p = 0.5, forward and backward."""
 
     def __init__(self, name, size):
-        self.x, self.gradient = numbers((size,), 0, 1.0), numbers((size,), 1, 1.0)
+        self.x, self.gradient = normal_values((size,), 0, 1.0), normal_values((size,), 1, 1.0)
         self.call = getattr(self, name)()
 
     def fastopt(self):
@@ -50,23 +50,23 @@ class Dropout(Call):
         return both
 
     def check(self):
-        """Whether the same half is dropped twice, and the rest doubled."""
+        """Return whether forward and backward drop the same half and double the rest."""
         y, back = self.call()
         kept = y != 0
-        share = kept.mean()
-        right = np.array_equal(y[kept], 2 * self.x[kept]) and np.array_equal(back, np.where(kept, 2 * self.gradient, 0))
-        return bool(right and abs(share - 0.5) < 5 * 0.5 / self.x.size**0.5)
+        forward = np.array_equal(y[kept], 2 * self.x[kept])
+        backward = np.array_equal(back, np.where(kept, 2 * self.gradient, 0))
+        return bool(forward and backward and abs(kept.mean() - 0.5) < 5 * 0.5 / self.x.size**0.5)
 
 
-class BatchNorm(Call):
-    """Batch norm in training, forward and backward; images channels last."""
+class BatchNorm(Workload):
+    """Batch norm in training, forward and backward; images are channels-last."""
 
-    TOLERANCE = 1e-4  # of numbers near 1: a mean of 10^5 float32 numbers
+    TOLERANCE = 1e-4  # values near 1, means of 10^5 float32 values
 
-    def __init__(self, name, *shape):
+    def __init__(self, name, shape):
         self.shape, columns = shape, shape[-1]
-        self.x, self.gradient = numbers(shape, 0, 2.0) + np.float32(1), numbers(shape, 1, 1.0)
-        self.weight, self.bias = numbers((columns,), 2, 1.0), numbers((columns,), 3, 1.0)
+        self.x, self.gradient = normal_values(shape, 0, 2.0) + np.float32(1), normal_values(shape, 1, 1.0)
+        self.weight, self.bias = normal_values((columns,), 2, 1.0), normal_values((columns,), 3, 1.0)
         self.mean, self.var = np.zeros(columns, np.float32), np.ones(columns, np.float32)
         self.call = getattr(self, name.replace(" ", "_"))()
 
@@ -74,15 +74,15 @@ class BatchNorm(Call):
         from fastopt import layers
 
         def both():
-            y, saved = layers.batch_norm(self.x, self.weight, self.bias, self.mean, self.var)
-            return y, *layers.batch_norm_backward(self.gradient, saved)
+            y, cache = layers.batch_norm(self.x, self.weight, self.bias, self.mean, self.var)
+            return y, *layers.batch_norm_backward(self.gradient, cache)
 
         return both
 
-    def of_torch(self, as_images):
+    def torch_with_layout(self, as_images):
         import torch
 
-        # The same memory: what PyTorch calls channels last
+        # The same memory, in PyTorch's channels-last format
         x, gradient = (as_images(torch.from_numpy(a)) for a in (self.x, self.gradient))
         leaf = x.requires_grad_()
         weight, bias = (torch.from_numpy(a).requires_grad_() for a in (self.weight, self.bias))
@@ -97,34 +97,34 @@ class BatchNorm(Call):
         return both
 
     def torch(self):
-        return self.of_torch(lambda x: x.movedim(-1, 1) if x.ndim > 2 else x)
+        return self.torch_with_layout(lambda x: x.movedim(-1, 1) if x.ndim > 2 else x)
 
     def torch_channels_first(self):
-        return self.of_torch(lambda x: x.movedim(-1, 1).contiguous())
+        return self.torch_with_layout(lambda x: x.movedim(-1, 1).contiguous())
 
     def numpy(self):
         def both():
             axes = tuple(range(self.x.ndim - 1))
             mean, var = self.x.mean(axes), self.x.var(axes)
             inverse = 1 / np.sqrt(var + np.float32(1e-5))
-            normal = (self.x - mean) * inverse
-            y = normal * self.weight + self.bias
+            normalized = (self.x - mean) * inverse
+            y = normalized * self.weight + self.bias
             rows = self.x.size // self.x.shape[-1]
-            of_bias, of_weight = self.gradient.sum(axes), (self.gradient * normal).sum(axes)
-            of_x = (self.gradient - of_bias / rows - normal * (of_weight / rows)) * (self.weight * inverse)
-            return y, of_x, of_weight, of_bias
+            dbias, dweight = self.gradient.sum(axes), (self.gradient * normalized).sum(axes)
+            dx = (self.gradient - dbias / rows - normalized * (dweight / rows)) * (self.weight * inverse)
+            return y, dx, dweight, dbias
 
         return both
 
     def check(self):
-        """Whether the result and the gradient of x are those of the formula in float64."""
-        y, of_x, _, _ = self.call()
+        """Return whether the result and the gradient of x agree with the formula in float64."""
+        y, dx, _, _ = self.call()
         if not isinstance(y, np.ndarray):
-            y, of_x = (a.detach().movedim(1, -1).numpy() if a.ndim > 2 else a.detach().numpy() for a in (y, of_x))
+            y, dx = (a.detach().movedim(1, -1).numpy() if a.ndim > 2 else a.detach().numpy() for a in (y, dx))
         x, g = self.x.reshape(-1, self.shape[-1])[:, :2].astype(float), self.gradient.reshape(-1, self.shape[-1])[:, :2]
-        normal = (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5)
-        wanted = normal * self.weight[:2] + self.bias[:2]
+        normalized = (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5)
+        expected = normalized * self.weight[:2] + self.bias[:2]
         scale = self.weight[:2] / np.sqrt(x.var(0) + 1e-5)
-        back = scale * (g - g.mean(0) - normal * (g * normal).mean(0))
-        off = [np.abs(a.reshape(-1, self.shape[-1])[:, :2] - b).max() for a, b in ((y, wanted), (of_x, back))]
-        return bool(max(off) < self.TOLERANCE)
+        back = scale * (g - g.mean(0) - normalized * (g * normalized).mean(0))
+        errors = [np.abs(a.reshape(-1, self.shape[-1])[:, :2] - b).max() for a, b in ((y, expected), (dx, back))]
+        return bool(max(errors) < self.TOLERANCE)

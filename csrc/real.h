@@ -1,0 +1,32 @@
+/* Macros for code that is compiled for both real types.
+ *
+ * A header with kernels is written once, in terms of `real`, and includes itself once per type:
+ *
+ *     #ifndef FASTOPT_NAME_H
+ *     #define FASTOPT_NAME_H
+ *     #include ...                   what it needs, and code that does not depend on the type
+ *     #define TEMPLATE "name.h"      its own path from here
+ *     #include "for_each_real.h"
+ *     #elif defined(real)
+ *     ...                            code in which NAME(f) is f_float or f_double
+ *     #endif
+ *
+ * So each header includes what it needs, in any order, and code for float can use functions for double. */
+#ifndef FASTOPT_REAL_H
+#define FASTOPT_REAL_H
+
+#include <float.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define PASTE_(a, b) a##_##b
+#define PASTE(a, b) PASTE_(a, b)
+#define NAME(name) PASTE(name, real)
+#define PICK(of_float, of_double) _Generic((real)0, float: of_float, double: of_double)
+
+#define INLINE static inline __attribute__((always_inline))
+#define SIMD _Pragma("omp simd")
+
+#endif

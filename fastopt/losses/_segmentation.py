@@ -1,0 +1,143 @@
+"""Losses of regions in images."""
+
+from __future__ import annotations
+
+import math
+import operator
+from functools import reduce
+from typing import Literal
+
+import numpy as np
+
+from fastopt import _core
+from fastopt._util.arrays import CHUNK_SIZE, MAX_FINITE, Array, check_array, output_like
+from fastopt._util.validation import choice, flag, non_negative
+from fastopt.losses._common import LossAndGradient, Reduction, check_reduction, class_target, reciprocal
+
+FORMS = {None: 0, "softmax": 1, "sigmoid": 2}  # numbered as in csrc/ops/class_losses.h
+check_form = choice(*FORMS)
+
+
+def dice(
+    x: Array,
+    target: Array,
+    *,
+    from_logits: Literal["softmax", "sigmoid"] | None = "softmax",
+    smooth: float = 1.0,
+    squared: bool = False,
+    per_image: bool = True,
+    reduction: Reduction = "mean",
+    out: Array | None = None,
+) -> LossAndGradient:
+    r"""Compute the soft Dice loss of a segmentation and its gradient.
+
+    For each class, with sums over the pixels of an image,
+
+    .. math::
+
+        L = 1 - \frac{2 A + s}{B}, \qquad A = \sum p\, q, \qquad B = \sum p + \sum q + s, \qquad
+        \frac{\partial L}{\partial p} = -\frac{2 q}{B} + \frac{2 A + s}{B^2}
+
+    With ``squared``, :math:`B = \sum p^2 + \sum q^2 + s` [1]_, and the last term of the gradient is multiplied by 2 p.
+    The gradient that is returned is the one with respect to x.
+
+    Parameters
+    ----------
+    x : ndarray of float32 or float64, shape (N, ..., C)
+        Predictions for N images, C-contiguous, channels last, with at least one class.
+    target : array-like of int, shape (N, ...), or ndarray, shape (N, ..., C)
+        Labels in [0, C), of which q is the one-hot code, or q itself with the dtype of ``x``. The range of q is not
+        checked.
+    from_logits : {"softmax", "sigmoid", None}, default "softmax"
+        p is the softmax of x over the classes, the sigmoid of x, or x itself, which must then be probabilities.
+    smooth : float, default 1.0
+        Smoothing term s of numerator and denominator, >= 0. With 0, a class with no p and no q has no loss.
+    squared : bool, default False
+        Whether the denominator has the sums of squares.
+    per_image : bool, default True
+        Whether the sums are over the pixels of each image, or over those of the whole batch.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        Value to return: the mean or the sum over images and classes, or each loss. For the mean, the gradient is
+        divided by their number, too.
+    out : ndarray, optional
+        Array for the gradient, with the shape and dtype of ``x``. It may be ``x`` itself.
+
+    Returns
+    -------
+    value : float or ndarray
+        The loss; for ``reduction="none"`` an array of shape (N, C), or (C,) with ``per_image=False``.
+    gradient : ndarray
+        Gradient with respect to ``x``.
+
+    Raises
+    ------
+    TypeError
+        If ``x`` is not an array of float32 or float64, or ``target`` has neither integers nor its dtype.
+    ValueError
+        If a shape is wrong, an argument is out of range, or ``out`` overlaps ``target`` or a part of ``x``.
+    IndexError
+        If a label is not in [0, C).
+
+    Notes
+    -----
+    MONAI's ``DiceLoss`` has channels first, two smoothing terms of 1e-5 each, and ``batch=True`` where this has
+    ``per_image=False``. The form without squares is that of [2]_ without class weights.
+
+    References
+    ----------
+    .. [1] F. Milletari, N. Navab and S.-A. Ahmadi, "V-Net: Fully Convolutional Neural Networks for Volumetric Medical
+       Image Segmentation", 3DV 2016. arXiv:1606.04797
+    .. [2] C. H. Sudre et al., "Generalised Dice Overlap as a Deep Learning Loss Function for Highly Unbalanced
+       Segmentations", DLMIA 2017. arXiv:1707.03237
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.array([[[20.0, 0.0], [0.0, 20.0]]])  # an image of two pixels, two classes
+    >>> value, gradient = dice(x, np.array([[0, 1]]), smooth=0.0)
+    >>> round(value, 6), gradient.shape
+    (0.0, (1, 2, 2))
+    """
+    dtype = check_array("x", x)
+    if x.ndim < 2 or x.shape[-1] == 0:
+        raise ValueError(f"x must have shape (N, ..., C) with at least one class, got {x.shape}")
+    images, classes, pixels = len(x), x.shape[-1], math.prod(x.shape[1:-1])
+    form, mode = FORMS[check_form("from_logits", from_logits)], check_reduction("reduction", reduction)
+    smooth, squared, per_image = non_negative("smooth", smooth), flag("squared", squared), flag("per_image", per_image)
+    probabilities, labels, _ = class_target(target, x, "x", ignore_index=0)  # a valid label: nothing is ignored
+    grad = output_like(out, x, "x", {"target": probabilities if labels is None else labels})
+    chunk = max(1, CHUNK_SIZE // classes)  # pixels
+    chunks = -(-pixels // chunk)  # per image
+    sums = np.zeros((images, chunks, 3, classes))
+    shape = {"columns": classes, "pixels": pixels, "form": form, "squared": squared}
+    shared = {"target": probabilities, "label": labels, **shape}
+    _core.run("dice_sums", {"x": x, "p": grad, "sums": sums, "block": chunk, **shared}, images * chunks, 1, x.size)
+    if not per_image:
+        sums = sums.reshape(1, images * chunks, 3, classes)
+    with np.errstate(all="ignore"):  # with from_logits=None, p can be any numbers
+        # Sums from left to right have the same bits on every platform; np.sum's order varies.
+        totals = reduce(np.add, np.moveaxis(sums, 1, 0), np.zeros((len(sums), 3, classes)))
+        loss, target_slope, other_slope = _dice_from_sums(totals, smooth)
+        scale = reciprocal(loss.size) if mode == "mean" else 1.0
+        # Where p is almost 0, a slope can exceed the range of the dtype; clipped, its product with p = 0 is still 0.
+        limit = MAX_FINITE[dtype.char]
+        slopes = scale * np.stack([target_slope, 2 * other_slope if squared else other_slope])
+        slopes = np.clip(slopes, -limit, limit).astype(dtype)
+        total = float(reduce(operator.add, loss.ravel(), 0.0))
+        values = (loss if per_image else loss[0]).astype(dtype)
+    arguments = {"x": grad, "target_slope": slopes[0], "p_slope": slopes[1], "per_image": per_image, **shared}
+    _core.run("dice_grad", arguments, images * pixels, chunk, x.size)
+    return values if mode == "none" else total * scale, grad
+
+
+def _dice_from_sums(sums: Array, smooth: float) -> tuple[Array, Array, Array]:
+    """Return the loss of each class, and its slope with respect to p: the part that q multiplies, and the rest."""
+    products, predicted, true = np.moveaxis(sums, 1, 0)
+    numerator, denominator = 2 * products + smooth, predicted + true + smooth
+    empty = denominator == 0
+    denominator = np.where(empty, 1.0, denominator)
+    loss, target_slope, other_slope = (
+        np.where(empty, 0.0, x)
+        for x in (1 - numerator / denominator, -2 / denominator, numerator / denominator / denominator)
+    )
+    return loss, target_slope, other_slope
