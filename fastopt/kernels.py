@@ -39,7 +39,8 @@ def _raise_signature_error(rule: str, signature: inspect.Signature, arrays: Any,
     try:
         signature.bind(*arrays, **named)
     except TypeError as error:
-        raise TypeError(f"kernels.{rule} must be called as {rule}{signature}: {error}") from None
+        without_types = [own.replace(annotation=own.empty) for own in signature.parameters.values()]
+        raise TypeError(f"kernels.{rule} must be called as {rule}{inspect.Signature(without_types)}: {error}") from None
     raise AssertionError("the arguments fit")
 
 

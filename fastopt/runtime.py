@@ -239,7 +239,10 @@ def set_threading_layer(name: str) -> None:
     if name not in LAYERS:
         raise ValueError(f"name must be 'pool' or 'openmp', got {name!r}")
     if name == "openmp":
-        from fastopt._core import openmp  # noqa: PLC0415  loading an OpenMP runtime is the user's choice
+        try:
+            from fastopt._core import openmp  # noqa: PLC0415  loading an OpenMP runtime is the user's choice
+        except ImportError as error:
+            raise ImportError(f"the threading layer 'openmp' must be built by a compiler with OpenMP: {error}") from None
 
         _core.set_parallel_for(openmp.parallel_for)
     else:

@@ -1,11 +1,12 @@
-"""The table that drives the tests and the benchmarks: one row per optimizer and option set.
+"""The table of optimizers and options for tests and benchmarks.
 
-A row is the class, its hyperparameters, and the options of the whole step. To have a new optimizer tested, add a row.
+A row is the class, its hyperparameters, and the options of the whole step. To test a new optimizer, add rows.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +23,7 @@ REALS = [np.float32, np.float64]
 
 @dataclass(frozen=True)
 class Case:
-    """An optimizer with an option set."""
+    """An optimizer class with its options."""
 
     cls: type
     hyper: dict[str, Any] = field(default_factory=dict)
@@ -34,17 +35,17 @@ class Case:
         return "-".join([self.cls.__name__, *texts])
 
     def make(self, params, **more):
-        """Make the optimizer."""
+        """Return a new optimizer."""
         return self.cls(params, **self.hyper, **self.common, **more)
 
 
 def rising(step):
-    """Give a rate that changes with the step."""
+    """Return a rate that increases with the step."""
     return 0.01 * (step + 1)
 
 
 def pausing(step):
-    """Give a rate that is zero in every third step."""
+    """Return a rate that is zero in every third step."""
     return 0.01 * ((step + 1) % 3)
 
 
@@ -85,7 +86,7 @@ CASES = [
 
 
 def hard_numbers(size: int, real: type, seed: int = 0):
-    """Gradients over 24 decades, zeros of both signs, denormals and huge ones among them."""
+    """Return gradients over 24 decades, with zeros of both signs, denormal and huge numbers among them."""
     rng = np.random.default_rng(seed)
     info = np.finfo(real)
     numbers = rng.choice([-1.0, 1.0], size) * 10.0 ** rng.uniform(-12, 12, size)
@@ -100,7 +101,7 @@ def hard_numbers(size: int, real: type, seed: int = 0):
 
 
 def start_values(size: int, real: type, seed: int = 1):
-    """Parameters of ordinary size, a few of them zero or denormal."""
+    """Return parameters of ordinary size, with a few zeros and denormal numbers."""
     rng = np.random.default_rng(seed)
     values = rng.normal(0, 1, size)
     values[rng.random(size) < 0.02] = 0.0
@@ -109,7 +110,7 @@ def start_values(size: int, real: type, seed: int = 1):
 
 
 def layouts(size):
-    """The same numbers in every structure that parameters can have, and how to read them back."""
+    """Return, for each structure of parameters, a function that builds it from an array and one that joins it again."""
     shapes = {"w": (size // 4, 2), "b": size - size // 4 * 2}
 
     def flat(x):
@@ -130,7 +131,10 @@ def layouts(size):
 
 
 def calls_on_rows(x, target, labels, more):
-    """All that works on rows, by name. ``more`` is weight, bias, running averages and a gradient."""
+    """Return calls of everything that works on rows, by name.
+
+    ``more`` is the weight, the bias, the running averages and a gradient.
+    """
     weight, bias, mean, var, grad = more
     return {
         **{
@@ -153,7 +157,7 @@ def calls_on_rows(x, target, labels, more):
 
 
 class Reference:
-    """An optimizer of ``fastopt.reference`` for a case, with its own copies of everything."""
+    """The NumPy reference of a case as an optimizer, with copies of all arrays."""
 
     def __init__(self, case: Case, params: list[np.ndarray]) -> None:
         self.case, self.steps, self.grad_norm = case, 0, None
@@ -170,7 +174,7 @@ class Reference:
                 tensor["ema"][...] = tensor["param"]
 
     def step(self, grads: list[np.ndarray]) -> None:
-        """Do a step."""
+        """Run one step."""
         lr = self.lr(self.steps) if callable(self.lr) else self.lr
         self.steps += 1
         with np.errstate(all="ignore"):
@@ -180,12 +184,37 @@ class Reference:
             self.grad_norm = norm
 
 
+class Foreign:
+    """An object with ``__array_interface__`` but without a buffer."""
+
+    def __init__(self, array):
+        self.array = array
+
+    @property
+    def __array_interface__(self):
+        return self.array.__array_interface__
+
+
+def leaves(value):
+    """Return all arrays in a value, for an optimizer its parameters, states and counters (but not ``grad_norm``)."""
+    if isinstance(value, fastopt.Optimizer):
+        plan = value._plan
+        return [array for part in (value._tree.arrays, value.state, plan.progress[:32]) for array in leaves(part)]
+    if isinstance(value, Foreign):
+        return [value.array]
+    if isinstance(value, (np.ndarray, np.generic)):
+        return [value]
+    if isinstance(value, Mapping):
+        return [array for item in value.values() for array in leaves(item)]
+    return [array for item in value for array in leaves(item)] if isinstance(value, (list, tuple)) else []
+
+
 def bits(array: np.ndarray) -> np.ndarray:
-    """The bits of an array, with one pattern for every NaN."""
+    """Return the bits of an array, with one pattern for every NaN."""
     array = np.where(np.isnan(array), array.dtype.type(np.nan), array)
     return array.view(f"u{array.dtype.itemsize}")
 
 
 def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether two arrays are equal to the bit."""
+    """Return whether two arrays have the same type, shape and bits."""
     return a.dtype == b.dtype and a.shape == b.shape and bool((bits(a) == bits(b)).all())

@@ -8,9 +8,10 @@ from fastopt import runtime
 
 @pytest.fixture(autouse=True)
 def same_machine():
-    """Leave instruction set and threads as they were."""
-    isa, threads = fastopt.isa(), runtime._setting
+    """Restore the instruction set, the threading layer and the number of threads after each test."""
+    isa, layer, threads = fastopt.isa(), fastopt.threading_layer(), runtime._setting
     yield
+    fastopt.set_threading_layer(layer)
     fastopt.set_isa(isa)
     fastopt.set_num_threads(threads)
 

@@ -27,7 +27,11 @@ def interrupts(seconds, repeat=1.0):
     ``__del__``: because of the repetition, a loop can wait for it without a limit.
     """
 
+    done = False
+
     def handler(_, frame):
+        if done:
+            return
         at_work = any(frame.f_code.co_filename.startswith(PACKAGE) for frame, _ in traceback.walk_stack(frame))
         signal.setitimer(signal.ITIMER_REAL, repeat if at_work else SOON)
         if at_work:
@@ -38,6 +42,6 @@ def interrupts(seconds, repeat=1.0):
     try:
         yield
     finally:
-        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        done = True  # from here on the handler neither raises nor sets the timer again
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGALRM, before)  # runs the handler first if a signal is pending

@@ -1,12 +1,21 @@
-"""Run Python in another process."""
+"""Run Python in another process; the threading layers that this build has."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
 
+import pytest
+
 HANGS = 3600  # seconds: against a process that never ends; a busy machine must not reach it
+
+needs_openmp = pytest.mark.skipif(
+    importlib.util.find_spec("fastopt._core.openmp") is None, reason="fastopt was built without OpenMP"
+)
+needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="the system has no /proc")
+LAYERS = ["pool", pytest.param("openmp", marks=needs_openmp)]
 
 
 def run_python(*arguments, **environment):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cases import REALS, same_bits
-from test_refusals import Foreign
+from cases import REALS, Foreign, same_bits
 
 import fastopt
 

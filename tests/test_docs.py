@@ -9,10 +9,12 @@ import pkgutil
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import fastopt
 from fastopt import kernels, optimizers, reference, schedules
+from fastopt.optimizers._base import Common
 
 README = Path(__file__).parent.parent / "README.md"
 MODULES = [
@@ -42,12 +44,55 @@ def test_public_objects_have_an_example(name):
     assert ">>>" in inspect.getdoc(PUBLIC[name])
 
 
+SECTIONS = ["Parameters", "Attributes", "Raises", "Notes", "References", "Examples"]
+
+
+def sections(text):
+    """Return the titles of a docstring's sections, in order."""
+    return re.findall(r"^(.+)\n-+$", text, re.MULTILINE)
+
+
+def parameters(text):
+    """Return the documented parameters, with the line of the type of each."""
+    section = text.split("Parameters\n----------\n")[1].split("\n\n")[0]
+    return dict(re.findall(r"^(\w+) : (.+)$", section, re.MULTILINE))
+
+
 @pytest.mark.parametrize("name", optimizers.__all__)
-def test_optimizers_have_equation_references_and_example(name):
+def test_optimizer_docstring_is_complete(name):
     text = inspect.getdoc(getattr(fastopt, name))
-    assert ".. math::" in text or ":math:" in text
-    assert "References\n----------" in text
-    assert ">>> optimizer.step(" in text or "...     optimizer.step(" in text
+    assert sections(text) == SECTIONS
+    assert ".. math::" in text
+    assert re.search(r"^\.\. \[1\] \w", text.split("References\n----------\n")[1], re.MULTILINE)
+    assert re.search(r"^(>>>|\.\.\.)\s+optimizer\.step\(", text, re.MULTILINE)
+    assert not re.search(r"^\s*<[\w ]+>$", text, re.MULTILINE)  # the shared text has replaced its markers
+    assert "{" not in parameters(text)["lr"]
+
+
+@pytest.mark.parametrize("name", optimizers.__all__)
+def test_optimizer_docstring_has_the_parameters_of_the_signature_and_the_shared_options(name):
+    cls = getattr(fastopt, name)
+    documented = parameters(inspect.getdoc(cls))
+    own = inspect.signature(cls).parameters
+    shared = list(Common.__annotations__)
+    assert list(documented) == [*(p for p in own if p != "common"), *(option for option in shared if option not in own)]
+    group = cls(np.zeros(1)).param_groups[0]
+    for option, line in documented.items():
+        if option in group:  # the documented default is the default
+            default = re.search(r"default (.+)$", line)
+            assert default, option
+            assert eval(default[1]) == group[option], option
+
+
+def test_subclass_of_an_optimizer_keeps_its_own_docstring():
+    class Documented(fastopt.Adam):
+        """Do something else."""
+
+    class Undocumented(fastopt.Adam):
+        pass
+
+    assert inspect.getdoc(Documented) == "Do something else."
+    assert inspect.getdoc(Undocumented) == inspect.getdoc(fastopt.Adam)
 
 
 @pytest.mark.skipif(not README.exists(), reason="needs the README")

@@ -1,4 +1,4 @@
-"""Parameter structures, groups, and the options of a step."""
+"""Optimizers beside their formulas: structures of parameters and the options of a step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fastopt import kernels, reference
 @pytest.mark.parametrize("kind", layouts(40))
 @pytest.mark.parametrize("case", [case for case in CASES if "max_grad_norm" not in case.common], ids=str)
 def test_every_structure_has_the_same_bits(case, kind):
-    """Everything but the norm, whose order of additions follows the tensors."""
+    """Only the norm depends on the structure, because its sum is formed tensor by tensor."""
     size = 4100
     make, read = layouts(size)[kind]
     start, grad = start_values(size, np.float32), hard_numbers(size, np.float32)
@@ -34,59 +34,14 @@ def test_every_structure_has_the_same_bits(case, kind):
         assert same_bits(read(state), one.state[name])
 
 
-def test_names_may_come_in_any_order():
+def test_names_of_gradients_may_be_in_any_order():
     params = {"a": np.zeros(2), "b": np.zeros(3)}
     fastopt.SGD(params, lr=1.0).step({"b": np.ones(3), "a": np.full(2, 2.0)})
     assert params["a"].tolist() == [-2, -2]
     assert params["b"].tolist() == [-1, -1, -1]
 
 
-def test_groups_have_their_own_hyperparameters():
-    params = fastopt.Flat({"w": np.ones(2), "b": np.ones(1)})
-    optimizer = fastopt.AdamW(
-        [{"params": params.select("w"), "weight_decay": 0.5, "lr": lambda step: 1.0}, {"params": params.select("b")}],
-        lr=0.0,
-        eps=1.0,
-        amsgrad=True,
-    )
-    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.5, 1e-2]
-    zeros = params.zeros_like()
-    optimizer.step([zeros.select("w"), zeros.select("b")])
-    assert params.buffer.tolist() == [0.5, 0.5, 1]
-    assert [set(state) for state in optimizer.state] == [{"exp_avg", "exp_avg_sq", "max_exp_avg_sq"}] * 2
-    assert optimizer.lr == 1.0
-
-
-def test_groups_may_need_different_kernels():
-    a, b = np.zeros(1), np.zeros(1)
-    optimizer = fastopt.SGD([{"params": a, "momentum": 0.5}, {"params": b}], lr=1.0)
-    for _ in range(2):
-        optimizer.step([np.ones(1), np.ones(1)])
-    assert (a[0], b[0]) == (-2.5, -2.0)
-    assert [list(state) for state in optimizer.state] == [["momentum_buffer"], []]
-
-
-def test_lr_may_be_a_function_of_the_step():
-    seen = []
-
-    def schedule(step):
-        seen.append(step)
-        return np.float32(2.0) ** -step
-
-    param = np.zeros(1)
-    optimizer = fastopt.SGD(param, lr=schedule)
-    for expected in (-1.0, -1.5, -1.75):
-        optimizer.step(np.ones(1))
-        assert param[0] == expected
-    assert seen == [0, 1, 2]
-    assert optimizer.lr == 0.125
-    optimizer.param_groups[0]["lr"] = 1
-    assert optimizer.lr == 1.0
-    for scalar in (np.array(0.5), np.int64(2), 3):
-        fastopt.SGD(param, lr=lambda step, scalar=scalar: scalar).step(np.ones(1))
-
-
-def test_clipping_uses_the_global_norm_of_unscaled_gradients():
+def test_clipping_uses_the_norm_of_all_unscaled_gradients():
     params = [np.zeros(2), np.zeros(1)]
     grads = [np.array([8.0, 16.0]), np.array([16.0])]
     optimizer = fastopt.SGD(params, lr=1.0, grad_scale=8.0, max_grad_norm=1.5)
@@ -99,7 +54,7 @@ def test_clipping_uses_the_global_norm_of_unscaled_gradients():
     np.testing.assert_allclose(params[0], [-0.6, -1.0], rtol=1e-6)
 
 
-def test_norm_is_computed_only_if_requested():
+def test_norm_is_computed_only_on_request():
     optimizer = fastopt.SGD(np.zeros(2))
     optimizer.step(np.ones(2))
     assert optimizer.grad_norm is None
@@ -108,7 +63,7 @@ def test_norm_is_computed_only_if_requested():
     assert optimizer.grad_norm == 5.0
 
 
-def test_grad_scale_divides_gradients_and_can_be_set():
+def test_grad_scale_divides_the_gradients_and_can_be_set():
     param = np.zeros(1)
     optimizer = fastopt.SGD(param, lr=1.0, grad_scale=4)
     optimizer.step(np.array([4.0]))
@@ -123,7 +78,7 @@ def test_grad_scale_divides_gradients_and_can_be_set():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_skip_changes_only_counts(bad):
+def test_skipped_step_changes_only_its_counter(bad):
     param, grad = np.ones((2, 3)), np.ones((2, 3))
     optimizer = fastopt.Adam({"w": param}, nonfinite="skip", ema_decay=0.5, zero_grads=True)
     optimizer.step({"w": grad})
@@ -133,12 +88,12 @@ def test_skip_changes_only_counts(bad):
     assert [x.tobytes() for x in (param, *[state["w"] for state in optimizer.state.values()])] == before
     assert (optimizer.steps, optimizer.skipped) == (1, 1)
     assert not math.isfinite(optimizer.grad_norm)
-    assert not grad.any()  # otherwise the NaN would stay in gradients that the caller accumulates
+    assert not grad.any()  # otherwise the next gradients would be added to a NaN
     optimizer.step({"w": grad})
     assert (optimizer.steps, optimizer.skipped) == (2, 1)
 
 
-def test_raise_names_the_first_bad_element():
+def test_raise_reports_the_first_nonfinite_element():
     params = [np.ones(4), np.ones((3, 5), np.float32)]
     grads = [np.ones(4), np.ones((3, 5), np.float32)]
     optimizer = fastopt.Adam(params, nonfinite="raise")
@@ -158,7 +113,7 @@ def test_finite_gradients_with_a_norm_beyond_float64_are_not_skipped():
     assert param.tolist() == [-1, -1]
 
 
-def test_raise_names_the_element_of_a_flat():
+def test_raise_reports_the_name_and_index_in_a_flat():
     params = fastopt.Flat({"w": (2, 2), "b": 3})
     grads = params.zeros_like()
     grads["b"][1] = np.nan
@@ -169,7 +124,7 @@ def test_raise_names_the_element_of_a_flat():
 
 
 def test_infinite_parameters_stay_infinite():
-    """A disabled option removes its term; it does not multiply it by zero."""
+    """An option that is off removes its term instead of multiplying it by zero, which would give NaN."""
     for cls in (fastopt.SGD, fastopt.Momentum, fastopt.RMSprop, fastopt.Adam, fastopt.AdamW):
         param = np.array([-np.inf, 1, np.inf], np.float32)
         optimizer = cls(param, ema_decay=0.5, max_grad_norm=1.0)
@@ -182,7 +137,7 @@ def test_infinite_parameters_stay_infinite():
     assert param[0] == -np.inf
 
 
-def test_ema_with_decay_zero_is_the_parameter():
+def test_average_with_decay_0_is_the_parameter():
     param = np.ones(3, np.float32)
     optimizer = fastopt.SGD({"w": param}, lr=0.0, ema_decay=0.0)
     optimizer.ema["w"][...] = [1e8, np.inf, -3]
@@ -192,7 +147,7 @@ def test_ema_with_decay_zero_is_the_parameter():
         optimizer.ema["w"] = np.ones(3, np.float32)
 
 
-def test_option_that_rounds_to_zero_is_disabled():
+def test_option_that_rounds_to_zero_is_off():
     for module in (kernels, reference):
         param = np.array([np.inf, -0.0], np.float32)
         module.sgd(param, np.array([1, -0.0], np.float32), step=1, lr=0.5, weight_decay=1e-60)
@@ -202,8 +157,8 @@ def test_option_that_rounds_to_zero_is_disabled():
         assert (param[0], buffer[0]) == (-0.5, 0.5)
 
 
-def test_ema_is_not_biased():
-    """Compare with float64 over four time constants; two rounded products would be off by 3e-4."""
+def test_average_is_not_biased():
+    """Compare with float64 over four time constants: two rounded products would be off by 3e-4."""
     rng = np.random.default_rng(0)
     param = np.ones(64, np.float32)
     optimizer = fastopt.SGD(param, lr=0.0, ema_decay=0.9999)
@@ -215,7 +170,7 @@ def test_ema_is_not_biased():
     assert np.abs(optimizer.ema / wanted - 1).max() < 2e-5
 
 
-def test_clipping_a_norm_beyond_float64_raises():
+def test_norm_beyond_float64_raises_only_if_it_scales():
     """The gradients are finite, but the factor that clips them would be zero."""
     for nonfinite in ("propagate", "skip", "raise"):
         param = np.zeros(2)
@@ -228,8 +183,8 @@ def test_clipping_a_norm_beyond_float64_raises():
         assert (optimizer.steps, optimizer.grad_norm, param.tolist()) == (1, math.inf, [-1, -1])
 
 
-def test_infinite_max_grad_norm_only_measures():
-    """With an infinite max_grad_norm, a NaN stays in its element; with a finite one, the norm is NaN."""
+def test_infinite_max_grad_norm_scales_nothing():
+    """With an infinite max_grad_norm a NaN stays alone; with a finite one it reaches all elements through the norm."""
     for max_norm, good in ((math.inf, -1.0), (1.0, math.nan)):
         param = np.zeros(2, np.float32)
         optimizer = fastopt.SGD(param, lr=1.0, max_grad_norm=max_norm)
@@ -239,7 +194,7 @@ def test_infinite_max_grad_norm_only_measures():
         assert optimizer.steps == 1
 
 
-def test_ema_starts_as_a_copy_of_the_parameters():
+def test_average_starts_as_a_copy_of_the_parameters():
     params = fastopt.Flat({"w": np.full(2, 8.0)})
     optimizer = fastopt.SGD(params, lr=1.0, ema_decay=0.75)
     assert isinstance(optimizer.ema, fastopt.Flat)
@@ -252,21 +207,110 @@ def test_ema_starts_as_a_copy_of_the_parameters():
     assert fastopt.SGD(params).ema is None
 
 
-def test_repr():
+def test_repr_shows_hyperparameters_and_steps():
     text = repr(fastopt.Adam(np.zeros(1), lr=0.5))
     assert text.startswith("Adam(lr=0.5, betas=(0.9, 0.999), eps=1e-08")
     assert text.endswith("steps=0)")
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.make(np.zeros(1)).state], ids=str)
-def test_states_below_the_smallest_normal_number_are_flushed(case):
+def test_states_below_the_smallest_normal_number_become_zero(case):
     tiny = np.finfo(np.float32).tiny
     param = np.zeros(50, np.float32)
     optimizer = case.make(param)
-    optimizer.step(np.ones(50, np.float32))  # the first step may set a buffer without reading it
+    optimizer.step(np.ones(50, np.float32))  # the first step may set a buffer without looking at it
     decaying = {name: state for name, state in optimizer.state.items() if name != "max_exp_avg_sq"}
     for state in decaying.values():
         state[...] = tiny * np.linspace(0.5, 1.5, 50, dtype=np.float32)
     optimizer.step(np.zeros(50, np.float32))
     for name, state in decaying.items():
         assert ((state == 0) | (np.abs(state) >= tiny)).all(), name
+
+
+# Nested containers
+
+
+def nested(x):
+    """Return a nested container of copies of parts of an array, and the function that joins them again."""
+    a, b, c, d = (part.copy() for part in np.split(x, [100, 1000, 4000]))
+    tree = {"encoder": [a, {"w": b.reshape(-1, 2)}], "empty": [], "head": (c, (d,))}
+
+    def join(t):
+        (a, inner), (c, (d,)) = t["encoder"], t["head"]
+        return np.concatenate([a, inner["w"].ravel(), c, d])
+
+    return tree, join
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if "max_grad_norm" not in case.common], ids=str)
+def test_nested_containers_have_the_same_bits(case):
+    start, grad = start_values(4100, np.float32), hard_numbers(4100, np.float32)
+    plain, (params, join) = start.copy(), nested(start)
+    one, other = case.make(plain), case.make(params)
+    for _ in range(3):
+        one.step(grad.copy())
+        other.step(nested(grad)[0])
+    assert same_bits(join(params), plain)
+    for name, state in other.state.items():
+        assert same_bits(join(state), one.state[name])
+
+
+def test_states_have_the_structure_of_nested_parameters():
+    params = {"a": [np.ones(2), (np.ones((2, 3)), fastopt.Flat({"w": 4}))], "b": {}}
+    optimizer = fastopt.AdamW(params, ema_decay=0.5)
+    for state in (*optimizer.state.values(), optimizer.ema):
+        first, (second, flat) = state["a"]
+        assert (first.shape, second.shape, flat["w"].shape) == ((2,), (2, 3), (4,))
+        assert isinstance(flat, fastopt.Flat)
+        assert dict(state["b"]) == {}
+        with pytest.raises(TypeError):
+            state["a"] = first
+    assert optimizer.ema["a"][1][0].tolist() == [[1] * 3] * 2
+    assert optimizer.execution_info()["tensors"] == 3
+
+
+def test_gradients_may_mix_lists_and_tuples():
+    params = [np.zeros(1), (np.zeros(1), [np.zeros(1)])]
+    fastopt.SGD(params, lr=1.0).step((np.ones(1), [np.ones(1), (np.ones(1),)]))
+    assert [params[0][0], params[1][0][0], params[1][1][0][0]] == [-1, -1, -1]
+
+
+def test_groups_may_hold_nested_containers():
+    params = [{"params": {"w": [np.zeros(1)]}, "lr": 1.0}, {"params": (np.zeros(1), {"b": np.zeros(1)}), "lr": 2.0}]
+    fastopt.SGD(params).step([{"w": [np.ones(1)]}, (np.ones(1), {"b": np.ones(1)})])
+    assert params[0]["params"]["w"][0].tolist() == [-1]
+    assert [params[1]["params"][0][0], params[1]["params"][1]["b"][0]] == [-2, -2]
+
+
+@pytest.mark.parametrize(
+    ("make", "where"),
+    [
+        (lambda x: [np.ones(1), {"a": (x,)}], "grads[1]['a'][0]"),
+        (lambda x: {"a": [x], "b": np.ones(1)}, "grads['a'][0]"),
+        (lambda x: {("a", 1): {2: x}}, "grads[('a', 1)][2]"),
+    ],
+    ids=["list", "mapping", "keys that are not strings"],
+)
+def test_raise_reports_the_path_in_nested_containers(make, where):
+    grad = np.ones((3, 5))
+    grad[1, 2] = -np.inf
+    optimizer = fastopt.SGD(make(np.ones((3, 5))), nonfinite="raise")
+    with pytest.raises(FloatingPointError) as caught:
+        optimizer.step(make(grad))
+    assert str(caught.value) == f"{where} must be finite, got -inf at index (1, 2)"
+
+
+def test_raise_reports_the_path_of_a_flat_in_a_group():
+    params = fastopt.Flat({"w": (2, 2), "b": 3})
+    grads = params.zeros_like()
+    grads["b"][2] = np.nan
+    optimizer = fastopt.SGD([{"params": [np.ones(1), params]}], nonfinite="raise")
+    with pytest.raises(FloatingPointError) as caught:
+        optimizer.step([[np.ones(1), grads]])
+    assert str(caught.value) == "grads[0][1]['b'] must be finite, got nan at index (2,)"
+
+
+def test_files_of_nested_states_are_named_by_their_paths(tmp_path):
+    fastopt.Momentum({"a": [np.ones(2), {"x/y": np.ones(1)}]}, state_dir=tmp_path)
+    names = sorted(file.name for file in tmp_path.iterdir())
+    assert names == ["momentum_buffer['a'][0].npy", "momentum_buffer['a'][1]['x%2Fy'].npy"]

@@ -10,8 +10,7 @@ import json
 
 import numpy as np
 import pytest
-from cases import CASES, hard_numbers, layouts, same_bits, start_values
-from test_refusals import leaves
+from cases import CASES, hard_numbers, layouts, leaves, same_bits, start_values
 
 import fastopt
 

@@ -170,6 +170,6 @@ cdef void end_parallel() noexcept:
     last_end = seconds()
 
 
-def thread_count(int64_t elements, int64_t chunks):
-    """Return the number of threads of a call between matrix products."""
-    return threads_for(elements, chunks, False)
+def thread_count(int64_t elements, int64_t chunks, bint awake=False):
+    """Return the number of threads of a call between matrix products, or with ``awake`` of one that follows another."""
+    return threads_for(elements, chunks, awake)

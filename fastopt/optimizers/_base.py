@@ -58,9 +58,15 @@ def _option(name: str, doc: str) -> property:
 
 
 class Optimizer:
-    """Base class of all optimizers, for annotations and ``isinstance``; `fastopt.Adam` is one to use.
+    """Base class of all optimizers, for annotations and ``isinstance``.
 
-    The parameters, options and attributes that all optimizers share are described on each of them.
+    Each subclass, `fastopt.Adam` for example, describes the parameters, options and attributes that all share.
+
+    Examples
+    --------
+    >>> import fastopt, numpy as np
+    >>> isinstance(fastopt.SGD(np.zeros(2)), fastopt.Optimizer)
+    True
     """
 
     rule: ClassVar[str]

@@ -59,11 +59,14 @@ def varies(value: Any) -> bool:
 
 def value_at(name: str, value: Any, steps: int) -> Any:
     """Return a hyperparameter after a number of completed steps."""
-    if callable(value):
-        return CHECKS[name](f"{name} (the result of {value!r} at step {steps})", value(steps))
     if isinstance(value, tuple):
-        return CHECKS[name](f"{name} at step {steps}", [beta(steps) if callable(beta) else beta for beta in value])
-    return value
+        return tuple(_result_at(f"{name}[{i}]", decay, beta, steps) for i, beta in enumerate(value))
+    return _result_at(name, CHECKS[name], value, steps)
+
+
+def _result_at(label: str, check: Check, value: Any, steps: int) -> Any:
+    """Return the checked result of a function of the step, or a value that is not a function as it is."""
+    return check(f"{label} (the result of {value!r} at step {steps})", value(steps)) if callable(value) else value
 
 
 class Group(MutableMapping[str, Any]):
