@@ -43,10 +43,10 @@ def test_public_objects_have_an_example(name):
 
 
 @pytest.mark.parametrize("name", optimizers.__all__)
-def test_optimizers_have_equation_source_and_example(name):
+def test_optimizers_have_equation_reference_and_example(name):
     text = inspect.getdoc(getattr(fastopt, name))
     assert ".. math::" in text or ":math:" in text
-    assert "Source: " in text
+    assert "References" in text
     assert ">>> optimizer.step(" in text or "...     optimizer.step(" in text
 
 
