@@ -50,6 +50,7 @@ def test_gradients_are_differences_of_the_loss(recipe):
         assert (above - below) / (2 * h) == pytest.approx(grads[i], abs=1e-8)
 
 
+@pytest.mark.slow
 def test_default_run():
     done = run()
     assert done.returncode == 0, done.stderr
@@ -80,7 +81,9 @@ def test_whole_recipe_beats_plain_training():
     assert rows["plain"][0] < rows["all"][0]
 
 
-@pytest.mark.parametrize("name", digits.RATES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(x, marks=[] if x == "AdamW" else pytest.mark.slow) for x in digits.RATES]
+)
 def test_every_optimizer_learns(name):
     *_, history = digits.train(digits.RECIPES["+ warm-up and cosine"], name, epochs=30)
     assert history.final >= 0.97
