@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import threading
 
@@ -417,10 +416,7 @@ def test_workers_run_on_other_processors_than_their_caller():
 
 @pytest.mark.slow
 def test_short_soak():
-    """Random steps, checkpoints, forks and thread changes; tests/README.md has the command for an hour of it."""
-    script = os.path.join(os.path.dirname(__file__), "soak.py")
-    done = subprocess.run_python(
-        "-c", [sys.executable, "-W", "error", script, "20"], capture_output=True, text=True, check=False
-    )
+    """Random steps, checkpoints, forks and thread changes; tests/README.md has a longer run."""
+    done = run_python(os.path.join(os.path.dirname(__file__), "soak.py"), 300)
     assert done.returncode == 0, done.stderr
     assert all(f"'{action}'" in done.stdout for action in ("step", "checkpoint", "fork", "threads", "new"))
