@@ -178,7 +178,7 @@ def first_overlap(array, dict others):
     for name, other in others.items():
         if other is not None:
             PyObject_GetBuffer(other, &view, PyBUF_SIMPLE)
-            shared = <char *>view.buf < end and begin < <char *>view.buf + view.len
+            shared = <char *>view.buf < end and begin < <char *>view.buf + view.len and begin < end
             PyBuffer_Release(&view)
             if shared:
                 return name

@@ -37,3 +37,4 @@ cdef const fastopt_table *table() noexcept
 cdef const fastopt_op_info *op_info(int op) noexcept
 cdef Threads begin_parallel(int64_t elements, int64_t chunks) noexcept
 cdef void end_parallel() noexcept
+cdef int64_t spin_between_loops() noexcept

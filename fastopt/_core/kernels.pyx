@@ -164,6 +164,11 @@ cdef Threads begin_parallel(int64_t elements, int64_t chunks) noexcept:
     return Threads(parallel_for, <int>threads_for(elements, chunks, awake), SPIN if awake else 0)
 
 
+cdef int64_t spin_between_loops() noexcept:
+    """Return how many nanoseconds workers stay awake after a loop that another one of the same call follows."""
+    return SPIN if may_spin else 0
+
+
 cdef void end_parallel() noexcept:
     """Record that a call of more than ``SERIAL_BELOW`` elements has ended."""
     global last_end

@@ -18,7 +18,8 @@ from fastopt._core.buffers cimport (
     REAL_NAMES, MemorySpans, acquire, allocate, check_spans, first_nonfinite, real_of, shape_of, span_of,
 )
 from fastopt._core.kernels cimport (
-    FASTOPT_F32, SERIAL_BELOW, Threads, begin_parallel, end_parallel, fp_env_restore, fp_env_set, table,
+    FASTOPT_F32, SERIAL_BELOW, Threads, begin_parallel, end_parallel, fp_env_restore, fp_env_set, spin_between_loops,
+    table,
 )
 from fastopt._core.step cimport (
     FASTOPT_GRAD, FASTOPT_MAX_COEFFICIENTS, FASTOPT_MAX_OPERANDS, FASTOPT_MAX_STAGES, fastopt_accumulate, fastopt_chunk,
@@ -330,6 +331,7 @@ cdef class Plan:
             self.begin(&work)
             with nogil:
                 fastopt_accumulate(&work, first, self.zero_grads)
+            end_parallel()
             self.p.parts += 1
         finally:
             self.release()
@@ -344,14 +346,17 @@ cdef class Plan:
         """Return what gradients are divided by: the loss scale, and the number of accumulated parts."""
         return self.p.grad_scale * max(self.p.parts, 1)
 
-    cdef bint compute_norm(self, const fastopt_step *work) except -1:
+    cdef bint compute_norm(self, fastopt_step *work) except -1:
         """Compute the norm of the gradients; return whether the step goes on."""
         cdef double total
+        cdef int64_t spin = work.spin
+        work.spin = spin_between_loops()        # the stages follow at once
         if self.elements < SERIAL_BELOW:
             total = fastopt_sum_squares(work)
         else:
             with nogil:
                 total = fastopt_sum_squares(work)
+        work.spin = spin
         self.p.norm, self.p.has_norm = sqrt(total) / self.divisor(), True
         return isfinite(self.p.norm) or self.accept_nonfinite()
 
