@@ -350,7 +350,8 @@ def plain(value, valid):  # noqa: PLR0911  one for each kind of value
         with suppress(ValueError):  # lists of different lengths
             return np.array(as_array(value))
     if isinstance(value, (tuple, list)) and isinstance(valid, (tuple, list)) and len(valid) == len(value):
-        return type(value)(map(plain, value, valid))
+        items = map(plain, value, valid)
+        return value._make(items) if hasattr(value, "_make") else type(value)(items)
     if isinstance(value, fastopt.Flat):
         return value.copy()
     if isinstance(value, dict) and isinstance(valid, dict):
