@@ -197,6 +197,11 @@ REFUSED = [
     (lambda f: fastopt.save(f.with_suffix(".pt")), ValueError, "path must end in .npz or .safetensors, got '.*pt'"),
     (lambda f: fastopt.save(f, params={"w": 1.0}), TypeError, r"params\['w'\] must be an array .*, got 'float'"),
     (lambda f: fastopt.save(f, params={3: np.ones(3)}), TypeError, "the names in params must be strings, got 3"),
+    (
+        lambda f: fastopt.save(f, arrays={"\ud800": np.ones(3)}),
+        ValueError,
+        r"the names in arrays must be encodable as UTF-8, got '\\ud800'",
+    ),
     (lambda f: fastopt.save(f, optimizer=P), TypeError, "optimizer must be a fastopt.Optimizer, got 'dict'"),
     (
         lambda f: fastopt.save(f, early_stopping=PARTS),

@@ -88,7 +88,8 @@ def test_threads_in_the_environment():
 
 @pytest.mark.parametrize("text", ["0", "-1", "abc", ",", "40000"])
 def test_warns_of_invalid_omp_num_threads(text):
-    done = run_python("-c", "import fastopt; print(fastopt.num_threads())", OMP_NUM_THREADS=text)
+    code = "import fastopt; print(fastopt.num_threads())"
+    done = run_python("-c", code, OMP_NUM_THREADS=text, PYTHONWARNINGS="default")
     assert "RuntimeWarning: OMP_NUM_THREADS is ignored: n must be 'auto' or an int from 1 to 1024, got " in done.stderr
     assert done.stdout.strip() == str(runtime.available_threads())
 
