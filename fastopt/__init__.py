@@ -10,6 +10,7 @@
 __version__ = "0.1.0"
 
 from contextlib import suppress
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fastopt import kernels, layers, losses, optimizers, reference, schedules
@@ -26,6 +27,7 @@ from fastopt.optimizers import Optimizer
 from fastopt.runtime import isa, num_threads, set_isa, set_num_threads, set_threading_layer, threading_layer
 
 if TYPE_CHECKING:
+    from fastopt import checkpoint as checkpoint
     from fastopt.checkpoint import Checkpoint, load, save
 
 with suppress(ImportError):
@@ -41,6 +43,7 @@ __all__ = [
     "affine",
     "augment",
     "batches",
+    "checkpoint",
     "find_lr",
     "isa",
     "kernels",
@@ -63,9 +66,8 @@ __all__ += optimizers.__all__
 
 
 def __getattr__(name: str) -> Any:
-    """Import the functions for saving when they are first used: their libraries take a tenth of the import time."""
-    if name not in {"Checkpoint", "load", "save"}:
+    """Import the module for saving when it is first used: its libraries take a tenth of the import time."""
+    if name not in {"Checkpoint", "checkpoint", "load", "save"}:
         raise AttributeError(f"module 'fastopt' has no attribute {name!r}")
-    from fastopt import checkpoint  # noqa: PLC0415
-
-    return getattr(checkpoint, name)
+    checkpoint = import_module("fastopt.checkpoint")
+    return checkpoint if name == "checkpoint" else getattr(checkpoint, name)

@@ -334,6 +334,8 @@ def _extract_arrays(node: Any, path: list[str], found: dict[str, Array]) -> Any:
         for key in node:
             if not isinstance(key, str):
                 raise TypeError(f"the names in {where} must be strings, got {key!r}")
+            if key.encode(errors="ignore").decode() != key:
+                raise ValueError(f"the names in {where} must be encodable as UTF-8, got {key!r}")
         return {key: _extract_arrays(child, [*path, key], found) for key, child in node.items()}
     if isinstance(node, (list, tuple)):
         return [_extract_arrays(child, [*path, str(i)], found) for i, child in enumerate(node)]

@@ -242,7 +242,8 @@ def set_threading_layer(name: str) -> None:
         try:
             from fastopt._core import openmp  # noqa: PLC0415  loading an OpenMP runtime is the user's choice
         except ImportError as error:
-            raise ImportError(f"layer 'openmp' must be built by a compiler with OpenMP: {error}") from None
+            raise ImportError(f"the threading layer 'openmp' must be built with OpenMP: {error}") from None
+
         _core.set_parallel_for(openmp.parallel_for)
     else:
         _core.set_parallel_for(None)

@@ -152,6 +152,7 @@ except OSError as error:
 UNWRITABLE = """
 import os, sys
 import fastopt
+fastopt.load(sys.argv[1])  # imports the modules that the other user may not be able to read
 if os.geteuid() == 0:
     os.setuid(65534)
 try:

@@ -146,7 +146,7 @@ INVALID = [
     (lambda: batches(batch_size=2), TypeError, "arrays must contain at least one array, got none"),
     (lambda: batches([1, 2], batch_size=2), TypeError, r"arrays\[0\] must be a NumPy array, got 'list'"),
     (lambda: batches(X, "abc", batch_size=2), TypeError, r"arrays\[1\] must be a NumPy array, got 'str'"),
-    (lambda: batches(X, np.ma.array(X), batch_size=2), TypeError, r"arrays\[1\] is a masked array"),
+    (lambda: batches(X, np.ma.array(X), batch_size=2), TypeError, r"arrays\[1\] must be an array without a mask"),
     (
         lambda: batches(np.array(3.0), batch_size=2),
         ValueError,

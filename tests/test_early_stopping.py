@@ -170,25 +170,40 @@ OTHERS = {
         {"w": W, "b": B},
         {"w": W, "b": B[:2]},
         ValueError,
-        r"params\['b'\] is float32 of shape \(2,\); wants .*3",
+        r"params\['b'\] must be float32 of shape \(3,\), got float32 of \(2,\)",
     ),
     "dtype": (
         {"w": W, "b": B},
         {"w": W, "b": B.astype(float)},
         ValueError,
-        r"params\['b'\] is float64 .* wants float32",
+        r"params\['b'\] must be float32 .*, got float64",
     ),
-    "names": ({"w": W, "b": B}, {"w": W}, ValueError, r"params lacks \['b'\]"),
-    "kind": ({"w": W, "b": B}, [W, B], TypeError, "params is a 'list'; wants a mapping"),
-    "count": ([W, B], [W], ValueError, "params has 1 arrays; wants 2"),
-    "list": ([W, B], W, TypeError, "params is a 'ndarray'; wants a list or tuple"),
-    "one array, got a list with it": (W[:1], [W[0]], TypeError, "params is a 'list'; wants an array"),
-    "one array": (W, [W], TypeError, "params is a 'list'; wants an array"),
-    "masked": ({"w": W, "b": B}, {"w": W, "b": np.ma.array(B)}, TypeError, r"params\['b'\] is a masked array"),
-    "integers": ({"w": W, "b": B}, {"w": W, "b": B.astype(int)}, TypeError, r"params\['b'\] has dtype int64"),
+    "names": ({"w": W, "b": B}, {"w": W}, ValueError, r"params must have the names \['w', 'b'\], got \['b'\] missing"),
+    "kind": ({"w": W, "b": B}, [W, B], TypeError, "params must be a mapping .*, got 'list'"),
+    "count": ([W, B], [W], ValueError, "params must have 2 items .*, got 1"),
+    "list": ([W, B], W, TypeError, "params must be a list or tuple .*, got 'ndarray'"),
+    "one array, got a list with it": (W[:1], [W[0]], TypeError, "params must be an array, got 'list'"),
+    "one array": (W, [W], TypeError, "params must be an array, got 'list'"),
+    "masked": (
+        {"w": W, "b": B},
+        {"w": W, "b": np.ma.array(B)},
+        TypeError,
+        r"params\['b'\] must be an array without a mask",
+    ),
+    "integers": (
+        {"w": W, "b": B},
+        {"w": W, "b": B.astype(int)},
+        TypeError,
+        r"params\['b'\] must have dtype .*, got int64",
+    ),
     "layout": ({"w": W, "b": B}, {"w": np.asfortranarray(W), "b": B}, ValueError, r"\['w'\] must be C-contiguous"),
-    "no array": ({"w": W, "b": B}, {"w": W, "b": [1.0] * 3}, TypeError, r"params\['b'\] must be an array .*, got 'list'"),
-    "Flat": (fastopt.Flat({"w": 2}), fastopt.Flat({"v": 2}), ValueError, r"params lacks \['w'\] and has \['v'\]"),
+    "no array": ({"w": W, "b": B}, {"w": W, "b": 1.0}, TypeError, r"params\['b'\] must be an array .*, got 'float'"),
+    "Flat": (
+        fastopt.Flat({"w": 2}),
+        fastopt.Flat({"v": 2}),
+        ValueError,
+        r"params must have .*, got \['w'\] missing and \['v'\] extra",
+    ),
 }
 
 
@@ -222,7 +237,7 @@ def test_invalid_metrics_and_parameters_raise():
     assert early_stopping.state_dict() == EarlyStopping().state_dict()
     early_stopping.update(1.0, fixed)  # to be read, it need not be writable
     fixed["w"] *= 5
-    with pytest.raises(ValueError, match=r"params\['b'\] is read-only"):
+    with pytest.raises(ValueError, match=r"params\['b'\] must be writable"):
         early_stopping.restore(fixed)
     assert (fixed["w"] == 5).all()
 
@@ -318,9 +333,9 @@ INVALID_STATES = [
     ({"epochs": 1.5}, TypeError, r"state_dict\['epochs'\] must be .*, got 1.5"),
     ({"bad_epochs": True}, TypeError, r"state_dict\['bad_epochs'\] must be .*, got True"),
     ({"params": None}, ValueError, r"\['params'\] must be None if .*, got 'NoneType' with best_epoch 0"),
-    ({"params": {"w": [1.0]}}, TypeError, r"state_dict\['params'\]\['w'\] is 'list'"),
-    ({"params": {"w": np.ma.array(W)}}, TypeError, r"state_dict\['params'\]\['w'\] is a masked array"),
-    ({"params": 1.0}, TypeError, r"state_dict\['params'\] is 'float'"),
+    ({"params": {"w": [1.0]}}, TypeError, r"state_dict\['params'\]\['w'\]\[0\] must be an array .*, got 'float'"),
+    ({"params": {"w": np.ma.array(W)}}, TypeError, r"state_dict\['params'\]\['w'\] must be an array without a mask"),
+    ({"params": 1.0}, TypeError, r"state_dict\['params'\] must be an array .*, got 'float'"),
     ({"best_epoch": 7}, ValueError, r"state_dict must have best_epoch \+ 1 \+ bad_epochs <= epochs, got"),
     ({"bad_epochs": 1}, ValueError, r"state_dict must have best_epoch \+ 1 \+ bad_epochs <= epochs, got"),
     ({"patience": 3}, ValueError, r"state_dict must have the keys \['bad_epochs', 'best', .*, got .*'patience'\]"),

@@ -219,9 +219,7 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text("ab"), inner, max_size=2),
     max_leaves=4,
 )
-named_arrays = st.dictionaries(
-    st.sampled_from(["a", "", "/../b", "\u00e4", "w" * 999]), arrays("f4", (3,)), max_size=2
-)
+named_arrays = st.dictionaries(st.sampled_from(["a", "", "/../b", "\u00e4", "w" * 999]), arrays("f4", (3,)), max_size=2)
 
 
 @fuzz(data=st.data(), suffix=st.sampled_from([".npz", ".safetensors"]))

@@ -188,7 +188,9 @@ def test_header_with_junk_in_any_place_is_rejected(target):
             inside[last] = junk
             error = target.load(with_header(target.good, other))
             if error is None:  # an unrestricted number, such as the best metric, or another reference to an array
-                assert junk in ({"__array__": 0}, -1, 1e999, 2**70), path
+                # The best parameters may be any tree, also one without arrays, until they are restored.
+                is_tree = path[:3] == ("tree", "early_stopping", "params") and junk in ({"junk": []}, [[]])
+                assert is_tree or junk in ({"__array__": 0}, -1, 1e999, 2**70), path
                 target.things = run(0.0)
             tried += 1
     assert tried > 400

@@ -300,7 +300,7 @@ INVALID = [
     (lambda: find_lr(lambda i: 1.0, SGD, steps=1), ValueError, "steps must be an int >= 2, got 1"),
     (lambda: find_lr(lambda i: 1.0, SGD, steps=9.0), TypeError, "steps must be .*, got 9.0"),
     (lambda: find_lr(lambda i: 1.0, SGD, restore=[1.0]), TypeError, r"restore\[0\] must be an array .*, got 'float'"),
-    (lambda: find_lr(lambda i: 1.0, SGD, restore=np.ones(3, int)), TypeError, "restore has dtype int64"),
+    (lambda: find_lr(lambda i: 1.0, SGD, restore=np.ones(3, int)), TypeError, "restore must have dtype .*, got int64"),
     (lambda: find_lr(lambda i: None, SGD), TypeError, r"step\(0\) must be a number, got None"),
     (lambda: find_lr(lambda i: np.ones(2), SGD), TypeError, r"step\(0\) must be a number, got array"),
 ]

@@ -70,7 +70,10 @@ def test_existing_files_are_not_overwritten_and_errors_leave_no_file(tmp_path):
 
 @pytest.mark.parametrize(
     ("folder", "error", "message"),
-    [(3, TypeError, "state_dir is 3; wants the name of a folder"), ("/no/such", ValueError, "state_dir is '/no/such'")],
+    [
+        (3, TypeError, "state_dir must be the path of a directory, got 3"),
+        ("/no/such", ValueError, "state_dir must be an existing directory, got '/no/such'"),
+    ],
 )
 def test_state_dir_is_checked(folder, error, message):
     with pytest.raises(error, match=message):

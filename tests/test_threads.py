@@ -284,7 +284,7 @@ def test_refused_threading_layer_changes_nothing():
 def test_layer_that_was_not_built_is_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, "fastopt._core.openmp", None)
     monkeypatch.delattr(_core, "openmp", raising=False)
-    with pytest.raises(ImportError, match=r"^layer 'openmp' must be built by a compiler with OpenMP: "):
+    with pytest.raises(ImportError, match=r"^the threading layer 'openmp' must be built with OpenMP: "):
         fastopt.set_threading_layer("openmp")
     assert fastopt.threading_layer() == "pool"
 

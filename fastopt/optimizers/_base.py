@@ -331,7 +331,7 @@ class Optimizer:
         -------
         dict
             The numbers of ``tensors``, ``elements`` and ``chunks``, the instruction set ``isa`` and the number of
-            ``threads`` of a step between matrix products.
+            ``threads`` of the next step, if other work runs between steps (see `fastopt.runtime`).
 
         Examples
         --------
@@ -368,7 +368,9 @@ class Optimizer:
     # Saving
 
     def state_dict(self) -> dict[str, Any]:
-        """Return a copy of all that changes from step to step.
+        """Return a copy of the state of the optimizer: numbers of steps, numeric hyperparameters and state arrays.
+
+        The parameters are not included.
 
         Returns
         -------

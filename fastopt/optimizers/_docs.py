@@ -10,11 +10,11 @@ PARAMETERS = {
     "params": """\
 params : Flat, ndarray, nested lists, tuples and mappings of ndarray, or list of group dicts
     Arrays to update in place: float32 or float64, C-contiguous, aligned, writable, not overlapping. Anything that
-    supports the buffer protocol or ``__array_interface__`` works. The arrays are never copied, so a name that is bound
-    to another array later does not change what is updated. Group dicts, ``[{"params": ..., "lr": 0.1}, ...]``, have
-    their own values of the hyperparameters.""",
+    supports the buffer protocol or ``__array_interface__`` works. The arrays are never copied: write to them with
+    ``params["w"][:] = ...``, because ``params["w"] = ...`` on a dict makes a new array that the optimizer does not
+    see. Group dicts, ``[{"params": ..., "lr": 0.1}, ...]``, have their own values of the hyperparameters.""",
     "lr": """\
-    Learning rate, >= 0 and finite. Every hyperparameter that is a number may be a callable, a schedule of
+    Learning rate :math:`\\eta`, >= 0 and finite. Every hyperparameter that is a number may be a callable, a schedule of
     `fastopt.schedules` for example: it receives the number of completed steps (0 for the first step) and
     returns the value.""",
     "weight_decay": """\
@@ -35,11 +35,13 @@ zero_grads : bool, default False
 ema_decay : float, optional
     Keep an exponential moving average of the parameters with this decay, in [0, 1), in ``ema``. It starts as a copy.
 nonfinite : {{"propagate", "skip", "raise"}}, default "propagate"
-    What to do if a gradient is infinite or NaN: nothing; leave everything as it is and count the step in ``skipped``;
-    or raise ``FloatingPointError``.
+    What to do if a gradient is infinite or NaN. "propagate": update as usual; with ``max_grad_norm``, one NaN then
+    reaches every parameter. "skip": change nothing and count the step in ``skipped``. "raise": change nothing and raise
+    ``FloatingPointError``.
 state_dir : path, optional
     Existing folder in which the states are created as memory-mapped ``.npy`` files, so that they may be larger than
-    memory. The files must not exist yet and stay there; each is one open file, shared with forked children.""",
+    memory. The files must not exist yet, and are kept after the program has ended. A forked child shares them with its
+    parent, so only one of the two may continue.""",
 }
 
 SECTIONS = """\
@@ -68,15 +70,21 @@ ValueError
 """
 
 NOTES = """\
-The stages run in this order, each on a cache-sized chunk of the arrays: divide the gradient by ``grad_scale``,
-scale it to ``max_grad_norm``, negate it for ``maximize``, add the coupled decay, update with the decoupled decay,
-update the moving average, set the gradient to zero. Only a norm and the check of ``nonfinite`` read the gradient once
-more before.
+The stages of a step run in this order, each on a cache-sized chunk of the arrays: divide the gradient by
+``grad_scale``, scale it to ``max_grad_norm``, negate it for ``maximize``, add the coupled decay, update with the
+decoupled decay, update the moving average, set the gradient to zero. Clipping and the check of ``nonfinite`` cost one
+extra pass over the gradients, before the update.
 
-Hyperparameters are rounded to the type of the arrays: an ``eps`` below 1e-45 is zero in float32. Values that would make
-arithmetic slow because they are denormal count as zero, in float32 and float64: a state, or a parameter with decoupled
-decay, below 1.2e-38 and 2.3e-308; a state that the rate multiplies (``momentum_buffer``, ``exp_avg``) below 7.9e-31 and
-1.5e-300; a gradient that a rule squares, and its mean, below 1.4e-17 and 1.9e-152.
+Hyperparameters are rounded to the type of the arrays: an ``eps`` below 1e-45 is zero in float32. Denormal numbers, and
+numbers that soon become denormal, make arithmetic slow. They are too small to matter in training, and count as zero:
+
+======================================================  =============  =============
+magnitude below                                         float32        float64
+======================================================  =============  =============
+state, or parameter under decoupled decay               1.2e-38        2.3e-308
+``momentum_buffer``, ``exp_avg``                        7.9e-31        1.5e-300
+gradient that the rule squares, ``grad_avg``            1.4e-17        1.9e-152
+======================================================  =============  =============
 """
 
 

@@ -19,6 +19,8 @@ __all__ = ["Adam", "AdamW"]
 class Adam(Optimizer):
     r"""Adam optimizer with bias correction.
 
+    For a parameter p with gradient g, in step t = 1, 2, ...:
+
     .. math::
         m &\leftarrow \beta_1 m + (1 - \beta_1)\, g, \qquad
         v \leftarrow \beta_2 v + (1 - \beta_2)\, g^2 \\
@@ -103,13 +105,13 @@ class Adam(Optimizer):
 class AdamW(Adam):
     r"""Adam with decoupled weight decay.
 
-    The parameter is multiplied by :math:`1 - \eta\lambda`, then updated as by `Adam`:
+    For a parameter p with gradient g, in step t = 1, 2, ...:
 
     .. math::
-        p \leftarrow p\, (1 - \eta\lambda) - \eta\, \frac{m}{1 - \beta_1^t} \Big/
-        \Big(\sqrt{\frac{v}{1 - \beta_2^t}} + \epsilon\Big), \qquad
-        m \leftarrow \beta_1 m + (1 - \beta_1)\, g, \quad
-        v \leftarrow \beta_2 v + (1 - \beta_2)\, g^2
+        m &\leftarrow \beta_1 m + (1 - \beta_1)\, g, \qquad
+        v \leftarrow \beta_2 v + (1 - \beta_2)\, g^2 \\
+        p &\leftarrow p\, (1 - \eta\lambda) - \eta\, \frac{m}{1 - \beta_1^t} \Big/
+        \Big(\sqrt{\frac{v}{1 - \beta_2^t}} + \epsilon\Big)
 
     Parameters
     ----------
@@ -138,6 +140,7 @@ class AdamW(Adam):
 
     Examples
     --------
+    >>> import fastopt
     >>> import numpy as np
     >>> p = np.array([8.0])
     >>> optimizer = AdamW(p, lr=0.5, weight_decay=0.5)
@@ -145,18 +148,17 @@ class AdamW(Adam):
     >>> p
     array([6.])
 
-    Groups, clipping, and a state that continues in another process:
+    Groups, a schedule, clipping, and saving:
 
     >>> params = {"w": np.ones((2, 3), np.float32), "b": np.zeros(3, np.float32)}
     >>> groups = [{"params": {"w": params["w"]}}, {"params": {"b": params["b"]}, "weight_decay": 0.0}]
-    >>> optimizer = AdamW(groups, lr=1e-3, max_grad_norm=1.0)
+    >>> rate = fastopt.schedules.Warmup(fastopt.schedules.Cosine(1e-3, decay_steps=900), warmup_steps=100)
+    >>> optimizer = AdamW(groups, lr=rate, max_grad_norm=1.0)
     >>> optimizer.step([{"w": np.ones((2, 3), np.float32)}, {"b": np.ones(3, np.float32)}])
-    >>> round(optimizer.grad_norm, 6)
+    >>> round(optimizer.grad_norm, 6)  # before clipping
     3.0
-    >>> other = AdamW(groups, lr=1e-3, max_grad_norm=1.0)
-    >>> other.load_state_dict(optimizer.state_dict())  # for files: fastopt.save and fastopt.load
-    >>> other.steps
-    1
+    >>> fastopt.save("run.npz", params=params, optimizer=optimizer)  # doctest: +SKIP
+    >>> fastopt.load("run.npz", params=params, optimizer=optimizer)  # in another process  # doctest: +SKIP
     """
 
     def __init__(
