@@ -14,6 +14,8 @@ from pathlib import Path
 import pdoc
 from check_docstrings import MODULES
 
+import fastopt
+
 LEFT_OVER = r"<p>\.\. \w+::|:\w+:<code>"
 
 
@@ -44,6 +46,7 @@ def exists(name: str) -> bool:
 def main(folder: str = "site") -> None:
     """Build the pages, then look for errors in them."""
     warnings.simplefilter("error")
+    assert fastopt.save  # pdoc looks for names in the module's dict, where it adds those that are imported lazily
     pdoc.render.configure(docformat="numpy", math=True, footer_text="fastopt")
     included = pdoc.extract.walk_specs(["fastopt"])
     pdoc.pdoc("fastopt", *(name for name in MODULES if name not in included), output_directory=Path(folder))

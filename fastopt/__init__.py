@@ -69,5 +69,6 @@ def __getattr__(name: str) -> Any:
     """Import the module for saving when it is first used: its libraries take a tenth of the import time."""
     if name not in {"Checkpoint", "checkpoint", "load", "save"}:
         raise AttributeError(f"module 'fastopt' has no attribute {name!r}")
-    checkpoint = import_module("fastopt.checkpoint")
-    return checkpoint if name == "checkpoint" else getattr(checkpoint, name)
+    saving = import_module("fastopt.checkpoint")
+    globals().update({"Checkpoint": saving.Checkpoint, "load": saving.load, "save": saving.save})
+    return globals()[name]
