@@ -85,7 +85,7 @@ import reprlib
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 from urllib.parse import quote
 
 import numpy as np
@@ -93,6 +93,7 @@ import numpy as np
 from fastopt._util.array_file import FORMATS, Format, OpenFile
 from fastopt._util.arrays import Array
 from fastopt._util.atomic_file import replace
+from fastopt._util.records import Frozen
 from fastopt._util.validation import FunctionOfStep, function_of_step, positive_count
 from fastopt.early_stopping import EarlyStopping
 from fastopt.optimizers import Optimizer, _state
@@ -107,7 +108,7 @@ REFERENCE = "__array__"  # key that stands for an array in the tree
 DTYPES = {np.dtype(char).newbyteorder("<").str: np.dtype(char) for char in "?bhiqlBHIQLefd"}
 
 
-class Checkpoint(NamedTuple):
+class Checkpoint(Frozen):
     """What `load` returns: the contents of a file that are not restored in place.
 
     Parameters
@@ -123,8 +124,9 @@ class Checkpoint(NamedTuple):
     1
     """
 
-    arrays: dict[str, Array]
-    metadata: Any
+    def __init__(self, arrays: dict[str, Array], metadata: Any) -> None:
+        self.arrays = arrays
+        self.metadata = metadata
 
 
 def save(
