@@ -8,7 +8,7 @@ overlapping memory.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from fastopt._util.arrays import (
     check_representable,
     output_like,
 )
+from fastopt._util.records import Frozen
 from fastopt._util.validation import decay, finite_positive, flag, fraction, non_negative
 from fastopt.optimizers._param_tree import param_tree
 
@@ -89,7 +90,7 @@ def dropout(x: Array, p: float = 0.5, *, seed: int, step: int, out: Array | None
     return y
 
 
-class BatchNormCache(NamedTuple):
+class BatchNormCache(Frozen):
     """Values that `batch_norm` computes and `batch_norm_backward` needs.
 
     `batch_norm` makes it. The parameters are read-only attributes.
@@ -114,11 +115,12 @@ class BatchNormCache(NamedTuple):
     (array([2.]), array([1.]))
     """
 
-    x: Array
-    mean: Array
-    scale: Array
-    inverse_std: Array
-    training: bool
+    def __init__(self, x: Array, mean: Array, scale: Array, inverse_std: Array, training: bool) -> None:
+        self.x = x
+        self.mean = mean
+        self.scale = scale
+        self.inverse_std = inverse_std
+        self.training = training
 
 
 def batch_norm(

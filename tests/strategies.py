@@ -248,11 +248,6 @@ def other_arrays(x, others):
     )
 
 
-def sequence_like(value, items):
-    """Return a list, tuple or named tuple, like ``value``, of items."""
-    return value._make(items) if hasattr(value, "_make") else type(value)(items)
-
-
 def replacements(value, others=()):
     """Return a strategy for values in place of a valid one; some of them are valid, too."""
     if isinstance(value, np.ndarray):
@@ -260,9 +255,7 @@ def replacements(value, others=()):
     if isinstance(value, (list, tuple)) and value:
         index = st.integers(0, len(value) - 1)
         replaced = index.flatmap(
-            lambda i: replacements(value[i], others).map(
-                lambda new: sequence_like(value, [*value[:i], new, *value[i + 1 :]])
-            )
+            lambda i: replacements(value[i], others).map(lambda new: type(value)([*value[:i], new, *value[i + 1 :]]))
         )
         return replaced | anything
     if isinstance(value, dict) and value:
@@ -357,7 +350,7 @@ def plain(value, valid):  # noqa: PLR0911  one for each kind of value
         with suppress(ValueError):  # lists of different lengths
             return np.array(as_array(value))
     if isinstance(value, (tuple, list)) and isinstance(valid, (tuple, list)) and len(valid) == len(value):
-        return sequence_like(value, map(plain, value, valid))
+        return type(value)(map(plain, value, valid))
     if isinstance(value, fastopt.Flat):
         return value.copy()
     if isinstance(value, dict) and isinstance(valid, dict):

@@ -220,7 +220,13 @@ X, C, G = np.ones((4, 3), np.float32), np.ones(3, np.float32), np.ones((4, 3), n
 MEAN, VAR = np.zeros(3, np.float32), np.ones(3, np.float32)
 BUFFER = np.ones(9, np.float32)
 _, CACHE = layers.batch_norm(X, C, C)
-RESHAPED = CACHE._replace(x=X.reshape(3, 4))
+
+
+def changed(cache, **attributes):
+    return layers.BatchNormCache(**{**vars(cache), **attributes})
+
+
+RESHAPED = changed(CACHE, x=X.reshape(3, 4))
 REFUSED = [
     (lambda: layers.dropout([1.0], 0.5, seed=0, step=0), TypeError, "x must be an array of float32 or .*, got 'list'"),
     (lambda: layers.dropout(X, 1.0, seed=0, step=0), ValueError, r"p must be a number in \[0, 1\), got 1.0"),
@@ -258,11 +264,11 @@ REFUSED = [
     (lambda: layers.batch_norm_backward(G, CACHE, grad_bias=CACHE.mean), ValueError, "grad_bias and cache.mean"),
     (lambda: layers.batch_norm_backward(G.reshape(3, 4), RESHAPED), ValueError, r"cache.mean must have .*, got \(3,\)"),
     (
-        lambda: layers.batch_norm_backward(G, CACHE._replace(inverse_std=C)),
+        lambda: layers.batch_norm_backward(G, changed(CACHE, inverse_std=C)),
         TypeError,
         "cache.inverse_std must have dtype float64, got float32",
     ),
-    (lambda: layers.batch_norm_backward(G, CACHE._replace(x=None)), TypeError, "cache.x must be an .*, got 'NoneType'"),
+    (lambda: layers.batch_norm_backward(G, changed(CACHE, x=None)), TypeError, "cache.x must be an .*, got 'NoneType'"),
     (lambda: layers.l2_penalty(X, 1e39), ValueError, r"2 lam must be within the range of float32, got 2e\+39"),
     (lambda: layers.l2_penalty(X, -1.0), ValueError, "lam must be a finite number >= 0, got -1.0"),
     (lambda: layers.l2_penalty([X, G], 1.0, [G]), ValueError, "grads .*(has|got) 1"),
