@@ -563,6 +563,13 @@ REFUSALS += [
     Refusal("merging into a group", merge_group, (fastopt.SGD(np.ones(2)),), TypeError, "..."),
     Refusal("lr = -1", set_lr, (fastopt.SGD(np.ones(2)),), ValueError, "lr must be a finite number >= 0, got -1"),
     Refusal(
+        "lr = a class of schedules",
+        fastopt.SGD,
+        (np.ones(2), fastopt.schedules.Cosine),
+        TypeError,
+        "lr must be a finite number >= 0, got <class ...Cosine...>",
+    ),
+    Refusal(
         "lr = -1 for groups",
         set_lr,
         (fastopt.SGD([{"params": np.ones(2)}]),),

@@ -45,11 +45,15 @@ MAY_VARY = {"lr", "eps", "weight_decay", "alpha", "momentum", "dampening"}  # an
 
 def check_hyperparameter(name: str, label: str, value: Any) -> Any:
     """Check a hyperparameter; if it is a function of the step, its results are checked at each step."""
-    if name in MAY_VARY and callable(value):
+    if name in MAY_VARY and _is_function(value):
         return value
     if name == "betas":
-        return betas(label, value, lambda own, beta: beta if callable(beta) else decay(own, beta))
+        return betas(label, value, lambda own, beta: beta if _is_function(beta) else decay(own, beta))
     return CHECKS[name](label, value)
+
+
+def _is_function(value: Any) -> bool:
+    return callable(value) and not isinstance(value, type)  # a schedule's class instead of a schedule is a mistake
 
 
 def varies(value: Any) -> bool:
