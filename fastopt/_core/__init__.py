@@ -17,28 +17,3 @@ from fastopt._core.kernels import (
 )
 from fastopt._core.ops import OPS, count_labels, run
 from fastopt._core.plan import Plan, progress
-
-__all__ = [
-    "CHUNK",
-    "COMPILER",
-    "KERNELS",
-    "OPS",
-    "Plan",
-    "check_no_mask",
-    "check_no_overlap",
-    "commit",
-    "count_labels",
-    "first_overlap",
-    "inspect_array",
-    "isa",
-    "isas",
-    "limited",
-    "power",
-    "progress",
-    "run",
-    "set_isa",
-    "set_parallel_for",
-    "set_spinning",
-    "set_thread_limit",
-    "set_threads",
-]
