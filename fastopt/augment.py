@@ -34,8 +34,17 @@ import numpy.typing as npt
 
 from fastopt import _core
 from fastopt._util import random
-from fastopt._util.arrays import Array, as_numeric_array, check_array, check_no_overlap, check_representable
-from fastopt._util.validation import choice, finite, finite_positive, fraction, non_negative, number, positive_count
+from fastopt._util.arrays import Array, as_numeric_array, check_array, check_no_overlap_with, check_representable
+from fastopt._util.validation import (
+    choice,
+    finite,
+    finite_positive,
+    fraction,
+    non_negative,
+    number,
+    pair,
+    positive_count,
+)
 
 __all__ = ["affine", "augment"]
 
@@ -114,7 +123,7 @@ def affine(
     array([[[2., 4.],
             [1., 3.]]])
     """
-    _check_images("images", images)
+    _check_images("images", images, writable=False)
     expected = (len(images), 2, 3)
     matrices = as_numeric_array("matrices", matrices, "fiu", f"numbers of shape {expected}")
     if matrices.shape != expected:
@@ -222,7 +231,7 @@ def augment(
             [14, 13, 12],
             [17, 16, 15]]], dtype=uint8)
     """
-    _check_images("images", images)
+    _check_images("images", images, writable=False)
     white = 255.0 if images.dtype == np.uint8 else 1.0
     height, width = images.shape[1:3]
     shape = _output_size("crop", crop, images)
@@ -288,7 +297,7 @@ def _resample(
             raise TypeError(f"out must have dtype {images.dtype} like images, got {out.dtype}")
         if out.shape != expected:
             raise ValueError(f"out must have shape {expected}, got {out.shape}")
-        check_no_overlap("out", out, {"images": images, "index": index})
+        check_no_overlap_with("out", out, {"images": images, "index": index})
     channels = images.shape[3] if images.ndim == 4 else 1
     arguments: dict[str, Any] = {"x": images, "y": out, "transforms": transforms, "index": index, "bytes": is_uint8}
     arguments |= {"seed": 0, "step": 0, "noise": 0, **noise_scalars, "border": border_id, "fill": fill}
@@ -299,7 +308,7 @@ def _resample(
     return out
 
 
-def _check_images(name: str, images: Any, writable: bool = False) -> None:
+def _check_images(name: str, images: Any, *, writable: bool) -> None:
     """Check dtype, layout and shape of images."""
     if not isinstance(images, np.ndarray):
         raise TypeError(f"{name} must be an array of uint8, float32 or float64, got {type(images).__name__!r}")
@@ -312,7 +321,7 @@ def _check_images(name: str, images: Any, writable: bool = False) -> None:
     elif images.dtype.kind != "f":
         raise TypeError(f"{name} must have dtype uint8, float32 or float64, got {images.dtype}")
     else:
-        check_array(name, images, writable)
+        check_array(name, images, writable=writable)
     if images.ndim not in {3, 4} or 0 in images.shape[1:] or images.shape[3:] > (MAX_CHANNELS,):
         raise ValueError(
             f"{name} must have shape (N, H, W) or (N, H, W, C) with H, W and C at least 1 and C at most "
@@ -325,9 +334,7 @@ def _output_size(name: str, value: Any, images: Array) -> Size:
     """Return height and width of the output, by default those of the images."""
     if value is None:
         return images.shape[1], images.shape[2]
-    if not isinstance(value, (tuple, list)) or len(value) != 2:
-        raise TypeError(f"{name} must be two ints, height and width, got {value!r}")
-    height, width = (positive_count(f"{name}[{i}]", side) for i, side in enumerate(value))
+    height, width = pair(name, value, "two ints, height and width", positive_count)
     _check_size(name, (height, width, *images.shape[3:]), images)
     return height, width
 
@@ -346,9 +353,7 @@ def _compute_dtype(images: Array) -> np.dtype[Any]:
 
 
 def _check_scale(value: Any) -> tuple[float, float]:
-    if not isinstance(value, (tuple, list)) or len(value) != 2:
-        raise TypeError(f"scale must be two numbers, the smallest and the largest, got {value!r}")
-    smallest, largest = (finite_positive(f"scale[{i}]", factor) for i, factor in enumerate(value))
+    smallest, largest = pair("scale", value, "two numbers, the smallest and the largest", finite_positive)
     if smallest > largest:
         raise ValueError(f"scale must have the smallest factor first, got {value!r}")
     return smallest, largest

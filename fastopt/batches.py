@@ -96,7 +96,7 @@ def batches(
     end = rows // size if drop_last else -(-rows // size)
     if (start := count("start", start)) > end:
         raise ValueError(f"start must be at most the number of batches ({end}), got {start}")
-    key = random.check_uint("seed", seed, 64), random.check_uint("epoch", epoch, 53)
+    key = random.check_seed("seed", seed), random.check_step("epoch", epoch)
     return Batches(checked, _order(*key, rows) if flag("shuffle", shuffle) else None, size, start, end)
 
 

@@ -9,24 +9,19 @@ from typing import Any, Literal
 import numpy as np
 
 from fastopt import _core
+from fastopt._util import validation
 from fastopt._util.arrays import Array
 from fastopt._util.records import attributes_repr
-from fastopt._util.validation import (
-    Check,
-    any_number,
-    check_keys,
-    choice,
-    count,
-    non_negative,
-    not_nan,
-    optional,
-    positive_count,
-)
 from fastopt.optimizers._param_tree import check_arrays, pairs, plain
 
 __all__ = ["EarlyStopping"]
 
-STATE_CHECKS: dict[str, Check] = {"best": not_nan, "best_epoch": optional(count), "epochs": count, "bad_epochs": count}
+STATE_CHECKS: dict[str, validation.Check] = {
+    "best": validation.not_nan,
+    "best_epoch": validation.optional(validation.count),
+    "epochs": validation.count,
+    "bad_epochs": validation.count,
+}
 
 
 class EarlyStopping:
@@ -101,10 +96,10 @@ class EarlyStopping:
         mode: Literal["min", "max"] = "min",
         start_from_epoch: int = 0,
     ) -> None:
-        self.patience = positive_count("patience", patience)
-        self.min_delta = non_negative("min_delta", min_delta)
-        self.mode = choice("min", "max")("mode", mode)
-        self.start_from_epoch = count("start_from_epoch", start_from_epoch)
+        self.patience = validation.positive_count("patience", patience)
+        self.min_delta = validation.non_negative("min_delta", min_delta)
+        self.mode = validation.choice("min", "max")("mode", mode)
+        self.start_from_epoch = validation.count("start_from_epoch", start_from_epoch)
         self.best = math.inf if self.mode == "min" else -math.inf
         self.best_epoch: int | None = None
         self.epochs = 0
@@ -143,7 +138,7 @@ class EarlyStopping:
             If the metric is not a real number, or the parameters are not valid or differ in form, shape or dtype from
             the copy. Nothing is changed.
         """
-        metric = any_number("metric", metric)
+        metric = validation.any_number("metric", metric)
         self._pairs(params, writable=False)
         changes: dict[str, Any] = {"epochs": self.epochs + 1}
         if self.epochs >= self.start_from_epoch:
@@ -217,7 +212,7 @@ class EarlyStopping:
 
     def _check_state(self, name: str, state_dict: Any) -> dict[str, Any]:
         """Return the attributes to set in order to load a state, or raise; ``name`` is used in error messages."""
-        check_keys(name, state_dict, [*STATE_CHECKS, "params"])
+        validation.check_keys(name, state_dict, [*STATE_CHECKS, "params"])
         state = {key: check(f"{name}[{key!r}]", state_dict[key]) for key, check in STATE_CHECKS.items()}
         params = state_dict["params"]
         if (params is None) != (state["best_epoch"] is None):
@@ -225,9 +220,10 @@ class EarlyStopping:
                 f"{name}['params'] must be None if and only if best_epoch is None, "
                 f"got {type(params).__name__!r} with best_epoch {state['best_epoch']}"
             )
+        best_epoch = -1 if params is None else state["best_epoch"]
+        if best_epoch + 1 + state["bad_epochs"] > state["epochs"]:
+            raise ValueError(f"{name} must have best_epoch + 1 + bad_epochs <= epochs (None counts as -1), got {state}")
         if params is not None:
-            if state["best_epoch"] + 1 + state["bad_epochs"] > state["epochs"]:
-                raise ValueError(f"{name} must have best_epoch + 1 + bad_epochs <= epochs, got {state}")
             check_arrays(f"{name}['params']", params, writable=False)
             params = plain(params)
         return {**state, "_best_params": params}

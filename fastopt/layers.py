@@ -15,11 +15,10 @@ import numpy as np
 from fastopt import _core
 from fastopt._util import random
 from fastopt._util.arrays import (
-    CHUNK_SIZE,
     Array,
     check_array,
     check_like,
-    check_no_overlap,
+    check_no_overlap_with,
     check_representable,
     output_like,
 )
@@ -81,12 +80,12 @@ def dropout(x: Array, p: float = 0.5, *, seed: int, step: int, out: Array | None
     >>> dropout(2 * x, 0.5, seed=1, step=0)  # the backward pass drops the same elements
     array([0., 4., 4., 0., 0., 4., 4., 4.], dtype=float32)
     """
-    check_array("x", x)
+    check_array("x", x, writable=False)
     p, key = decay("p", p), random.key(seed, step)
     y = output_like(out, x, "x", {})
     dropped = min(round(p * 2**32), 2**32 - 1)  # of the 2**32 values of a random number
     arguments = {"x": x, "y": y, **key, "dropped": dropped, "scale": 2**32 / (2**32 - dropped)}
-    _core.run("dropout", arguments, x.size, CHUNK_SIZE, x.size)
+    _core.run("dropout", arguments, x.size, _core.CHUNK, x.size)
     return y
 
 
@@ -194,12 +193,7 @@ def batch_norm(
     array([[-1.,  5.],
            [ 1.,  5.]])
     """
-    dtype = check_array("x", x)
-    if x.ndim < 2:
-        raise ValueError(f"x must have shape (N, ..., C), got {x.shape}")
-    columns, rows = x.shape[-1], math.prod(x.shape[:-1])
-    if flag("training", training) and rows < 2:
-        raise ValueError(f"x must have at least two rows in training, got shape {x.shape}")
+    dtype, rows, columns = _check_batch("", x, training)
     momentum, eps = fraction("momentum", momentum), finite_positive("eps", eps)
     running = _running_averages(running_mean, running_var, training)
     columnwise = {"weight": weight, "bias": bias, **running}
@@ -207,9 +201,11 @@ def batch_norm(
         _check_column(name, array, columns, dtype, writable=training and name in running)
     if training:
         for name, array in running.items():
-            check_no_overlap(name, array, {"x": x, **{other: a for other, a in columnwise.items() if other != name}})
+            check_no_overlap_with(
+                name, array, {"x": x, **{other: a for other, a in columnwise.items() if other != name}}
+            )
     y = output_like(out, x, "x", columnwise)
-    check_no_overlap("out", y, {"x": x})
+    check_no_overlap_with("out", y, {"x": x})
     if training:
         cache = _batch_statistics(x, rows, columns, momentum, eps, columnwise)
     else:
@@ -266,7 +262,8 @@ def batch_norm_backward(
     TypeError
         If ``cache`` is not a `BatchNormCache`, or an array has another dtype.
     ValueError
-        If a shape is wrong, or an array that is written overlaps another.
+        If a shape is wrong, an array that is written overlaps another, or ``cache`` is not from `batch_norm` and its
+        attributes are invalid.
 
     Examples
     --------
@@ -278,21 +275,21 @@ def batch_norm_backward(
     """
     if not isinstance(cache, BatchNormCache):
         raise TypeError(f"cache must be the BatchNormCache that batch_norm returned, got {type(cache).__name__!r}")
-    x, dtype = cache.x, check_array("cache.x", cache.x)
-    columns, rows = x.shape[-1], math.prod(x.shape[:-1])
+    x = cache.x
+    dtype, rows, columns = _check_batch("cache.", x, cache.training)
     columnwise = {"cache.mean": cache.mean, "cache.scale": cache.scale, "cache.inverse_std": cache.inverse_std}
     for (name, array), expected in zip(columnwise.items(), (dtype, dtype, np.dtype(np.float64)), strict=True):
-        _check_column(name, array, columns, expected)
-    check_like("grad", grad, x, "x")
+        _check_column(name, array, columns, expected, writable=False)
+    check_like("grad", grad, x, "x", writable=False)
     grad_x = output_like(out, grad, "grad", {"x": x, **columnwise})
     for name, result in {"grad_weight": grad_weight, "grad_bias": grad_bias}.items():
         if result is not None:
             _check_column(name, result, columns, dtype, writable=True)
-            check_no_overlap(name, result, {"x": x, "grad": grad, "out": grad_x, **columnwise})
+            check_no_overlap_with(name, result, {"x": x, "grad": grad, "out": grad_x, **columnwise})
     if grad_weight is None:
         grad_weight = np.empty(columns, dtype)
     else:
-        check_no_overlap("grad_weight", grad_weight, {"grad_bias": grad_bias})
+        check_no_overlap_with("grad_weight", grad_weight, {"grad_bias": grad_bias})
     if grad_bias is None:
         grad_bias = np.empty(columns, dtype)
     mean_grad, mean_grad_xhat = np.empty((2, columns), dtype)
@@ -334,7 +331,7 @@ def l2_penalty(params: Any, lam: float, grads: Any = None) -> float:
     TypeError
         If an array is not of float32 or float64, or ``grads`` has another structure or dtype.
     ValueError
-        If ``lam`` is out of range, shapes differ, or gradients overlap parameters or each other.
+        If ``lam`` is out of range, shapes differ, or with ``grads`` two arrays overlap.
 
     Notes
     -----
@@ -347,21 +344,20 @@ def l2_penalty(params: Any, lam: float, grads: Any = None) -> float:
     >>> l2_penalty(params, 0.1, grads), grads
     (0.5, array([ 0.2, -0.4]))
     """
-    structure = param_tree(params)
-    lam = non_negative("lam", lam)
-    named = {f"params{suffix}": array for suffix, array in zip(structure.paths, structure.arrays, strict=True)}
-    for name, array in named.items():
-        check_representable("2 lam", 2 * lam, check_array(name, array))
-    grad_arrays = [None] * len(named) if grads is None else structure.flatten(grads, "grads")
+    lam, tree = non_negative("lam", lam), param_tree(params)
+    names = [f"params{path}" for path in tree.paths]
+    for name, array in zip(names, tree.arrays, strict=True):
+        check_representable("2 lam", 2 * lam, check_array(name, array, writable=False))
+    grad_arrays = [None] * len(names) if grads is None else tree.flatten(grads, "grads")
     if grads is not None:
-        for (name, array), grad, suffix in zip(list(named.items()), grad_arrays, structure.paths, strict=True):
-            check_like(f"grads{suffix}", grad, array, name, writable=True)
-            check_no_overlap(f"grads{suffix}", grad, named)
-            named[f"grads{suffix}"] = grad
+        grad_names = [f"grads{path}" for path in tree.paths]
+        for grad_name, grad, array, name in zip(grad_names, grad_arrays, tree.arrays, names, strict=True):
+            check_like(grad_name, grad, array, name, writable=True)
+        _core.check_no_overlap([*tree.arrays, *grad_arrays], [*names, *grad_names])
     total = 0.0
-    for array, grad in zip(structure.arrays, grad_arrays, strict=True):
+    for array, grad in zip(tree.arrays, grad_arrays, strict=True):
         arguments = {"x": array, "grad": grad, "factor": 2 * lam}
-        total += _core.run("l2_penalty", arguments, array.size, CHUNK_SIZE, array.size)
+        total += _core.run("l2_penalty", arguments, array.size, _core.CHUNK, array.size)
     return lam * total
 
 
@@ -386,9 +382,20 @@ def _rows_per_chunk(columns: int) -> int:
     return max(1, BATCH_NORM_CHUNK_SIZE // max(columns, 1))
 
 
-def _check_column(name: str, array: Any, columns: int, dtype: np.dtype[Any], writable: bool = False) -> None:
+def _check_batch(prefix: str, x: Any, training: Any) -> tuple[np.dtype[Any], int, int]:
+    """Check the input of a batch normalization, and return its dtype, rows and channels."""
+    dtype = check_array(f"{prefix}x", x, writable=False)
+    if x.ndim < 2:
+        raise ValueError(f"{prefix}x must have shape (N, ..., C), got {x.shape}")
+    rows = math.prod(x.shape[:-1])
+    if flag(f"{prefix}training", training) and rows < 2:
+        raise ValueError(f"{prefix}x must have at least two rows in training, got shape {x.shape}")
+    return dtype, rows, x.shape[-1]
+
+
+def _check_column(name: str, array: Any, columns: int, dtype: np.dtype[Any], *, writable: bool) -> None:
     """Check an array with one element per channel."""
-    if check_array(name, array, writable) != dtype:
+    if check_array(name, array, writable=writable) != dtype:
         raise TypeError(f"{name} must have dtype {dtype}, got {array.dtype}")
     if array.shape != (columns,):
         raise ValueError(f"{name} must have shape ({columns},), an element per channel of x, got {array.shape}")

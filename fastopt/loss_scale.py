@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastopt._util.records import attributes_repr
-from fastopt._util.validation import check_keys, count, finite_positive, fraction, number, positive_count
+from fastopt._util.validation import (
+    check_instance,
+    check_keys,
+    count,
+    finite_positive,
+    fraction,
+    number,
+    positive_count,
+)
 from fastopt.optimizers._base import Optimizer
 
 __all__ = ["DynamicLossScale"]
@@ -86,8 +94,7 @@ class DynamicLossScale:
         backoff_factor: float = 0.5,
         growth_interval: int = 2000,
     ) -> None:
-        if not isinstance(optimizer, Optimizer):
-            raise TypeError(f"optimizer must be a fastopt optimizer, got {type(optimizer).__name__!r}")
+        check_instance("optimizer", optimizer, Optimizer)
         if optimizer.nonfinite != "skip":
             raise ValueError(f"optimizer must have nonfinite='skip', got nonfinite={optimizer.nonfinite!r}")
         self.optimizer = optimizer
@@ -105,7 +112,13 @@ class DynamicLossScale:
         return self.optimizer.grad_scale
 
     def update(self) -> None:
-        """Record the steps since the last call, and change the scale if it is time to."""
+        """Record the steps since the last call, and change the scale if it is time to.
+
+        Raises
+        ------
+        RuntimeError
+            If another thread uses the optimizer.
+        """
         steps, skipped = self._counts
         self._counts = self.optimizer.steps, self.optimizer.skipped
         if self._counts[1] > skipped:
@@ -145,6 +158,8 @@ class DynamicLossScale:
         ------
         TypeError, ValueError
             If a key is missing or unknown, or a value is invalid. Nothing is changed.
+        RuntimeError
+            If another thread uses the optimizer.
         """
         check_keys("state_dict", state_dict, ["scale", "good_steps"])
         scale = _scale("state_dict['scale']", state_dict["scale"])

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastopt._util.arrays import Array
 from fastopt._util.records import Frozen
-from fastopt._util.validation import any_number, count, finite_positive
+from fastopt._util.validation import any_number, check_instance, finite_positive, integer
 from fastopt.optimizers._base import Optimizer
 from fastopt.optimizers._param_tree import check_arrays
 from fastopt.optimizers._state import trial
@@ -120,6 +120,8 @@ def find_lr(
         If an argument has the wrong type, or ``step`` returns something other than a number.
     ValueError
         If an argument is out of range.
+    RuntimeError
+        If gradients were accumulated since the last step, or another thread uses the optimizer.
 
     Notes
     -----
@@ -150,9 +152,9 @@ def find_lr(
     """
     if not callable(step):
         raise TypeError(f"step must be a function of the step number that returns the loss, got {step!r}")
-    if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"optimizer must be a fastopt optimizer, got {type(optimizer).__name__!r}")
-    start, end, steps = finite_positive("start", start), finite_positive("end", end), count("steps", steps, 2)
+    check_instance("optimizer", optimizer, Optimizer)
+    start, end = finite_positive("start", start), finite_positive("end", end)
+    steps = integer("an int >= 2", 2)("steps", steps)
     if start >= end:
         raise ValueError(f"start must be below end ({end!r}), got {start!r}")
     arrays = check_arrays("restore", restore)

@@ -163,7 +163,7 @@ OTHERS = {
     "other optimizer": (
         "optimizer",
         lambda: fastopt.SGD({"w": W, "b": B}),
-        r"optimizer.* must have the keys .*, got \['amsgrad",
+        r"optimizer.* must have the keys .*, got \['dampening', .*\] missing and \['amsgrad",
     ),
     "other group": ("optimizer", lambda: fastopt.Adam([{"params": W}, {"params": B}]), "must have 2 groups, got 1"),
     "other number of plateaus": ("schedule", two_plateaus, "schedule must be a list of 2 states, .*, got "),

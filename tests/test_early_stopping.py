@@ -336,9 +336,18 @@ INVALID_STATES = [
     ({"params": {"w": [1.0]}}, TypeError, r"state_dict\['params'\]\['w'\]\[0\] must be an array .*, got 'float'"),
     ({"params": {"w": np.ma.array(W)}}, TypeError, r"state_dict\['params'\]\['w'\] must be an array without a mask"),
     ({"params": 1.0}, TypeError, r"state_dict\['params'\] must be an array .*, got 'float'"),
-    ({"best_epoch": 7}, ValueError, r"state_dict must have best_epoch \+ 1 \+ bad_epochs <= epochs, got"),
-    ({"bad_epochs": 1}, ValueError, r"state_dict must have best_epoch \+ 1 \+ bad_epochs <= epochs, got"),
-    ({"patience": 3}, ValueError, r"state_dict must have the keys \['bad_epochs', 'best', .*, got .*'patience'\]"),
+    ({"best_epoch": 7}, ValueError, r"state_dict must have best_epoch \+ 1 \+ bad_epochs <= epochs .*, got"),
+    ({"bad_epochs": 1}, ValueError, r"state_dict must have best_epoch \+ 1 \+ bad_epochs <= epochs .*, got"),
+    (
+        {"patience": 3},
+        ValueError,
+        r"state_dict must have the keys \['bad_epochs', 'best', .*, got \[\] missing and \['patience'\] extra",
+    ),
+    (
+        {"params": None, "best_epoch": None, "epochs": 0, "bad_epochs": 7},
+        ValueError,
+        r"state_dict must have best_epoch \+ 1 \+ bad_epochs <= epochs \(None counts as -1\), got .*'bad_epochs': 7",
+    ),
 ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -54,7 +55,12 @@ def test_buffer_and_layout_are_read_only_and_from_buffer_checks_them():
         Flat.from_buffer({"w": (2,)}, np.ones(3))
     with pytest.raises(TypeError, match=r"buffer must be a NumPy array, got 'list'"):
         Flat.from_buffer({"w": 2}, [1.0, 2.0])
-    assert Flat.from_buffer({"w": 2}, np.ones(2))["w"].tolist() == [1, 1]
+    with pytest.raises(TypeError, match=r"layout must be a mapping of names to shapes .*, got 'int'"):
+        Flat.from_buffer(5, np.ones(2))
+    with pytest.raises(TypeError, match=r"layout\['w'\] must be a shape .*, got 2.0"):
+        Flat.from_buffer(MappingProxyType({"w": 2.0}), np.ones(2))
+    for layout in ({"w": 2}, MappingProxyType({"w": 2}), flat.layout):
+        assert Flat.from_buffer(layout, np.ones(2))["w"].tolist() == [1, 1]
 
 
 def test_copies_share_no_memory():
@@ -80,6 +86,8 @@ def test_select_and_repr():
     assert flat.select("b?")["b1"] is flat["b1"]
     with pytest.raises(KeyError, match="pattern must match one of"):
         flat.select("x*")
+    with pytest.raises(TypeError, match=r"pattern must be a string, got 5"):
+        flat.select(5)
     assert repr(flat) == "Flat({'w1': (2,), 'b1': (1,), 'w2': (2,)}, dtype=float32)"
 
 

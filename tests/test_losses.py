@@ -414,6 +414,20 @@ def test_labels_of_every_kind_are_accepted(kind):
     assert losses.dice(logits, kind(labels))[0] == losses.dice(logits, labels)[0]
 
 
+@pytest.mark.parametrize("ignored", [-(2**63), -(2**53) - 1, 2**53 + 1, 2**63 - 1])
+def test_ignore_index_may_be_any_int64(ignored):
+    logits = np.random.default_rng(0).normal(size=(3, 4))
+    wanted, wanted_gradient = losses.cross_entropy(logits[1:], np.array([1, 2]))
+    labels = np.array([ignored, 1, 2])
+    for target in [labels, labels.astype(np.uint64)] if ignored > 0 else [labels]:
+        value, gradient = losses.cross_entropy(logits, target, ignore_index=ignored)
+        assert value == wanted
+        assert np.array_equal(gradient, [np.zeros(4), *wanted_gradient])
+    labels[0] += 1 if ignored < 0 else -1
+    with pytest.raises(IndexError, match="in row 0"):
+        losses.cross_entropy(logits, labels, ignore_index=ignored)
+
+
 def test_sum_of_many_float32_losses_is_exact():
     """A float32 sum of ones stops at 2**24."""
     size = 2**24 + 999
@@ -505,14 +519,19 @@ REFUSED = [
     (lambda: losses.cross_entropy(X, LABELS, weight=[1e-40] * 3), ValueError, "1 / the sum of the weights"),
     (lambda: losses.cross_entropy(X, HUGE), IndexError, r"target must have .*, got 18446744073709551516 in row 0"),
     (
-        lambda: losses.cross_entropy(X, LABELS, ignore_index=2**53 + 1),
-        ValueError,
-        r"ignore_index must be an int from -2\*\*53 to 2\*\*53, got 9007199254740993",
+        lambda: losses.cross_entropy(X, HUGE, ignore_index=2**63 - 1),
+        IndexError,
+        r"target must have .*, got 18446744073709551516 in row 0",
     ),
     (
-        lambda: losses.cross_entropy(X, LABELS, ignore_index=2**2000),
+        lambda: losses.cross_entropy(X, LABELS, ignore_index=2**63),
         ValueError,
-        r"ignore_index must be an int from -2\*\*53 to 2\*\*53, got 114813069527425452423283",
+        r"ignore_index must be an int < 2\*\*63, got 9223372036854775808",
+    ),
+    (
+        lambda: losses.cross_entropy(X, LABELS, ignore_index=-(2**63) - 1),
+        ValueError,
+        r"ignore_index must be an int from -2\*\*63 to 2\*\*63 - 1, got -9223372036854775809",
     ),
     (lambda: losses.binary_cross_entropy(X, Y, pos_weight=1e39), ValueError, r"pos_weight must be .*, got 1e\+39"),
     (lambda: losses.focal(X, Y, gamma=1e39), ValueError, r"gamma must be within the range of float32, got 1e\+39"),

@@ -292,7 +292,7 @@ W = np.ones(3)
 SGD = fastopt.SGD(W)
 INVALID = [
     (lambda: find_lr(3, SGD), TypeError, "step must be a function .*, got 3"),
-    (lambda: find_lr(lambda i: 1.0, W), TypeError, "optimizer must be a fastopt optimizer, got 'ndarray'"),
+    (lambda: find_lr(lambda i: 1.0, W), TypeError, "optimizer must be a fastopt.Optimizer, got 'ndarray'"),
     (lambda: find_lr(lambda i: 1.0, SGD, start=0), ValueError, "start must be a finite number > 0, got 0"),
     (lambda: find_lr(lambda i: 1.0, SGD, end=math.inf), ValueError, "end must be .*, got inf"),
     (lambda: find_lr(lambda i: 1.0, SGD, end="10"), TypeError, "end must be .*, got '10'"),

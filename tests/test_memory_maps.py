@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -65,6 +66,21 @@ def test_existing_files_are_not_overwritten_and_errors_leave_no_file(tmp_path):
     assert [file.read_text() for file in tmp_path.iterdir()] == ["precious"]
     with pytest.raises(ValueError, match="overlap"):
         fastopt.Momentum([params["w"], params["w"]], state_dir=tmp_path)
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["precious"]
+
+
+def test_file_that_another_process_creates_first_is_not_deleted(tmp_path, monkeypatch):
+    open_file = Path.open
+
+    def open_second(file, mode):
+        with open_file(file, "w") as first:
+            first.write("precious")
+        return open_file(file, mode)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", open_second)
+        with pytest.raises(FileExistsError, match=re.escape("exp_avg.npy")):
+            fastopt.Adam(np.ones(3), state_dir=tmp_path)
     assert [file.read_text() for file in tmp_path.iterdir()] == ["precious"]
 
 

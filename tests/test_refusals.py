@@ -781,7 +781,11 @@ def state_dict_rows():
     second = f"{first}['state']['exp_avg_sq']"
     rows = [
         ([], TypeError, "state_dict must be a mapping, got 'list'"),
-        ({"steps": 1}, ValueError, "state_dict must have the keys ['grad_scale', 'param_groups', ...], got ['steps']"),
+        (
+            {"steps": 1},
+            ValueError,
+            "state_dict must have the keys [...], got ['grad_scale', 'param_groups', 'skipped'] missing and [] extra",
+        ),
         ({**saved, "steps": -1}, ValueError, "state_dict['steps'] must be an int >= 0, got -1"),
         ({**saved, "steps": 2**62}, ValueError, f"state_dict['steps'] must be an int < 2**62, got {2**62}"),
         ({**saved, "steps": 1.5}, TypeError, "state_dict['steps'] must be an int >= 0, got 1.5"),
@@ -790,7 +794,11 @@ def state_dict_rows():
         ({**saved, "param_groups": 3}, TypeError, "state_dict['param_groups'] must be a list, got 'int'"),
         ({**saved, "param_groups": []}, ValueError, "state_dict['param_groups'] must have 1 groups, got 0"),
         ({**saved, "param_groups": [1]}, TypeError, f"{first} must be a mapping, got 'int'"),
-        (with_group(momentum=0.9), ValueError, f"{first} must have the keys [...], got [...'momentum'...]"),
+        (
+            with_group(momentum=0.9),
+            ValueError,
+            f"{first} must have the keys [...], got [] missing and ['momentum'] extra",
+        ),
         (with_group(lr=-1.0), ValueError, f"{first}['lr'] must be a finite number >= 0, got -1.0"),
         (
             with_group(amsgrad=True),
@@ -798,7 +806,11 @@ def state_dict_rows():
             "{...'amsgrad': True...} must need the same states, got the states of 'amsgrad'...",
         ),
         (with_group(state=None), TypeError, f"{first}['state'] must be a mapping, got 'NoneType'"),
-        (with_group(state={}), ValueError, f"{first}['state'] must have the keys ['exp_avg', 'exp_avg_sq'], got []"),
+        (
+            with_group(state={}),
+            ValueError,
+            f"{first}['state'] must have the keys [...], got ['exp_avg', 'exp_avg_sq'] missing and [] extra",
+        ),
         (with_state(exp_avg_sq=[w, b]), TypeError, f"{second} must be a mapping with the names ['w', 'b'], got 'list'"),
         (
             with_state(exp_avg_sq={"w": w}),
@@ -826,7 +838,8 @@ def state_dict_rows():
         yield Refusal(f"state_dict {i}, {message}", load, (optimizer(), state_dict), error, message)
     fixed, function = fastopt.SGD(np.ones(2), lr=0.5), fastopt.SGD(np.ones(2), lr=lambda step: 0.5)
     for mine, other in ((fixed, function), (function, fixed)):
-        message = "state_dict['param_groups'][0] must have the keys [...], got [...]"
+        differences = "[] missing and ['lr'] extra" if other is fixed else "['lr'] missing and [] extra"
+        message = f"state_dict['param_groups'][0] must have the keys [...], got {differences}"
         title = f"state_dict, a rate that is {'a number' if other is fixed else 'a function'}"
         yield Refusal(title, load, (mine, other.state_dict()), ValueError, message)
 

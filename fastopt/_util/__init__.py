@@ -1,1 +1,1 @@
-"""What is specific to no optimizer: validation, arrays, random numbers, files."""
+"""Utilities that are not specific to optimizers: validation, arrays, random numbers, files."""

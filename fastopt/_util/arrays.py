@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import math
 import os
 from pathlib import Path
@@ -17,13 +16,12 @@ Array: TypeAlias = npt.NDArray[Any]
 Shape: TypeAlias = "tuple[int, ...]"
 
 ALIGNMENT = 64  # a cache line, and the widest vector register
-CHUNK_SIZE = 4096  # elements that a thread processes at a time
 WRITE_SIZE = 2**20  # bytes per write to a file
 MAX_FINITE = {char: float(np.finfo(char).max) for char in "fd"}  # by dtype.char
 MIN_POSITIVE = {char: float(np.finfo(char).smallest_subnormal) for char in "fd"}
 
 
-def check_array(name: str, array: Any, writable: bool = False) -> np.dtype[Any]:
+def check_array(name: str, array: Any, *, writable: bool) -> np.dtype[Any]:
     """Return the dtype of a C-contiguous float32 or float64 array, or raise."""
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{name} must be an array of float32 or float64, got {type(array).__name__!r}")
@@ -32,9 +30,9 @@ def check_array(name: str, array: Any, writable: bool = False) -> np.dtype[Any]:
     return dtype
 
 
-def check_like(name: str, array: Any, other: Array, other_name: str, writable: bool = False) -> Array:
+def check_like(name: str, array: Any, other: Array, other_name: str, *, writable: bool) -> Array:
     """Return an array with the shape and dtype of ``other``, or raise."""
-    if check_array(name, array, writable) != other.dtype:
+    if check_array(name, array, writable=writable) != other.dtype:
         raise TypeError(f"{name} must have dtype {other.dtype} like {other_name}, got {array.dtype}")
     if array.shape != other.shape:
         raise ValueError(f"{name} must have shape {other.shape} like {other_name}, got {array.shape}")
@@ -67,12 +65,12 @@ def output_like(out: Array | None, x: Array, name: str, others: dict[str, Any]) 
         return np.empty_like(x)
     check_like("out", out, x, name, writable=True)
     if out.ctypes.data != x.ctypes.data:
-        check_no_overlap("out", out, {name: x})
-    check_no_overlap("out", out, others)
+        check_no_overlap_with("out", out, {name: x})
+    check_no_overlap_with("out", out, others)
     return out
 
 
-def check_no_overlap(name: str, array: Array, others: dict[str, Any]) -> None:
+def check_no_overlap_with(name: str, array: Array, others: dict[str, Any]) -> None:
     """Raise if an array shares memory with one of the others, which are C-contiguous or None."""
     other = _core.first_overlap(array, others)
     if other is not None:
@@ -96,10 +94,13 @@ def mapped_zeros(file: Path, shape: Shape, dtype: npt.DTypeLike, created: list[P
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if not size:
         return aligned_zeros(shape, dtype)  # an empty file can't be mapped
-    if file.exists():
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(file))
     created.append(file)
-    with file.open("xb") as new:
+    try:
+        new = file.open("xb")
+    except FileExistsError:  # it belongs to someone else
+        created.remove(file)
+        raise
+    with new:
         header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(new, header)  # padded to a multiple of 64 bytes
         new.flush()

@@ -18,8 +18,8 @@ def replace(path: Path, keep: int, write: Callable[[IO[bytes]], None]) -> None:
     removes the temporary file; that of a killed process is overwritten by the next call. The last ``keep`` versions are
     kept, including this one. Calls for the same file wait for each other, in other processes too.
 
-    No context managers made from generators here: the traceback of a `KeyboardInterrupt` would keep their file open and
-    locked while the user's handler saves again.
+    Do not use ``@contextmanager`` here: the traceback of a `KeyboardInterrupt` keeps the generator's frame alive, and
+    with it the lock, while the user's handler saves again.
     """
     if path.exists() and not path.is_file():
         raise FileExistsError(errno.EEXIST, "Not a regular file", str(path))
@@ -76,7 +76,9 @@ def _version(path: Path, i: int) -> Path:
 
 def _rotate(path: Path, keep: int) -> None:
     """Move each version one place on, up to the first free place, and let the newest keep its name too."""
-    free = next((i for i in range(1, keep) if not _version(path, i).exists()), keep - 1)  # or that of the oldest
+    free = next(
+        (i for i in range(1, keep) if not _version(path, i).exists()), keep - 1
+    )  # else the number of the oldest version
     for i in range(free, 1, -1):
         _version(path, i - 1).replace(_version(path, i))
     if keep > 1 and path.exists():

@@ -11,28 +11,32 @@ from typing import Any
 import numpy as np
 
 from fastopt import _core
-from fastopt._util.arrays import CHUNK_SIZE, Array
-from fastopt._util.validation import is_int
+from fastopt._util.arrays import Array
+from fastopt._util.validation import integer
 
 # Stream ids. csrc/math/random.h uses 1 for dropout and 4 for noise.
 BATCH_ORDER, AUGMENTATION = 2, 3
 
-BLOCK_SIZE = 64  # uint32 per block of counters; CHUNK_SIZE is a multiple of it
+BLOCK_SIZE = 64  # uint32 per block of counters; _core.CHUNK is a multiple of it
+
+check_seed = integer("an int from 0 to 2**64 - 1", 0, 64)
+check_step = integer("an int from 0 to 2**53 - 1", 0, 53)
 
 
 def key(seed: Any, step: Any) -> dict[str, int]:
     """Return seed and step, after checks, as arguments of an op."""
-    return {"seed": check_uint("seed", seed, 64), "step": check_uint("step", step, 53)}
+    return {"seed": check_seed("seed", seed), "step": check_step("step", step)}
 
 
-def random_uint32(seed: Any, step: Any, stream: int, count: int) -> Array:
-    """Return the first ``count`` numbers of a stream.
+def random_uint32(seed: Any, step: Any, stream: int, count: int, blocks: Array | None = None) -> Array:
+    """Return the first ``count`` numbers of a stream, or those of its blocks with the given numbers.
 
     >>> random_uint32(seed=0, step=0, stream=0, count=1)
     array([1713891541], dtype=uint32)
     """
     x = np.empty(count, np.uint32)
-    _core.run("random_words", {"x": x, "blocks": None, **key(seed, step), "stream": stream}, count, CHUNK_SIZE, count)
+    arguments = {"x": x, "blocks": blocks, **key(seed, step), "stream": stream}
+    _core.run("random_words", arguments, count, _core.CHUNK, count)
     return x
 
 
@@ -43,17 +47,4 @@ def random_uint32_blocks(seed: Any, step: Any, stream: int, blocks: Array) -> Ar
     >>> bool((block == random_uint32(seed=0, step=0, stream=0, count=192)[128:]).all())
     True
     """
-    x = np.empty((len(blocks), BLOCK_SIZE), np.uint32)
-    arguments = {"x": x, "blocks": blocks, **key(seed, step), "stream": stream}
-    _core.run("random_words", arguments, x.size, CHUNK_SIZE, x.size)
-    return x
-
-
-def check_uint(name: str, value: Any, bits: int) -> int:
-    """Check an unsigned integer of that many bits."""
-    expected = f"an int from 0 to 2**{bits} - 1"
-    if not is_int(value):
-        raise TypeError(f"{name} must be {expected}, got {value!r}")
-    if not 0 <= int(value) < 2**bits:
-        raise ValueError(f"{name} must be {expected}, got {value!r}")
-    return int(value)
+    return random_uint32(seed, step, stream, BLOCK_SIZE * len(blocks), blocks).reshape(-1, BLOCK_SIZE)

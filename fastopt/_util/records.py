@@ -11,6 +11,11 @@ def attributes_repr(self: object) -> str:
     return f"{type(self).__name__}({', '.join(attributes)})"
 
 
+def attributes_equal(self: object, other: object) -> bool:
+    """Return whether two objects have the same class and equal attributes, as ``__eq__``."""
+    return vars(self) == vars(other) if type(self) is type(other) else NotImplemented
+
+
 class Frozen:
     """Base class of objects whose attributes are set once, in ``__init__``."""
 

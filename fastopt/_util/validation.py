@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-MAX_STEPS = 2**62  # keeps the core's int64 counters far from overflow
+COUNT_BITS = 62  # keeps the core's int64 counters far from overflow
 
 FunctionOfStep: TypeAlias = Callable[[int], float]
 FloatOrSchedule: TypeAlias = float | FunctionOfStep
@@ -34,6 +34,22 @@ def number(expected: str, is_allowed: Callable[[float], bool]) -> Callable[[str,
             result = math.inf if value > 0 else -math.inf
         if not is_allowed(result):
             raise ValueError(f"{name} must be {expected}, got {value!r}")
+        return result
+
+    return check
+
+
+def integer(expected: str, low: int, bits: int = COUNT_BITS) -> Callable[[str, Any], int]:
+    """Return a check for an integer from ``low`` to 2**bits - 1; ``expected`` describes the range."""
+
+    def check(name: str, value: Any) -> int:
+        if type(value) is not int and not is_int(value):  # type() is faster
+            raise TypeError(f"{name} must be {expected}, got {value!r}")
+        result = int(value)
+        if result < low:
+            raise ValueError(f"{name} must be {expected}, got {value!r}")
+        if result >= 2**bits:
+            raise ValueError(f"{name} must be an int < 2**{bits}, got {value!r}")
         return result
 
     return check
@@ -77,31 +93,21 @@ positive = number("a number > 0", lambda x: x > 0)
 finite_positive = number("a finite number > 0", lambda x: 0 < x < math.inf)
 decay = number("a number in [0, 1)", lambda x: 0 <= x < 1)
 fraction = number("a number in [0, 1]", lambda x: 0 <= x <= 1)
+count = integer("an int >= 0", 0)  # a number of steps, epochs or rows
+positive_count = integer("an int >= 1", 1)
 flag = choice(True, False)
 
 
-def betas(name: str, value: Any, check: Check = decay) -> tuple[Any, ...]:
-    """Check Adam's two decay rates, each with ``check``."""
+def pair(name: str, value: Any, expected: str, check: Check) -> tuple[Any, Any]:
+    """Check a tuple or list of two values, each with ``check``."""
     if not isinstance(value, (tuple, list)) or len(value) != 2:
-        raise TypeError(f"{name} must be two numbers in [0, 1), got {value!r}")
-    return tuple(check(f"{name}[{i}]", beta) for i, beta in enumerate(value))
+        raise TypeError(f"{name} must be {expected}, got {value!r}")
+    return check(f"{name}[0]", value[0]), check(f"{name}[1]", value[1])
 
 
-def count(name: str, value: Any, minimum: int = 0) -> int:
-    """Check a number of steps, epochs or rows."""
-    if not is_int(value):
-        raise TypeError(f"{name} must be an int >= {minimum}, got {value!r}")
-    result = int(value)
-    if result < minimum:
-        raise ValueError(f"{name} must be an int >= {minimum}, got {value!r}")
-    if result >= MAX_STEPS:
-        raise ValueError(f"{name} must be an int < 2**62, got {value!r}")
-    return result
-
-
-def positive_count(name: str, value: Any) -> int:
-    """Check a number of steps, epochs or rows that is at least 1."""
-    return count(name, value, 1)
+def betas(name: str, value: Any, check: Check = decay) -> tuple[Any, Any]:
+    """Check Adam's two decay rates, each with ``check``."""
+    return pair(name, value, "two numbers in [0, 1)", check)
 
 
 def function_of_step(name: str, value: Any) -> FunctionOfStep:
@@ -120,6 +126,12 @@ def directory(name: str, value: Any) -> Path:
     return Path(value).absolute()
 
 
+def check_instance(name: str, value: Any, cls: type) -> None:
+    """Raise ``TypeError`` if a value is not an instance of a class that fastopt exports."""
+    if not isinstance(value, cls):
+        raise TypeError(f"{name} must be a fastopt.{cls.__name__}, got {type(value).__name__!r}")
+
+
 def check_known(owner: str, names: Mapping[str, Any], known: Mapping[str, Any]) -> None:
     """Raise ``TypeError`` for the first name that is not a known option."""
     for name in names:
@@ -132,4 +144,5 @@ def check_keys(name: str, value: Any, expected: list[str]) -> None:
     if not isinstance(value, Mapping):
         raise TypeError(f"{name} must be a mapping, got {type(value).__name__!r}")
     if set(value) != set(expected):
-        raise ValueError(f"{name} must have the keys {sorted(expected)}, got {sorted(map(str, value))}")
+        missing, extra = sorted(set(expected) - set(value)), sorted(map(str, set(value) - set(expected)))
+        raise ValueError(f"{name} must have the keys {sorted(expected)}, got {missing} missing and {extra} extra")

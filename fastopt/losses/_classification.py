@@ -9,7 +9,6 @@ import numpy as np
 
 from fastopt import _core
 from fastopt._util.arrays import (
-    CHUNK_SIZE,
     MAX_FINITE,
     Array,
     aligned_zeros,
@@ -18,7 +17,7 @@ from fastopt._util.arrays import (
     check_representable,
     output_like,
 )
-from fastopt._util.validation import fraction, is_int, non_negative
+from fastopt._util.validation import fraction, integer, non_negative
 from fastopt.losses._common import (
     LossAndGradient,
     Reduction,
@@ -28,7 +27,7 @@ from fastopt.losses._common import (
     reciprocal,
 )
 
-MAX_IGNORE_INDEX = 2**53  # scalars of an op are float64
+check_ignore_index = integer("an int from -2**63 to 2**63 - 1", -(2**63), 63)
 
 
 def binary_cross_entropy(
@@ -85,15 +84,13 @@ def binary_cross_entropy(
     >>> binary_cross_entropy(np.array([0.0, -1e4]), np.array([1.0, 1.0]), reduction="sum")[1]
     array([-0.5, -1. ])
     """
-    dtype = check_array("logits", logits)
+    dtype = check_array("logits", logits, writable=False)
     weight, columns = None, 1
     if pos_weight is not None:
         columns = logits.shape[-1] if logits.ndim else 1
         weight = _class_weights("pos_weight", pos_weight, columns, dtype)
-    extra = {"pos_weight": weight}
-    return elementwise_loss(
-        "binary_cross_entropy", logits, target, reduction, out, name="logits", extra=extra, columns=columns
-    )
+    arguments = {"pos_weight": weight, "columns": columns}
+    return elementwise_loss("binary_cross_entropy", logits, target, reduction, out, name="logits", **arguments)
 
 
 def focal(
@@ -164,7 +161,7 @@ def focal(
     >>> focal(np.zeros(2), np.array([1.0, 0.0]), alpha=None, reduction="none")[0].round(6)
     array([0.173287, 0.173287])
     """
-    gamma = check_representable("gamma", non_negative("gamma", gamma), check_array("logits", logits))
+    gamma = check_representable("gamma", non_negative("gamma", gamma), check_array("logits", logits, writable=False))
     balance = -1.0 if alpha is None else fraction("alpha", alpha)
     return elementwise_loss("focal", logits, target, reduction, out, name="logits", gamma=gamma, alpha=balance)
 
@@ -173,7 +170,7 @@ def cross_entropy(
     logits: Array,
     target: Array,
     *,
-    weight: Array | None = None,
+    weight: float | Array | None = None,
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
     reduction: Reduction = "mean",
@@ -197,10 +194,10 @@ def cross_entropy(
         Predictions, C-contiguous, with at least one class.
     target : array-like of int, shape (...), or ndarray, shape (..., C)
         Labels in [0, C), or probabilities q with the dtype of ``logits``. Probabilities are not checked.
-    weight : array-like of shape (C,), optional
-        Weight w of each class, >= 0. Default 1.
+    weight : float or array-like of shape (C,), optional
+        Weight w of each class, >= 0, or of all classes. Default 1.
     ignore_index : int, default -100
-        Rows with this label have no loss and no gradient, and are not counted. From -2**53 to 2**53.
+        Rows with this label have no loss and no gradient, and are not counted. From -2**63 to 2**63 - 1.
     label_smoothing : float, default 0.0
         Part s of the target that is spread over all classes, in [0, 1].
     reduction : {"mean", "sum", "none"}, default "mean"
@@ -236,11 +233,11 @@ def cross_entropy(
     >>> cross_entropy(np.array([[1e4, 0.0, -np.inf]]), np.array([1]))
     (10000.0, array([[ 1., -1.,  0.]]))
     """
-    dtype = check_array("logits", logits)
+    dtype = check_array("logits", logits, writable=False)
     if logits.ndim == 0 or logits.shape[-1] == 0:
         raise ValueError(f"logits must have shape (..., C) with at least one class, got {logits.shape}")
     columns, rows = logits.shape[-1], logits.shape[:-1]
-    ignore_index = _check_ignore_index(ignore_index)
+    ignore_index = check_ignore_index("ignore_index", ignore_index)
     smoothing, mode = fraction("label_smoothing", label_smoothing), check_reduction("reduction", reduction)
     weights = None if weight is None else _class_weights("weight", weight, columns, dtype)
     probabilities, labels, counted = class_target(target, logits, "logits", ignore_index)
@@ -248,9 +245,7 @@ def cross_entropy(
     if labels is not None and weights is not None:
         divisor = float(weights.astype(np.float64)[labels[labels != ignore_index]].sum())
         check_representable("1 / the sum of the weights of all labels", reciprocal(divisor), dtype)
-    grad = output_like(
-        out, logits, "logits", {"target": probabilities if labels is None else labels, "weight": weights}
-    )
+    grad = output_like(out, logits, "logits", {"target": probabilities if labels is None else labels})
     values = aligned_zeros(rows, dtype) if mode == "none" else None
     arguments = {
         "x": logits,
@@ -265,7 +260,7 @@ def cross_entropy(
         "ignore_index": ignore_index,
     }
     count = math.prod(rows)
-    total = _core.run("cross_entropy", arguments, count, max(1, CHUNK_SIZE // columns), logits.size)
+    total = _core.run("cross_entropy", arguments, count, max(1, _core.CHUNK // columns), logits.size)
     return (total * reciprocal(divisor) if mode == "mean" else total if values is None else values), grad
 
 
@@ -277,12 +272,3 @@ def _class_weights(name: str, value: Any, classes: int, dtype: np.dtype[Any]) ->
     if not ((weights >= 0) & (weights <= MAX_FINITE[dtype.char])).all():
         raise ValueError(f"{name} must be numbers >= 0 within the range of {dtype}, got {value!r}")
     return np.ascontiguousarray(np.broadcast_to(weights, (classes,)), dtype)
-
-
-def _check_ignore_index(value: Any) -> int:
-    expected = "an int from -2**53 to 2**53"
-    if type(value) is not int and not is_int(value):  # type() is faster, and this runs at every step
-        raise TypeError(f"ignore_index must be {expected}, got {value!r}")
-    if abs(int(value)) > MAX_IGNORE_INDEX:
-        raise ValueError(f"ignore_index must be {expected}, got {value!r}")
-    return int(value)

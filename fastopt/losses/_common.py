@@ -8,21 +8,13 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from fastopt import _core
-from fastopt._util.arrays import (
-    CHUNK_SIZE,
-    Array,
-    aligned_zeros,
-    as_numeric_array,
-    check_array,
-    check_like,
-    output_like,
-)
+from fastopt._util.arrays import Array, aligned_zeros, as_numeric_array, check_array, check_like, output_like
 from fastopt._util.validation import choice
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
 LossAndGradient: TypeAlias = tuple[Any, Array]
 
-MAX_INT64 = np.uint64(2**63 - 1)
+MAX_INT64 = 2**63 - 1
 check_reduction = choice("mean", "sum", "none")
 
 
@@ -34,17 +26,16 @@ def elementwise_loss(
     out: Array | None,
     *,
     name: str = "x",
-    extra: dict[str, Array | None] | None = None,
-    **scalars: float,
+    **others: float | Array | None,
 ) -> LossAndGradient:
-    """Run the op of an element-wise loss; ``extra`` are arrays that it reads beside x and target."""
-    dtype, mode, extra = check_array(name, x), check_reduction("reduction", reduction), extra or {}
-    check_like("target", target, x, name)
-    grad = output_like(out, x, name, {"target": target, **extra})
+    """Run the op of an element-wise loss; ``others`` are its other arguments, which no array of the user overlaps."""
+    dtype, mode = check_array(name, x, writable=False), check_reduction("reduction", reduction)
+    check_like("target", target, x, name, writable=False)
+    grad = output_like(out, x, name, {"target": target})
     values = aligned_zeros(x.shape, dtype) if mode == "none" else None
     factor = reciprocal(x.size) if mode == "mean" else 1.0
-    arguments = {"x": x, "target": target, "grad": grad, "values": values, "factor": factor, **extra, **scalars}
-    total = _core.run(op, arguments, x.size, CHUNK_SIZE, x.size)
+    arguments = {"x": x, "target": target, "grad": grad, "values": values, "factor": factor, **others}
+    total = _core.run(op, arguments, x.size, _core.CHUNK, x.size)
     return (total * factor if mode == "mean" else total if values is None else values), grad
 
 
@@ -58,14 +49,16 @@ def class_target(
 ) -> tuple[Array, None, int] | tuple[None, Array, int]:
     """Return (probabilities, None, rows), or (None, labels as int64, number of labels that are not ignored)."""
     if getattr(getattr(target, "dtype", None), "kind", "") == "f":
-        return check_like("target", target, x, name), None, math.prod(x.shape[:-1])
+        return check_like("target", target, x, name, writable=False), None, math.prod(x.shape[:-1])
     expected = f"integer labels, or probabilities with the shape and dtype of {name}"
     given, classes = as_numeric_array("target", target, "iu", expected), x.shape[-1]
     if given.shape != x.shape[:-1]:
         raise ValueError(f"target must have shape {x.shape[:-1]}, a label for each row of {name}, got {given.shape}")
-    is_uint64 = given.dtype.kind == "u" and given.itemsize == 8
-    # A uint64 beyond int64 must not wrap around to ignore_index.
-    labels = np.ascontiguousarray(np.minimum(given, MAX_INT64) if is_uint64 else given, np.int64)
+    if given.dtype.kind == "u" and given.itemsize == 8:  # a label beyond int64 must not wrap around
+        invalid = classes if classes != ignore_index else classes + 1
+        labels = np.where(given <= MAX_INT64, given, invalid).astype(np.int64)
+    else:
+        labels = np.ascontiguousarray(given, np.int64)
     counted = _core.count_labels(labels if labels.ndim == 1 else labels.reshape(-1), classes, ignore_index)
     if counted < 0:
         where = tuple(int(i) for i in np.unravel_index(-1 - counted, labels.shape))

@@ -150,7 +150,7 @@ def huber(
     >>> huber(np.array([0.5, -4.0]), np.zeros(2), reduction="none")
     (array([0.125, 3.5  ]), array([ 0.5, -1. ]))
     """
-    delta = check_representable("delta", finite_positive("delta", delta), check_array("x", x))
+    delta = check_representable("delta", finite_positive("delta", delta), check_array("x", x, writable=False))
     return elementwise_loss("huber", x, target, reduction, out, delta=delta)
 
 

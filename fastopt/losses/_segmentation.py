@@ -10,11 +10,11 @@ from typing import Literal
 import numpy as np
 
 from fastopt import _core
-from fastopt._util.arrays import CHUNK_SIZE, MAX_FINITE, Array, check_array, output_like
+from fastopt._util.arrays import MAX_FINITE, Array, check_array, output_like
 from fastopt._util.validation import choice, flag, non_negative
 from fastopt.losses._common import LossAndGradient, Reduction, check_reduction, class_target, reciprocal
 
-FORMS = {None: 0, "softmax": 1, "sigmoid": 2}  # numbered as in csrc/ops/class_losses.h
+FORMS = {None: 0, "softmax": 1, "sigmoid": 2}  # numbered as in csrc/ops/dice.h
 check_form = choice(*FORMS)
 
 
@@ -98,7 +98,7 @@ def dice(
     >>> round(value, 6), gradient.shape
     (0.0, (1, 2, 2))
     """
-    dtype = check_array("x", x)
+    dtype = check_array("x", x, writable=False)
     if x.ndim < 2 or x.shape[-1] == 0:
         raise ValueError(f"x must have shape (N, ..., C) with at least one class, got {x.shape}")
     images, classes, pixels = len(x), x.shape[-1], math.prod(x.shape[1:-1])
@@ -106,7 +106,7 @@ def dice(
     smooth, squared, per_image = non_negative("smooth", smooth), flag("squared", squared), flag("per_image", per_image)
     probabilities, labels, _ = class_target(target, x, "x", ignore_index=0)  # a valid label: nothing is ignored
     grad = output_like(out, x, "x", {"target": probabilities if labels is None else labels})
-    chunk = max(1, CHUNK_SIZE // classes)  # pixels
+    chunk = max(1, _core.CHUNK // classes)  # pixels
     chunks = -(-pixels // chunk)  # per image
     sums = np.zeros((images, chunks, 3, classes))
     shape = {"columns": classes, "pixels": pixels, "form": form, "squared": squared}

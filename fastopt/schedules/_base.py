@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, overload
+from typing import Any, ClassVar, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from fastopt._util.records import Frozen, attributes_repr
+from fastopt._util.records import Frozen, attributes_equal, attributes_repr
 from fastopt._util.validation import Check, FunctionOfStep, any_number, check_keys
-
-NO_CHECKS: Mapping[str, Check] = {}
 
 
 class Schedule:
@@ -94,8 +92,7 @@ class Schedule:
 class FrozenSchedule(Frozen, Schedule):
     """Base class of the schedules without state: immutable, and equal if their arguments are equal."""
 
-    def __eq__(self, other: object) -> bool:
-        return vars(self) == vars(other) if type(self) is type(other) else NotImplemented
+    __eq__ = attributes_equal
 
     def __hash__(self) -> int:
         return hash((type(self), *vars(self).values()))
@@ -139,10 +136,9 @@ class StatefulSchedule(Schedule):
     [{'value': 0.05}]
     """
 
-    state_checks = NO_CHECKS
+    state_checks: ClassVar[Mapping[str, Check]] = {}
 
-    def __eq__(self, other: object) -> bool:
-        return vars(self) == vars(other) if type(self) is type(other) else NotImplemented
+    __eq__ = attributes_equal
 
     __hash__ = None  # type: ignore[assignment]  # it is mutable
 
