@@ -25,8 +25,8 @@ class Resampling(Workload):
         angle, zoom = np.radians(rng.uniform(-MAX_DEGREES, MAX_DEGREES)), rng.uniform(*SCALES)
         rotation = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) / zoom
         rotation[1] *= rng.choice([-1, 1])
-        centre = (size - 1) / 2
-        return np.column_stack([rotation, centre - rotation @ (centre + rng.uniform(-MAX_SHIFT, MAX_SHIFT, 2) * size)])
+        center = (size - 1) / 2
+        return np.column_stack([rotation, center - rotation @ (center + rng.uniform(-MAX_SHIFT, MAX_SHIFT, 2) * size)])
 
     def fastopt(self):
         from fastopt.augment import affine

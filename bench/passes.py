@@ -103,7 +103,7 @@ class Numba(Pass):
     def make(self):
         import numba
 
-        @numba.njit(parallel=True, fastmath={"reassoc", "nsz"})  # otherwise the sum is not vectorised
+        @numba.njit(parallel=True, fastmath={"reassoc", "nsz"})  # otherwise the sum is not vectorized
         def sum_squares(grad):
             total = 0.0
             for i in numba.prange(grad.size):

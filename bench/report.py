@@ -41,7 +41,7 @@ TITLES = {
 PACKAGES = ["torch", "deepspeed", "optax", "jax", "numba", "scikit-learn", "opencv-python-headless"]
 PACKAGES += ["scipy", "numpy"]
 
-# Colours by Okabe and Ito, which colour-blind readers can distinguish; markers distinguish them in grey, too.
+# Colors by Okabe and Ito, which color-blind readers can distinguish; markers distinguish them in gray, too.
 CURVES = {
     "NumPy out=": ("#E69F00", "v"),
     "torch default": ("#CC79A7", "D"),
@@ -137,13 +137,13 @@ def chart(rows, path=HERE / "chart.svg"):
 
     mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "fastopt", "font.family": "sans-serif"})
     figure, axes = plt.subplots(figsize=(7.5, 4), layout="constrained")
-    for name, (colour, marker) in CURVES.items():
+    for name, (color, marker) in CURVES.items():
         sources = MEMORY_BOUND if name == "memory bound" else [name]
         ratios = [[row[s]["extra_info"]["ratio"][1] for s in sources if s in row] for _, row in rows]
         found = {i: min(values) for i, values in enumerate(ratios) if values}
         style = {"lw": 2.5, "ms": 7} if name == "fastopt" else {"lw": 1.2, "ms": 6}
         if found:
-            axes.plot(list(found), list(found.values()), color=colour, marker=marker, label=name, **style)
+            axes.plot(list(found), list(found.values()), color=color, marker=marker, label=name, **style)
     axes.set(yscale="log", ylabel="time relative to fastopt", title="One step of Adam (lower is faster)")
     axes.set_xticks(range(len(rows)), [tick(*row) for row in rows])
     axes.yaxis.set_major_locator(FixedLocator([0.5, 1, 2, 5, 10, 20, 50, 100]))

@@ -110,7 +110,7 @@ class EarlyStopping:
 
     @property
     def stopped(self) -> bool:
-        """Whether there were ``patience`` bad epochs in a row: what the last `update` returned."""
+        """Whether there were ``patience`` bad epochs in a row, as the last `update` returned."""
         return self.bad_epochs >= self.patience
 
     def update(self, metric: float, params: Any) -> bool:

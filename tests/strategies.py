@@ -172,7 +172,7 @@ def rate(step):
 
 
 class Subclass(np.ndarray):
-    """A subclass of array without behaviour of its own."""
+    """A subclass of array without behavior of its own."""
 
 
 class Foreign:

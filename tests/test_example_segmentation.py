@@ -21,15 +21,15 @@ def test_images_are_enlarged_digits_and_masks_their_strokes():
     assert masks.shape == (1797, 24, 24, 1)
     assert set(np.unique(masks)) == {0, 1}
     small = digits.load()[0].reshape(-1, 8, 8)
-    centres = masks[:, 1::3, 1::3, 0]  # where a pixel of the enlarged image is one of the small
+    centers = masks[:, 1::3, 1::3, 0]  # where a pixel of the enlarged image is one of the small
     sure = small != 0.5  # elsewhere a rounding decides
-    assert np.array_equal(centres[sure], small[sure] > 0.5)
+    assert np.array_equal(centers[sure], small[sure] > 0.5)
     noise = images[:, 1::3, 1::3] - small
     assert abs(noise.mean()) < 0.01
     assert abs(noise.std() - segmentation.NOISE) < 0.01
 
 
-def test_windows_are_centred_on_pixels():
+def test_windows_are_centered_on_pixels():
     images = np.arange(2 * 24 * 24, dtype=np.float32).reshape(2, 24, 24)
     around = segmentation.windows(images)
     half = segmentation.WINDOW // 2

@@ -224,7 +224,7 @@ named_arrays = st.dictionaries(st.sampled_from(["a", "", "/../b", "\u00e4", "w" 
 
 @fuzz(data=st.data(), suffix=st.sampled_from([".npz", ".safetensors"]))
 def test_checkpoints(data, suffix):
-    """What was saved is loaded; a save that raises leaves the file as it was, and no other file."""
+    """A load restores the saved values; a save that raises leaves the file as it was, and no other file."""
     make = data.draw(parameters())
     valid = {"params": data.draw(make()), "metadata": data.draw(json_values), "keep": data.draw(st.integers(1, 2))}
     call = data.draw(calls({**valid, "arrays": data.draw(named_arrays)}))

@@ -287,6 +287,7 @@ REFUSED = [
     (lambda: layers.l2_penalty(X, 1e39), ValueError, r"2 lam must be within the range of float32, got 2e\+39"),
     (lambda: layers.l2_penalty(X, -1.0), ValueError, "lam must be a finite number >= 0, got -1.0"),
     (lambda: layers.l2_penalty([X, G], 1.0, [G]), ValueError, "grads .*(has|got) 1"),
+    (lambda: layers.l2_penalty([X, X], 1.0, [G, G.copy()]), ValueError, r"params\[0\] and params\[1\] overlap"),
     (lambda: layers.l2_penalty([X, C], 1.0, [G, C]), ValueError, r"grads\[1\] and params\[1\] overlap"),
     (
         lambda: layers.l2_penalty({"w": X}, 1.0, {"w": X.astype(float)}),

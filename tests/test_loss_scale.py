@@ -47,7 +47,7 @@ def test_scale_matches_pytorch(options):
     weight, wanted = torch.zeros(3, requires_grad=True), []
     optimizer = torch.optim.SGD([weight], lr=0.1)
     for overflow in overflows:
-        scaler.scale(weight.sum())  # otherwise the scale is not initialised
+        scaler.scale(weight.sum())  # otherwise the scale is not initialized
         weight.grad = torch.full((3,), math.inf if overflow else 1.0)
         scaler.step(optimizer)
         scaler.update()

@@ -970,7 +970,7 @@ def test_names_of_rows_are_unique():
     assert len({row.name for row in REFUSALS}) == len(REFUSALS)
 
 
-# What is accepted, beside what is refused ----------------------------------------------------------------------------
+# Unusual arguments that are accepted ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("options", [{}, ALL_STAGES], ids=["no options", "all options"])

@@ -28,7 +28,7 @@ def elementwise_loss(
     name: str = "x",
     **others: float | Array | None,
 ) -> LossAndGradient:
-    """Run the op of an element-wise loss; ``others`` are its other arguments, which no array of the user overlaps."""
+    """Run the op of an element-wise loss; ``others`` are its other arguments, without arrays of the caller."""
     dtype, mode = check_array(name, x, writable=False), check_reduction("reduction", reduction)
     check_like("target", target, x, name, writable=False)
     grad = output_like(out, x, name, {"target": target})
