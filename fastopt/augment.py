@@ -33,18 +33,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fastopt import _core
-from fastopt._util import random
+from fastopt._util import random, validation
 from fastopt._util.arrays import Array, as_numeric_array, check_array, check_no_overlap_with, check_representable
-from fastopt._util.validation import (
-    choice,
-    finite,
-    finite_positive,
-    fraction,
-    non_negative,
-    number,
-    pair,
-    positive_count,
-)
 
 __all__ = ["affine", "augment"]
 
@@ -62,8 +52,8 @@ NUM_DRAWS = 10  # random numbers used per image, of a block of 64
 # Taylor series with z = x^2: sin(x) = x + x z (S[0] + S[1] z + ...), cos(x) = 1 + z (C[0] + C[1] z + ...).
 SERIES = np.array([[(-1) ** k / math.factorial(2 * k + 1), (-1) ** k / math.factorial(2 * k)] for k in range(1, 9)])
 
-check_border = choice(*BORDERS)
-check_rotation = number("a number of degrees from 0 to 180", lambda x: 0 <= x <= 180)
+check_border = validation.choice(*BORDERS)
+check_rotation = validation.number("a number of degrees from 0 to 180", lambda x: 0 <= x <= 180)
 
 
 def affine(
@@ -238,10 +228,11 @@ def augment(
     if shape[0] > height or shape[1] > width:
         raise ValueError(f"crop must be at most {(height, width)}, the size of the images, got {crop!r}")
     min_scale, max_scale = _check_scale(scale)
-    rotate, translate = check_rotation("rotate", rotate), non_negative("translate", translate)
-    flip, flip_vertical = fraction("flip", flip), fraction("flip_vertical", flip_vertical)
-    contrast, brightness = non_negative("contrast", contrast), non_negative("brightness", brightness)
-    noise, numbers = non_negative("noise", noise), _image_numbers(index, len(images))
+    rotate, translate = check_rotation("rotate", rotate), validation.non_negative("translate", translate)
+    flip, flip_vertical = validation.fraction("flip", flip), validation.fraction("flip_vertical", flip_vertical)
+    contrast = validation.non_negative("contrast", contrast)
+    brightness = validation.non_negative("brightness", brightness)
+    noise, numbers = validation.non_negative("noise", noise), _image_numbers(index, len(images))
     noise = white * check_representable("noise", noise, _compute_dtype(images))
 
     bits = random.random_uint32_blocks(seed, step, random.AUGMENTATION, numbers)[:, :NUM_DRAWS].T
@@ -285,7 +276,7 @@ def _resample(
 ) -> Array:
     """Run the op; a transform is a matrix row by row, a gain and an offset."""
     border_id, is_uint8 = BORDERS.index(check_border("border", border)), images.dtype == np.uint8
-    fill = check_representable("fill", finite("fill", fill), _compute_dtype(images))
+    fill = check_representable("fill", validation.finite("fill", fill), _compute_dtype(images))
     if is_uint8 and not 0 <= fill <= 255:
         raise ValueError(f"fill must be a number from 0 to 255 for images of uint8, got {fill!r}")
     expected = (len(images), *shape, *images.shape[3:])
@@ -334,7 +325,7 @@ def _output_size(name: str, value: Any, images: Array) -> Size:
     """Return height and width of the output, by default those of the images."""
     if value is None:
         return images.shape[1], images.shape[2]
-    height, width = pair(name, value, "two ints, height and width", positive_count)
+    height, width = validation.pair(name, value, "two ints, height and width", validation.positive_count)
     _check_size(name, (height, width, *images.shape[3:]), images)
     return height, width
 
@@ -353,7 +344,8 @@ def _compute_dtype(images: Array) -> np.dtype[Any]:
 
 
 def _check_scale(value: Any) -> tuple[float, float]:
-    smallest, largest = pair("scale", value, "two numbers, the smallest and the largest", finite_positive)
+    expected = "two numbers, the smallest and the largest"
+    smallest, largest = validation.pair("scale", value, expected, validation.finite_positive)
     if smallest > largest:
         raise ValueError(f"scale must have the smallest factor first, got {value!r}")
     return smallest, largest

@@ -14,14 +14,7 @@ import numpy as np
 
 from fastopt import _core
 from fastopt._util import random
-from fastopt._util.arrays import (
-    Array,
-    check_array,
-    check_like,
-    check_no_overlap_with,
-    check_representable,
-    output_like,
-)
+from fastopt._util.arrays import Array, check_array, check_like, check_no_overlap_with, check_representable, output_like
 from fastopt._util.records import Frozen
 from fastopt._util.validation import decay, finite_positive, flag, fraction, non_negative
 from fastopt.optimizers._param_tree import param_tree

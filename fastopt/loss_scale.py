@@ -5,24 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from fastopt._util import validation
 from fastopt._util.records import attributes_repr
-from fastopt._util.validation import (
-    check_instance,
-    check_keys,
-    count,
-    finite_positive,
-    fraction,
-    number,
-    positive_count,
-)
 from fastopt.optimizers._base import Optimizer
 
 __all__ = ["DynamicLossScale"]
 
 MIN_SCALE, MAX_SCALE = 2.0**-126, 2.0**127  # the exponents of normal float32 numbers
 
-_scale = number("a number from 2**-126 to 2**127", lambda x: MIN_SCALE <= x <= MAX_SCALE)
-_growth_factor = number("a finite number >= 1", lambda x: 1 <= x < float("inf"))
+_scale = validation.number("a number from 2**-126 to 2**127", lambda x: MIN_SCALE <= x <= MAX_SCALE)
+_growth_factor = validation.number("a finite number >= 1", lambda x: 1 <= x < float("inf"))
+_backoff_factor = validation.number("a number > 0 and <= 1", lambda x: 0 < x <= 1)
 
 
 class DynamicLossScale:
@@ -94,14 +87,14 @@ class DynamicLossScale:
         backoff_factor: float = 0.5,
         growth_interval: int = 2000,
     ) -> None:
-        check_instance("optimizer", optimizer, Optimizer)
+        validation.check_instance("optimizer", optimizer, Optimizer)
         if optimizer.nonfinite != "skip":
             raise ValueError(f"optimizer must have nonfinite='skip', got nonfinite={optimizer.nonfinite!r}")
         self.optimizer = optimizer
         self.init_scale = _scale("init_scale", init_scale)
         self.growth_factor = _growth_factor("growth_factor", growth_factor)
-        self.backoff_factor = fraction("backoff_factor", finite_positive("backoff_factor", backoff_factor))
-        self.growth_interval = positive_count("growth_interval", growth_interval)
+        self.backoff_factor = _backoff_factor("backoff_factor", backoff_factor)
+        self.growth_interval = validation.positive_count("growth_interval", growth_interval)
         self._reset(self.init_scale, 0)
 
     __repr__ = attributes_repr
@@ -161,6 +154,6 @@ class DynamicLossScale:
         RuntimeError
             If another thread uses the optimizer.
         """
-        check_keys("state_dict", state_dict, ["scale", "good_steps"])
+        validation.check_keys("state_dict", state_dict, ["scale", "good_steps"])
         scale = _scale("state_dict['scale']", state_dict["scale"])
-        self._reset(scale, count("state_dict['good_steps']", state_dict["good_steps"]))
+        self._reset(scale, validation.count("state_dict['good_steps']", state_dict["good_steps"]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, overload
+from typing import Any, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -136,7 +136,7 @@ class StatefulSchedule(Schedule):
     [{'value': 0.05}]
     """
 
-    state_checks: ClassVar[Mapping[str, Check]] = {}
+    state_checks = cast("Mapping[str, Check]", {})
 
     __eq__ = attributes_equal
 
