@@ -194,9 +194,8 @@ def batch_norm(
         _check_column(name, array, columns, dtype, writable=training and name in running)
     if training:
         for name, array in running.items():
-            check_no_overlap_with(
-                name, array, {"x": x, **{other: a for other, a in columnwise.items() if other != name}}
-            )
+            others = {other: a for other, a in columnwise.items() if other != name}
+            check_no_overlap_with(name, array, {"x": x, **others})
     y = output_like(out, x, "x", columnwise)
     check_no_overlap_with("out", y, {"x": x})
     if training:

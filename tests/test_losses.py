@@ -414,6 +414,13 @@ def test_labels_of_every_kind_are_accepted(kind):
     assert losses.dice(logits, kind(labels))[0] == losses.dice(logits, labels)[0]
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64, np.int8])
+def test_labels_may_have_any_memory_order(dtype):
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(3, 5, 4)), rng.integers(0, 4, (3, 5)).astype(dtype)
+    assert losses.cross_entropy(logits, np.asfortranarray(labels))[0] == losses.cross_entropy(logits, labels)[0]
+
+
 @pytest.mark.parametrize("ignored", [-(2**63), -(2**53) - 1, 2**53 + 1, 2**63 - 1])
 def test_ignore_index_may_be_any_int64(ignored):
     logits = np.random.default_rng(0).normal(size=(3, 4))

@@ -97,7 +97,7 @@ def mapped_zeros(file: Path, shape: Shape, dtype: npt.DTypeLike, created: list[P
     created.append(file)
     try:
         new = file.open("xb")
-    except FileExistsError:  # it belongs to someone else
+    except FileExistsError:  # it was not created here
         created.remove(file)
         raise
     with new:

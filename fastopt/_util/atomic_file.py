@@ -76,9 +76,8 @@ def _version(path: Path, i: int) -> Path:
 
 def _rotate(path: Path, keep: int) -> None:
     """Move each version one place on, up to the first free place, and let the newest keep its name too."""
-    free = next(
-        (i for i in range(1, keep) if not _version(path, i).exists()), keep - 1
-    )  # else the number of the oldest version
+    # The first free number, else the number of the oldest version.
+    free = next((i for i in range(1, keep) if not _version(path, i).exists()), keep - 1)
     for i in range(free, 1, -1):
         _version(path, i - 1).replace(_version(path, i))
     if keep > 1 and path.exists():

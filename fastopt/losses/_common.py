@@ -54,11 +54,9 @@ def class_target(
     given, classes = as_numeric_array("target", target, "iu", expected), x.shape[-1]
     if given.shape != x.shape[:-1]:
         raise ValueError(f"target must have shape {x.shape[:-1]}, a label for each row of {name}, got {given.shape}")
-    if given.dtype.kind == "u" and given.itemsize == 8:  # a label beyond int64 must not wrap around
-        invalid = classes if classes != ignore_index else classes + 1
-        labels = np.where(given <= MAX_INT64, given, invalid).astype(np.int64)
-    else:
-        labels = np.ascontiguousarray(given, np.int64)
+    is_uint64 = given.dtype.kind == "u" and given.itemsize == 8
+    invalid = classes if classes != ignore_index else classes + 1  # a label beyond int64 must not wrap around
+    labels = np.ascontiguousarray(np.where(given <= MAX_INT64, given, invalid) if is_uint64 else given, np.int64)
     counted = _core.count_labels(labels if labels.ndim == 1 else labels.reshape(-1), classes, ignore_index)
     if counted < 0:
         where = tuple(int(i) for i in np.unravel_index(-1 - counted, labels.shape))
