@@ -1,8 +1,7 @@
 """The losses in NumPy, with the bits of `fastopt.losses`, whose docstrings describe the arguments.
 
-Each function computes the loss and the gradient of every element or row by its formula. The sums have a fixed order,
-because addition is not associative and their bits must not depend on the number of threads: blocks of 4,096 elements
-are summed in sixteen lanes (`sum_in_lanes`) in float64, then the blocks in order (`_sum_in_order`).
+Each function computes its formula for each element or row. The order of the additions is fixed, so that the bits of a
+sum do not depend on the number of threads: blocks in lanes (`sum_in_lanes`), then in order (`_sum_in_order`).
 """
 
 from __future__ import annotations
