@@ -87,7 +87,7 @@ struct fastopt_table {
 /* Return the i-th widest table that processor and operating system support, or NULL past the last. */
 const struct fastopt_table *kernel_table(int i);
 
-/* Set the thread's floating-point environment to the IEEE defaults, and return what to restore. Another library may
+/* Set the thread's floating-point environment to the IEEE defaults, and return the old one. Another library may
  * have made some threads flush denormals, and results would depend on the thread that computes them. */
 static inline uint64_t fp_env_set(void) {
 #if FASTOPT_X86_64

@@ -1,8 +1,8 @@
 /* Why not OpenMP? A step runs between two matrix products whose threads use the same cores.
  *
- *   - The caller never waits for a worker that has not arrived. It works through its own share of the loop, then through
- *     what the others have not started; a worker that the system wakes late, or that finds its core taken by BLAS,
- *     costs nothing. An OpenMP loop ends when all threads have reached its end.
+ *   - The caller never waits for a worker that has not arrived. It works through its own share of the loop, then
+ *     through the rest of the others' shares; a worker that the system wakes late, or that finds its core taken by
+ *     BLAS, costs nothing. An OpenMP loop ends when all threads have reached its end.
  *   - Each loop says how long workers spin after it. OpenMP reads this once, when the process loads it (perhaps for
  *     another package); its default is milliseconds, which made loops of products and steps up to a hundred times
  *     slower. Without spinning, waking a worker takes longer than many steps.
@@ -20,7 +20,7 @@
 #include <stdbool.h>
 #include <time.h>
 
-/* threadpoolctl recognises the library by this symbol. */
+/* threadpoolctl recognizes the library by this symbol. */
 extern const int fastopt_threads;
 __attribute__((visibility("default"))) const int fastopt_threads = 1;
 
@@ -79,7 +79,7 @@ static void run_share(struct share *share) {
     }
 }
 
-/* Run the thread's own share, then what is left of the others'. */
+/* Run the thread's own share, then the rest of the others'. */
 static void run_shares(int thread) {
     const int count = loop.threads;
     for (int k = 0; k < count; k++)

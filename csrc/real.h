@@ -4,14 +4,14 @@
  *
  *     #ifndef FASTOPT_NAME_H
  *     #define FASTOPT_NAME_H
- *     #include ...                   what it needs, and code that does not depend on the type
+ *     #include ...                   its dependencies, and code that does not depend on the type
  *     #define TEMPLATE "name.h"      its own path from here
  *     #include "for_each_real.h"
  *     #elif defined(real)
  *     ...                            code in which NAME(f) is f_float or f_double
  *     #endif
  *
- * So each header includes what it needs, in any order, and code for float can use functions for double. */
+ * So each header includes its dependencies, in any order, and code for float can use functions for double. */
 #ifndef FASTOPT_REAL_H
 #define FASTOPT_REAL_H
 

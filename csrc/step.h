@@ -23,7 +23,7 @@ struct fastopt_stage {
     int kernel, first_operand, first_coefficient;
 };
 
-/* What the tensors of a parameter group share. */
+/* Members shared by the tensors of a parameter group. */
 struct fastopt_group {
     struct fastopt_stage stages[FASTOPT_MAX_STAGES];
     int stage_count;

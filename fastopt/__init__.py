@@ -13,7 +13,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fastopt import kernels, layers, losses, optimizers, reference, schedules
+from fastopt import kernels, layers, losses, optimizers, reference, runtime, schedules
 from fastopt.augment import affine, augment
 from fastopt.batches import batches
 from fastopt.early_stopping import EarlyStopping
@@ -53,6 +53,7 @@ __all__ = [
     "num_threads",
     "optimizers",
     "reference",
+    "runtime",
     "save",
     "schedules",
     "set_isa",
@@ -63,6 +64,10 @@ __all__ = [
 __all__ += layers.__all__
 __all__ += losses.__all__
 __all__ += optimizers.__all__
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, "__version__"})
 
 
 def __getattr__(name: str) -> Any:

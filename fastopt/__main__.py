@@ -19,6 +19,7 @@ def report() -> str:
         "compiler": _core.COMPILER,
         "instruction sets": f"{', '.join(runtime.available_isas())}; in use: {fastopt.isa()}",
         "threads": f"at most {fastopt.num_threads()}; processors: {runtime.available_threads()}",
+        "threading layer": fastopt.threading_layer(),
     }
     return "\n".join(f"{name + ':':18}{text}" for name, text in lines.items())
 

@@ -109,7 +109,7 @@ DTYPES = {np.dtype(char).newbyteorder("<").str: np.dtype(char) for char in "?bhi
 
 
 class Checkpoint(Frozen):
-    """What `load` returns: the contents of a file that are not restored in place.
+    """The arrays and the metadata of a file, which `load` returns.
 
     Parameters
     ----------
@@ -216,7 +216,7 @@ def save(
             text = json.dumps(header, default=_python_scalar)
         except (TypeError, ValueError, RecursionError) as error:
             got = reprlib.repr(metadata)
-            raise TypeError(f"metadata must be JSON serializable, got {got} ({error})") from None
+            raise TypeError(f"metadata and states must be JSON, got {got} ({error})") from None
 
         def write(file: IO[bytes]) -> None:
             file_format.write(file, found, f"{_sha256(text)} {text}")

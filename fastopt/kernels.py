@@ -28,6 +28,8 @@ from fastopt.optimizers import Optimizer
 from fastopt.optimizers._param_groups import CHECKS
 from fastopt.reference._common import Array, State  # noqa: F401  the annotations of the rules
 
+STATES = "The arrays must be those that the hyperparameters need, or `TypeError` is raised."
+
 if TYPE_CHECKING:
 
     def __getattr__(name: str) -> Callable[..., None]:
@@ -73,7 +75,7 @@ def _kernel_function(cls: type[Optimizer]) -> Callable[..., None]:
         plan.step([grad], cls._all_step_coefficients([h], step - 1))
 
     call.__name__ = call.__qualname__ = cls.rule
-    call.__doc__ = inspect.getdoc(getattr(reference, cls.rule))
+    call.__doc__ = f"{inspect.getdoc(getattr(reference, cls.rule))}\n\n{STATES}"
     call.__signature__ = signature  # type: ignore[attr-defined]
     return call
 

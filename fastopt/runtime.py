@@ -1,23 +1,26 @@
 """Instruction sets and threads. Neither changes a bit of any result.
 
-**Instruction set.** The widest one that the processor and the operating system support is used. ``FASTOPT_ISA`` (at
-import) or `set_isa` choose another: ``baseline``, ``avx2`` or ``avx512``.
+To fix the number of threads: `set_num_threads`, or ``FASTOPT_NUM_THREADS`` or ``OMP_NUM_THREADS`` in the environment at
+import. ``threadpoolctl.threadpool_limits`` limits it for a while.
 
 **Number of threads.** A training step lies between matrix products, whose threads want the same cores, so more threads
-can cost more there than they save here. The number follows a rule that is right from the first step: one thread below
-2^18 elements, then one more for each 2^17, up to the number of processors. Where calls follow each other at once,
-without work between them, sharing pays earlier: from 2^15 elements on, one thread for each 2^14. Processor affinity and
-the CPU quota of a control group (a container's) count as limits. `set_num_threads`, ``FASTOPT_NUM_THREADS`` or
-``OMP_NUM_THREADS`` (at import) fix the number, and ``threadpoolctl.threadpool_limits`` limits it.
+can cost more there than they save here. By default the number follows a rule that is right from the first step: one
+thread below 2^18 elements, then one more for each 2^17, up to the number of processors. Where calls follow each other
+at once, without work between them, sharing pays earlier: from 2^15 elements on, one thread for each 2^14. Processor
+affinity and the CPU quota of a control group (a container's) count as limits; they are read at import and when
+``set_num_threads("auto")`` is called.
 
 **Threading layer.** The default is fastopt's own thread pool. Its workers sleep between steps; they stay awake for 50
-us only after a call that followed another within 20 us (``OMP_WAIT_POLICY=passive`` forbids that). The other layer is
-OpenMP, for programs that share one OpenMP runtime and for comparisons: ``FASTOPT_THREADING_LAYER=openmp`` (at import)
-or `set_threading_layer`. OpenMP's workers busy-wait after a loop and oversubscribe the cores together with those of
-BLAS.
+us only after a call that followed another within 20 us, or between the passes of one step
+(``OMP_WAIT_POLICY=passive`` forbids that). The other layer is OpenMP, for programs that share one OpenMP runtime and
+for comparisons: `set_threading_layer`, or ``FASTOPT_THREADING_LAYER=openmp`` at import. OpenMP's workers busy-wait
+after a loop and oversubscribe the cores together with those of BLAS.
+
+**Instruction set.** The widest one that the processor and the operating system support is used. `set_isa`, or
+``FASTOPT_ISA`` at import, choose another: ``baseline``, ``avx2`` or ``avx512``.
 
 **Python threads, forks, signals.** Calls release the GIL, and Python threads may step different optimizers at the same
-time. One optimizer is used by one thread at a time: another one gets ``RuntimeError``. A forked child can go on
+time. One optimizer is used by one thread at a time: another one gets ``RuntimeError``. A forked child can continue
 stepping, unless another thread of its parent was stepping that optimizer; with the OpenMP layer it runs on one thread.
 Ctrl-C is delivered after the step, which is counted.
 """
@@ -110,13 +113,8 @@ def set_isa(name: str) -> None:
     _core.set_isa(available.index(name))
 
 
-def available_threads(root: Path = Path("/")) -> int:
+def available_threads() -> int:
     """Return the number of processors that this process may use.
-
-    Parameters
-    ----------
-    root : Path, default Path("/")
-        Root of the file system, for tests.
 
     Returns
     -------
@@ -129,7 +127,7 @@ def available_threads(root: Path = Path("/")) -> int:
     True
     """
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(processors, _quota(root)))
+    return max(1, min(processors, _quota(Path("/"))))
 
 
 def _quota(root: Path) -> int:
@@ -194,7 +192,7 @@ def set_num_threads(n: int | str) -> None:
     >>> set_num_threads("auto")
     """
     global _setting, _threads  # noqa: PLW0603  one setting for the process, as the cores are
-    if n != "auto" and not (is_int(n) and 1 <= int(n) <= MAX_THREADS):
+    if not (n == "auto" if isinstance(n, str) else is_int(n) and 1 <= int(n) <= MAX_THREADS):
         raise ValueError(f"n must be 'auto' or an int from 1 to {MAX_THREADS}, got {n!r}")
     _setting = n
     _threads = available_threads() if isinstance(n, str) else int(n)

@@ -264,7 +264,7 @@ def test_noise_is_normal(dtype):
 def test_normal_numbers_are_accurate():
     """Within 2**-24 of the largest for float64 and 2**-22 for float32."""
     for block in range(200):
-        words = reference.augment._words(7, 8, 4, block).astype(np.float64)
+        words = reference._random.words(7, 8, 4, 64, block).astype(np.float64)
         radius = np.sqrt(-2 * np.log((np.floor(words[:32] / 2) + 0.5) / 2**31))
         angle = words[32:] * np.pi / 2**31
         wanted = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])

@@ -225,9 +225,21 @@ REFUSED = [
     (lambda f: fastopt.save(f, arrays={"x": np.array([None])}), TypeError, "arrays/x must be booleans, .*, got object"),
     (lambda f: fastopt.save(f, arrays={"x": np.ones(2, "c16")}), TypeError, "arrays/x must be .*, got complex128"),
     (lambda f: fastopt.save(f, arrays={"x": np.ones(2, "g")}), TypeError, "arrays/x must be .*, got (long|float)"),
-    (lambda f: fastopt.save(f, metadata={1, 2}), TypeError, "metadata must be JSON serializable, got {1, 2}"),
-    (lambda f: fastopt.save(f, metadata=np.ones(3)), TypeError, "metadata must be JSON serializable, got array"),
-    (lambda f: fastopt.save(f, metadata=np.timedelta64(1, "s")), TypeError, "metadata must be JSON serializable"),
+    (
+        lambda f: fastopt.save(f, metadata={1, 2}),
+        TypeError,
+        "metadata and states must be JSON, got {1, 2}",
+    ),
+    (
+        lambda f: fastopt.save(f, metadata=np.ones(3)),
+        TypeError,
+        "metadata and states must be JSON, got array",
+    ),
+    (
+        lambda f: fastopt.save(f, metadata=np.timedelta64(1, "s")),
+        TypeError,
+        "metadata and states must be JSON",
+    ),
     (lambda f: fastopt.save(str(f).encode()), TypeError, "path must be a string or a path of strings, got b'"),
     (lambda f: fastopt.load(3), TypeError, "path must be a string or a path of strings, got 3"),
     (lambda f: fastopt.save(f, keep=0), ValueError, "keep must be an int >= 1, got 0"),
@@ -264,7 +276,7 @@ def test_invalid_argument_leaves_the_file_unchanged(call, error, message, file):
 def test_save_rejects_accumulated_gradients(file):
     optimizer = fastopt.SGD({"w": np.ones(3)})
     optimizer.accumulate({"w": np.ones(3)})
-    with pytest.raises(RuntimeError, match="1 gradients were accumulated"):
+    with pytest.raises(RuntimeError, match=r"step\(\) must be called after accumulate"):
         fastopt.save(file, optimizer=optimizer)
     assert not file.exists()
 

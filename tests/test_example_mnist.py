@@ -12,7 +12,7 @@ import pytest
 from processes import run_python
 
 import fastopt
-from fastopt.examples import digits, mnist
+from fastopt.examples import common, digits, mnist
 
 
 def run(*arguments):
@@ -55,7 +55,7 @@ def test_load_returns_the_saved_arrays(folder):
 def test_gradients_are_differences_of_the_loss():
     rng = np.random.default_rng(0)
     images, labels = rng.uniform(0, 1, (10, 784)), rng.integers(0, 10, 10)
-    params = fastopt.Flat(dict(mnist.initial_params(0)), np.float64)
+    params = fastopt.Flat(dict(common.initial_params(mnist.PIXELS, mnist.HIDDEN, 10, seed=0)), np.float64)
     grads = params.zeros_like()
     mnist.loss_and_gradients(params, grads, images, labels, seed=0, step=1)
     for i in rng.choice(params.buffer.size, 30, replace=False):

@@ -9,7 +9,7 @@ import pytest
 from processes import run_python
 
 import fastopt
-from fastopt.examples import regression
+from fastopt.examples import common, regression
 
 
 def run(*arguments):
@@ -29,7 +29,7 @@ def test_data():
 def test_gradients_are_differences_of_the_loss():
     rng = np.random.default_rng(0)
     inputs, targets = rng.normal(0, 1, (20, 9)), rng.normal(0, 2, (20, 1))
-    params = fastopt.Flat(dict(regression.initial_params(9, seed=0)), np.float64)
+    params = fastopt.Flat(dict(common.initial_params(9, regression.HIDDEN, 1, seed=0)), np.float64)
     grads = params.zeros_like()
     regression.loss_and_gradients(params, grads, inputs, targets)
     for i in rng.choice(params.buffer.size, 50, replace=False):

@@ -160,34 +160,34 @@ def write_membership(root, text):
 
 @pytest.mark.parametrize(
     ("quota", "expected"),
-    [("100000 100000", 1), ("max 100000", 64), ("250000 100000", 3), ("5000 100000", 1), ("9900000 100000", 64)],
+    [("100000 100000", 1), ("max 100000", 1024), ("250000 100000", 3), ("5000 100000", 1), ("9900000 100000", 99)],
 )
-def test_quota_of_a_control_group_is_a_limit(tmp_path, monkeypatch, quota, expected):
-    monkeypatch.setattr(runtime.os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+def test_quota_of_a_control_group_is_a_limit(tmp_path, quota, expected):
     write_membership(tmp_path, "0::/user/job\n")
     write_cgroup(tmp_path, "user/job", cpu__max=quota)
-    assert runtime.available_threads(tmp_path) == expected
+    assert runtime._quota(tmp_path) == expected
 
 
-def test_quotas_of_outer_groups_and_of_version_1_count(tmp_path, monkeypatch):
-    monkeypatch.setattr(runtime.os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+def test_quotas_of_outer_groups_and_of_version_1_count(tmp_path):
     write_membership(tmp_path, "5:memory:/job\n4:cpu,cpuacct:/job\n0::/a/b\n")
-    assert runtime.available_threads(tmp_path) == 64  # no files, no limits
+    assert runtime._quota(tmp_path) == runtime.MAX_THREADS  # no files, no limits
     write_cgroup(tmp_path, "a/b", cpu__max="max 100000")
     write_cgroup(tmp_path, "a", cpu__max="700000 100000")
-    assert runtime.available_threads(tmp_path) == 7
+    assert runtime._quota(tmp_path) == 7
     write_cgroup(tmp_path, "cpu/job", cpu__cfs_quota_us="-1", cpu__cfs_period_us="100000")
-    assert runtime.available_threads(tmp_path) == 7
+    assert runtime._quota(tmp_path) == 7
     write_cgroup(tmp_path, "cpu", cpu__cfs_quota_us="150000", cpu__cfs_period_us="100000")
-    assert runtime.available_threads(tmp_path) == 2
+    assert runtime._quota(tmp_path) == 2
     write_cgroup(tmp_path, "", cpu__max="not a quota")
-    assert runtime.available_threads(tmp_path) == 2
+    assert runtime._quota(tmp_path) == 2
 
 
-def test_affinity_is_a_limit(tmp_path, monkeypatch):
+def test_affinity_is_a_limit(monkeypatch):
     monkeypatch.setattr(runtime.os, "sched_getaffinity", lambda _: {1, 5, 7}, raising=False)
-    assert runtime.available_threads(tmp_path) == 3
-    assert runtime.available_threads() <= 3
+    monkeypatch.setattr(runtime, "_quota", lambda _: 1024)
+    assert runtime.available_threads() == 3
+    monkeypatch.setattr(runtime, "_quota", lambda _: 2)
+    assert runtime.available_threads() == 2
 
 
 # Results do not depend on threads ------------------------------------------------------------------------------------

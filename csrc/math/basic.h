@@ -16,10 +16,10 @@ INLINE real NAME(zero_below)(real bound, real x) { return NAME(fabs)(x) < bound 
 /* For a state: flush denormals, because a decaying state would stay denormal for thousands of steps. */
 INLINE real NAME(flush)(real x) { return NAME(zero_below)(PICK(FLT_MIN, DBL_MIN), x); }
 
-/* For a state that is multiplied by a learning rate: flush what a rate of 2^-26 would make denormal. */
+/* For a state that is multiplied by a learning rate: flush values that a rate of 2^-26 would make denormal. */
 INLINE real NAME(flush_to_scale)(real x) { return NAME(zero_below)(PICK(0x1p-100f, 0x1p-996), x); }
 
-/* For what is squared: flush if the square, times 1 - beta >= 2^-14, would be flushed from the state. */
+/* For a value that is squared: flush if the square, times 1 - beta >= 2^-14, would be flushed from the state. */
 INLINE real NAME(flush_to_square)(real x) { return NAME(zero_below)(PICK(0x1p-56f, 0x1p-504), x); }
 
 /* Return the magnitude below which a decayed parameter is flushed: repeated decay would make it denormal in the end.

@@ -1,7 +1,7 @@
 /* exp and log, within 2 units in the last place, and the sigmoid. Those of libm differ between platforms.
  *
  * Integers are kept in the lowest bits of a real to which MAGIC was added: there is no conversion, so the loops
- * vectorise on every instruction set. */
+ * vectorize on every instruction set. */
 #ifndef FASTOPT_EXP_LOG_H
 #define FASTOPT_EXP_LOG_H
 

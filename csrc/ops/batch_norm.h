@@ -69,8 +69,9 @@ OP_OF(batch_norm_moments) {
     return 0;
 }
 
-/* Merge the moments of all chunks into those of the first (Chan, Golub and LeVeque 1979). From them: what the other
- * passes need, and the running averages, which use the unbiased variance. The range is one of columns. */
+/* Merge the moments of all chunks into those of the first (Chan, Golub and LeVeque 1979), and compute from them the
+ * mean, inverse_std and scale for the other passes, and the running averages, which use the unbiased variance. The
+ * range is one of columns. */
 OP_OF(batch_norm_merge_moments) {
     const int64_t columns = a.columns;
     double *means = a.moments, *squares = a.moments + columns;
@@ -143,8 +144,9 @@ OP_OF(batch_norm_backward_sums) {
     return 0;
 }
 
-/* Add up the sums of all chunks: the gradients of weight and bias, and what the gradient of x needs. inv_rows is 0 if
- * mean and variance do not depend on the batch. The range is one of columns. */
+/* Add up the sums of all chunks, and compute from them the gradients of weight and bias, and mean_grad and
+ * mean_grad_xhat for the gradient of x. inv_rows is 0 if mean and variance do not depend on the batch. The range is one
+ * of columns. */
 OP_OF(batch_norm_reduce_backward) {
     const int64_t columns = a.columns;
     double *sums = a.sums, *products = a.sums + columns;

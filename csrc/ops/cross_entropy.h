@@ -1,4 +1,4 @@
-/* Cross entropy of rows of logits: value and gradient. Mirrors fastopt/losses.py. */
+/* Cross entropy of rows of logits: value and gradient. Mirrors fastopt/losses/_classification.py. */
 #ifndef FASTOPT_CROSS_ENTROPY_H
 #define FASTOPT_CROSS_ENTROPY_H
 #include "op.h"

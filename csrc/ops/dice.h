@@ -1,11 +1,11 @@
-/* Dice loss of the pixels of images: the sums that it consists of, and its gradient. Mirrors fastopt/losses.py. */
+/* Dice loss of the pixels of images: its sums and its gradient. Mirrors fastopt/losses/_segmentation.py. */
 #ifndef FASTOPT_DICE_H
 #define FASTOPT_DICE_H
 
 #include "op.h"
 #include "softmax.h"
 
-enum { GIVEN, SOFTMAX, SIGMOID }; /* how p is computed from x; numbered as in fastopt/losses.py */
+enum { GIVEN, SOFTMAX, SIGMOID }; /* how p is computed from x; numbered as in fastopt/losses/_segmentation.py */
 
 #define TEMPLATE "ops/dice.h"
 #include "../for_each_real.h"

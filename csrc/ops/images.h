@@ -1,10 +1,10 @@
 /* Images: an inverse affine resampling, then contrast and brightness, then noise, then (of uint8) rounding, a block of
  * pixels of an output row at a time. Mirrors fastopt/augment.py.
  *
- * No pixel is a special case. The weight of a neighbour falls linearly to zero at a distance of one, so the two
- * neighbours along an axis can be moved inwards until both are in the image, and the weights stay right. What their
- * weights lack of one belongs to the border. All of this is vector arithmetic; only the neighbours are loaded one by
- * one: 256 x 64 x 64 floats took 1.5 ms, and 2.1 ms with the gathers of AVX-512. */
+ * No pixel is a special case. The weight of a neighbor falls linearly to zero at a distance of one, so the two
+ * neighbors along an axis can be moved inwards until both are in the image, and the weights stay right. The rest of the
+ * weight, up to one, belongs to the border. All of this is vector arithmetic; only the neighbors are loaded one by one:
+ * 256 x 64 x 64 floats took 1.5 ms, and 2.1 ms with the gathers of AVX-512. */
 #ifndef FASTOPT_IMAGES_H
 #define FASTOPT_IMAGES_H
 
@@ -19,7 +19,7 @@ enum { BLOCK_VALUES = 4 * BLOCK };                     /* of a block; more than 
 enum { MAX_PREFETCH = 1 << 18 };                       /* bytes of an image up to which prefetching pays */
 
 /* Return the 1, 3 or 4 uint8 channels of a pixel in the low bytes of a word. For three channels four bytes are read:
- * one more of the next pixel or, for the right neighbour, of the previous one. */
+ * one more of the next pixel or, for the right neighbor, of the previous one. */
 INLINE uint32_t load_channels(const uint8_t *pixel, int channels, bool is_right) {
     const int before = channels == 3 && is_right;
     uint32_t word;
@@ -46,8 +46,8 @@ INLINE void prefetch_next(const char *image, int64_t bytes, int64_t row, int64_t
 struct NAME(axis) {
     real min, max; /* coordinates beyond these count as these */
     real period;   /* of reflections */
-    int32_t last;  /* the last first neighbour */
-    int32_t step;  /* pixels from the first to the second neighbour: 0 in an axis of size 1 */
+    int32_t last;  /* the last first neighbor */
+    int32_t step;  /* pixels from the first to the second neighbor: 0 in an axis of size 1 */
     real distance; /* between them in weight; in an axis of size 1 so large that the second has no weight */
 };
 
@@ -68,7 +68,7 @@ INLINE real NAME(linear_weight)(real distance) {
     return weight > 0 ? weight : 0;
 }
 
-/* The two neighbours of a coordinate: the index of the first, and the weights of both. NaN counts as the minimum. */
+/* The two neighbors of a coordinate: the index of the first, and the weights of both. NaN counts as the minimum. */
 struct NAME(neighbours) {
     int32_t first;
     real first_weight, second_weight;
@@ -97,7 +97,7 @@ struct NAME(source) {
     real fill;
 };
 
-/* Where the pixels of a block come from: the index of the top left neighbour, and the weights. */
+/* The source of the pixels of a block: the index of the top left neighbor, and the weights. */
 struct NAME(block) {
     int32_t corner[BLOCK];
     real top[BLOCK], bottom[BLOCK], left[BLOCK], right[BLOCK];

@@ -1,4 +1,4 @@
-/* Elementwise losses: value and gradient in one pass over memory. Mirrors fastopt/losses.py. */
+/* Elementwise losses, value and gradient in one pass. Mirrors fastopt/losses/_regression.py and _classification.py. */
 #ifndef FASTOPT_LOSSES_H
 #define FASTOPT_LOSSES_H
 #include "../math/exp_log.h"

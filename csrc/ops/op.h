@@ -1,4 +1,4 @@
-/* What every op needs: a struct of its arguments, and OP_OF, which defines it.
+/* Definitions shared by all ops: a struct of the arguments of each, and OP_OF, which defines an op.
  *
  *     OP_OF(exp) { ... a.x[i] ... }
  *

@@ -1,4 +1,4 @@
-/* exp(x - row_max) of rows, and its sums: what softmax consists of.
+/* Softmax of rows: exp(x - row_max), and its sums.
  *
  * Sums have a fixed shape: element i of a row is added to lane i % 16. A lane adds a block in the type itself, and the
  * blocks in double; the lanes are folded by halves.
@@ -9,8 +9,6 @@
 #include "../math/exp_log.h"
 #include "../math/reduce.h"
 
-/* Elements of a block that a lane adds in the type itself: a conversion costs half as much as exp. */
-#define LANE_BLOCK (BLOCK / LANES)
 /* Columns of a narrow row: sixteen rows fit into the first-level cache, and a lane adds at most one block. */
 #define NARROW 64
 
@@ -60,7 +58,8 @@ INLINE void NAME(add_block)(double sums[LANES], const real block_sums[LANES]) {
         sums[lane] += (double)block_sums[lane];
 }
 
-/* y = exp(x - row_max) of a wide row; return the sum. */
+/* y = exp(x - row_max) of a wide row; return the sum. A lane adds the BLOCK / LANES elements of a block in the type
+ * itself, because a conversion costs half as much as exp. */
 INLINE double NAME(wide_exp)(const real *x, real row_max, real *y, int64_t columns) {
     double sums[LANES] = {0};
     real max[LANES], rest[LANES];

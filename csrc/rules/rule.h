@@ -1,6 +1,6 @@
-/* What every rule needs.
+/* Definitions shared by all rules.
  *
- * A rule is a plain loop over [begin, end), which the compiler vectorises. An option that costs only arithmetic is a
+ * A rule is a plain loop over [begin, end), which the compiler vectorizes. An option that costs only arithmetic is a
  * coefficient with a neutral value. An option that needs another operand is a constant bool, so that inlining drops its
  * branch and no loop is written twice. Without contraction (-ffp-contract=off) IEEE 754 defines + - * / and sqrt
  * exactly at every vector width: all instruction sets compute the same bits. */

@@ -15,7 +15,7 @@ RULE_OF(sgd)(real *param, const real *grad, COEFFICIENTS(sgd) c, int64_t begin, 
     }
 }
 
-/* Polyak (1964), Sutskever et al. (2013). PyTorch's, Keras's and the classic form differ in what enters the buffer
+/* Polyak (1964), Sutskever et al. (2013). PyTorch's, Keras's and the classical form differ in the update of the buffer
  * (buffer_decay, grad_weight); Nesterov's look-ahead weights buffer and gradient (nesterov_buffer, nesterov_grad). */
 RULE_OF(momentum)(real *param, const real *grad, real *momentum_buffer, COEFFICIENTS(momentum) c, int64_t begin,
                   int64_t end) {

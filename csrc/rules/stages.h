@@ -1,4 +1,4 @@
-/* Stages: what else can run on a chunk after the rule, while it is in cache. */
+/* Stages that can run on a chunk after the rule, while it is in cache. */
 #ifndef FASTOPT_STAGES_H
 #define FASTOPT_STAGES_H
 #include "rule.h"

@@ -14,9 +14,9 @@ cdef class MemorySpans:
     cdef Span *spans
     cdef Py_ssize_t count
     cdef list names
-    cdef int check(self, const Py_buffer *view, str name, str suffix) except -1
+    cdef int check(self, const Py_buffer *view, str name, str path) except -1
 
-cdef int acquire(object array, Py_buffer *view, str name, str suffix, bint writable, const Py_buffer *like) except -1
+cdef int acquire(object array, Py_buffer *view, str name, str path, bint writable, const Py_buffer *like) except -1
 cdef int real_of(const Py_buffer *view) noexcept
 cdef tuple shape_of(const Py_buffer *view)
 cdef tuple span_of(const Py_buffer *view, str name)

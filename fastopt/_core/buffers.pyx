@@ -53,57 +53,57 @@ def check_no_mask(array, str name):
         raise TypeError(f"{name} must be an array without a mask, got a masked array")
 
 
-cdef int acquire(object array, Py_buffer *view, str name, str suffix, bint writable, const Py_buffer *like) except -1:
+cdef int acquire(object array, Py_buffer *view, str name, str path, bint writable, const Py_buffer *like) except -1:
     """Acquire the buffer of a float32 or float64 array, or raise an error that names it; ``like`` is the buffer of the
     parameter that it belongs to, or NULL."""
     if type(array) is not ndarray:
-        check_no_mask(array, name + suffix)
+        check_no_mask(array, name + path)
     if not PyObject_CheckBuffer(array):
         if not hasattr(array, "__array_interface__"):
-            raise TypeError(f"{name}{suffix} must be an array (something with the buffer protocol or "
+            raise TypeError(f"{name}{path} must be an array (something with the buffer protocol or "
                             f"__array_interface__), got {type(array).__name__!r}")
         try:
             array = np.asarray(array)
         except (AttributeError, TypeError, ValueError) as error:
-            raise TypeError(f"{name}{suffix} must have a valid __array_interface__: {error}") from None
+            raise TypeError(f"{name}{path} must have a valid __array_interface__: {error}") from None
     try:
         PyObject_GetBuffer(array, view, PyBUF_RECORDS_RO)
     except (BufferError, ValueError) as error:
         dtype = getattr(array, "dtype", type(array).__name__)
-        raise TypeError(f"{name}{suffix} must have dtype float32 or float64, got {dtype} ({error})") from None
+        raise TypeError(f"{name}{path} must have dtype float32 or float64, got {dtype} ({error})") from None
     try:
-        check_buffer(array, view, name, suffix, writable, like)
+        check_buffer(array, view, name, path, writable, like)
     except BaseException:
         PyBuffer_Release(view)
         raise
     return 0
 
 
-cdef int check_buffer(object array, const Py_buffer *view, str name, str suffix, bint writable,
+cdef int check_buffer(object array, const Py_buffer *view, str name, str path, bint writable,
                       const Py_buffer *like) except -1:
     cdef int real = real_of(view)
     if real < 0 or (like != NULL and real != real_of(like)):
         expected = "float32 or float64" if like == NULL else f"{REAL_NAMES[real_of(like)]} as its parameter"
-        raise TypeError(f"{name}{suffix} must have dtype {expected}, got {dtype_name(array, view)}")
+        raise TypeError(f"{name}{path} must have dtype {expected}, got {dtype_name(array, view)}")
     if like != NULL and (view.ndim != like.ndim or (
             view.ndim and memcmp(view.shape, like.shape, view.ndim * sizeof(Py_ssize_t)) != 0)):
-        raise ValueError(f"{name}{suffix} must have shape {shape_of(like)} as its parameter, got {shape_of(view)}")
+        raise ValueError(f"{name}{path} must have shape {shape_of(like)} as its parameter, got {shape_of(view)}")
     if not PyBuffer_IsContiguous(view, b"C"):
         strides = tuple([view.strides[i] for i in range(view.ndim)])
-        raise ValueError(f"{name}{suffix} must be C-contiguous, got shape {shape_of(view)} with "
+        raise ValueError(f"{name}{path} must be C-contiguous, got shape {shape_of(view)} with "
                          f"strides {strides} bytes")
     if <uintptr_t>view.buf % view.itemsize != 0 and view.len:
-        raise ValueError(f"{name}{suffix} must be aligned to {view.itemsize} bytes, got address "
+        raise ValueError(f"{name}{path} must be aligned to {view.itemsize} bytes, got address "
                          f"{<uintptr_t>view.buf:#x}")
     if writable and view.readonly:
-        raise ValueError(f"{name}{suffix} must be writable, got a read-only array")
+        raise ValueError(f"{name}{path} must be writable, got a read-only array")
     return 0
 
 
-def inspect_array(array, str name, str suffix="", bint writable=True):
+def inspect_array(array, str name, str path="", bint writable=True):
     """Return the shape and the dtype's name of a float32 or float64 array that the core can use, or raise."""
     cdef Py_buffer view
-    acquire(array, &view, name, suffix, writable, NULL)
+    acquire(array, &view, name, path, writable, NULL)
     try:
         return shape_of(&view), REAL_NAMES[real_of(&view)]
     finally:
@@ -151,7 +151,7 @@ cdef class MemorySpans:
     def __dealloc__(self):
         free(self.spans)
 
-    cdef int check(self, const Py_buffer *view, str name, str suffix) except -1:
+    cdef int check(self, const Py_buffer *view, str name, str path) except -1:
         """Raise if a buffer overlaps one of the spans."""
         cdef uintptr_t begin = <uintptr_t>view.buf, end = begin + view.len
         cdef Py_ssize_t low = 0, high = self.count, middle
@@ -162,7 +162,7 @@ cdef class MemorySpans:
             else:
                 low = middle + 1
         if low < self.count and self.spans[low].begin < end and begin < end:
-            raise ValueError(f"{name}{suffix} and {self.names[low]} overlap in memory")
+            raise ValueError(f"{name}{path} and {self.names[low]} overlap in memory")
         return 0
 
 

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""The C kernels: what there is, on which instruction set they run, and on how many threads.
+"""The kernel tables, the instruction set in use and the number of threads.
 
 The number of threads changes no result. It follows a rule that is right from the first call:
 
@@ -9,8 +9,8 @@ The number of threads changes no result. It follows a rule that is right from th
   short gap they therefore stay awake for another short while; after a long one they sleep, because a spinning worker
   takes a core from BLAS.
 
-A tuner that measured whole iterations in the caller's loop was no faster anywhere by 5 % and needed 18 steps to find
-two threads at the size of GPT-2 (bench/results.md).
+The rule replaced a tuner that measured whole iterations in the caller's loop: in loops with matrix products it was
+nowhere reliably faster, and it needed 18 steps to find two threads at the size of GPT-2.
 """
 
 from collections import namedtuple
@@ -112,10 +112,10 @@ cdef double last_end = 0.0                      # of a parallel call
 cdef fastopt_parallel_for *parallel_for = fastopt_pool_for
 
 
-def set_threads(int fixed, int most):
-    """Run calls on ``fixed`` threads, or with 0 on up to ``most`` by the rule."""
+def set_threads(int fixed, int maximum):
+    """Run calls on ``fixed`` threads, or with 0 on up to ``maximum`` by the rule."""
     global fixed_threads, max_threads
-    fixed_threads, max_threads = fixed, most
+    fixed_threads, max_threads = fixed, maximum
 
 
 def set_spinning(bint allowed):
@@ -149,10 +149,10 @@ cdef double seconds() noexcept:
 
 
 cdef int64_t threads_for(int64_t elements, int64_t chunks, bint awake) noexcept:
-    cdef int64_t wanted = fixed_threads
-    if wanted == 0:
-        wanted = min(max_threads, elements // (PER_THREAD_AWAKE if awake else PER_THREAD_ASLEEP))
-    return max(1, min(limited(<int>wanted), chunks))
+    cdef int64_t threads = fixed_threads
+    if threads == 0:
+        threads = min(max_threads, elements // (PER_THREAD_AWAKE if awake else PER_THREAD_ASLEEP))
+    return max(1, min(limited(<int>threads), chunks))
 
 
 cdef Threads begin_parallel(int64_t elements, int64_t chunks) noexcept:
@@ -170,7 +170,7 @@ cdef int64_t spin_between_loops() noexcept:
 
 
 cdef void end_parallel() noexcept:
-    """Record that a call of more than ``SERIAL_BELOW`` elements has ended."""
+    """Record that a call of at least ``SERIAL_BELOW`` elements has ended."""
     global last_end
     last_end = seconds()
 

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Ops: what losses, layers and augmentation do with arrays that the caller has checked."""
+"""Ops: array functions of losses, layers and augmentation. Callers check the arrays."""
 
 from collections import namedtuple
 

@@ -49,7 +49,7 @@ def progress(int64_t steps, int64_t skipped, double grad_scale):
 
 
 cdef class GroupInfo:
-    """What the core knows of a group besides its stages."""
+    """Data of a group that only the core uses."""
 
     cdef dict index                             # of each coefficient, by name
     cdef list grad_operands                     # where the gradient is among the operands of its stages
@@ -62,8 +62,8 @@ cdef class Plan:
     """Parameters and states, checked, held and cut into chunks.
 
     ``groups`` is a list of ``(kernels, tensors)``: the names of the kernels that run on each chunk, one after the
-    other, and for each tensor ``(suffix, {operand: array})`` with all operands but ``grad``. ``arguments`` maps an
-    operand to the user's name for it; with the suffix it names an array in messages: ``params['w1']``. ``locate(tensor,
+    other, and for each tensor ``(path, {operand: array})`` with all operands but ``grad``. ``arguments`` maps an
+    operand to the user's name for it; with the path it names an array in messages: ``params['w1']``. ``locate(tensor,
     element)`` returns the name and the index of an element of a tensor.
 
     ``with plan:`` keeps out other threads and re-entrant calls, which get ``RuntimeError``.
@@ -76,7 +76,7 @@ cdef class Plan:
     cdef Py_buffer *held                        # parameters and states, for the life of the plan
     cdef Py_buffer *params                      # of each tensor, a copy of the one in held
     cdef Py_buffer *grads                       # for the duration of a step
-    cdef MemorySpans spans                      # what a step writes, besides gradients
+    cdef MemorySpans spans                      # memory that a step writes, besides gradients
     cdef Progress *p
     cdef Py_buffer progress_view
     cdef Py_ssize_t group_count, tensor_count, chunk_count, held_count, bound_count
@@ -85,18 +85,21 @@ cdef class Plan:
     cdef double max_norm
     cdef bint clips
     cdef Nonfinite nonfinite
-    cdef list infos, suffixes
+    cdef list infos, paths
     cdef dict arguments
     cdef str grad_name
     cdef object locate
-    cdef readonly object progress               # the memory of all that a step changes besides arrays
+    cdef readonly object progress               # uint8 array that holds the Progress struct
     cdef readonly list grad_sums                # of accumulated gradients, or None
     cdef public bint dirty                      # whether the static coefficients are out of date
 
-    def __cinit__(self, list groups, dict arguments, locate=None):
+    def __cinit__(self, list groups, dict arguments, locate=None, max_norm=None, str nonfinite="propagate"):
         cdef Py_ssize_t g, t = 0
         self.arguments, self.grad_name, self.locate = arguments, arguments.get("grad", "grad"), locate
-        self.infos, self.suffixes = [], []
+        self.infos, self.paths = [], []
+        self.clips = max_norm is not None
+        self.max_norm = max_norm if self.clips else INFINITY
+        self.nonfinite = NONFINITE[nonfinite]
         self.dirty = True
         self.progress = progress(0, 0, 1.0).copy()
         PyObject_GetBuffer(self.progress, &self.progress_view, PyBUF_WRITABLE)
@@ -112,8 +115,8 @@ cdef class Plan:
         for g in range(self.group_count):
             kernels, tensors = groups[g]
             self.add_group(&self.groups[g], kernels)
-            for suffix, operands in tensors:
-                self.add_tensor(t, &self.groups[g], self.infos[g], kernels, suffix, operands, spans)
+            for path, operands in tensors:
+                self.add_tensor(t, &self.groups[g], self.infos[g], kernels, path, operands, spans)
                 t += 1
         self.spans = MemorySpans(spans)
         self.cut()
@@ -158,7 +161,7 @@ cdef class Plan:
         self.zero_grads = self.zero_grads or "zero_grad" in kernels
         return 0
 
-    cdef int add_tensor(self, Py_ssize_t t, fastopt_group *group, GroupInfo info, tuple kernels, str suffix,
+    cdef int add_tensor(self, Py_ssize_t t, fastopt_group *group, GroupInfo info, tuple kernels, str path,
                         dict operands, list spans) except -1:
         cdef fastopt_tensor *tensor = &self.tensors[t]
         cdef Py_buffer *view
@@ -168,7 +171,7 @@ cdef class Plan:
         for operand, array in operands.items():
             view = &self.held[self.held_count]
             name = self.arguments.get(operand, operand)
-            acquire(array, view, name, suffix, True, NULL if operand == "param" else &self.params[t])
+            acquire(array, view, name, path, True, NULL if operand == "param" else &self.params[t])
             self.held_count += 1
             if operand == "param":
                 self.params[t] = view[0]
@@ -176,12 +179,12 @@ cdef class Plan:
                 info.has_f32 = info.has_f32 or tensor.real == FASTOPT_F32
             pointers[operand] = <uintptr_t>view.buf
             if view.len:
-                spans.append(span_of(view, name + suffix))
+                spans.append(span_of(view, name + path))
         for kernel in kernels:
             for operand in KERNELS[kernel].operands:
                 tensor.operands[column] = <void *><uintptr_t>pointers[operand]
                 column += 1
-        self.suffixes.append(suffix)
+        self.paths.append(path)
         return 0
 
     cdef int cut(self) except -1:
@@ -236,7 +239,7 @@ cdef class Plan:
 
     @property
     def grad_scale(self):
-        """What the gradients are divided by."""
+        """The divisor of the gradients."""
         return self.p.grad_scale
 
     @grad_scale.setter
@@ -244,13 +247,6 @@ cdef class Plan:
         self.p.grad_scale = value
 
     # Settings, which hold until they change
-
-    def set_policy(self, max_norm, str nonfinite):
-        """Scale gradients to a norm of at most ``max_norm``, if that is not None, and say what happens to gradients
-        that are not finite."""
-        self.clips = max_norm is not None
-        self.max_norm = max_norm if self.clips else INFINITY
-        self.nonfinite = NONFINITE[nonfinite]
 
     def set_coefficients(self, Py_ssize_t g, dict coefficients):
         """Set coefficients of a group, by name."""
@@ -282,7 +278,7 @@ cdef class Plan:
     def step(self, list grads, list coefficients):
         """Run one step with a dictionary of coefficients for each group; the caller holds the lock.
 
-        A step with gradients that are not finite is skipped or raises ``FloatingPointError``, as ``set_policy`` says.
+        If gradients are not finite, the step is skipped or raises ``FloatingPointError``, according to the policy.
         """
         cdef fastopt_step work
         cdef double factor = 1.0
@@ -331,7 +327,8 @@ cdef class Plan:
             self.begin(&work)
             with nogil:
                 fastopt_accumulate(&work, first, self.zero_grads)
-            end_parallel()
+            if self.elements >= SERIAL_BELOW:
+                end_parallel()
             self.p.parts += 1
         finally:
             self.release()
@@ -343,7 +340,7 @@ cdef class Plan:
             table(), threads.parallel_for, threads.count, threads.spin, self.chunks, self.chunk_count, self.chunk_sums)
 
     cdef double divisor(self) noexcept:
-        """Return what gradients are divided by: the loss scale, and the number of accumulated parts."""
+        """Return the divisor of the gradients: the loss scale times the number of accumulated parts."""
         return self.p.grad_scale * max(self.p.parts, 1)
 
     cdef bint compute_norm(self, fastopt_step *work) except -1:
@@ -409,7 +406,7 @@ cdef class Plan:
         self.grads_known = False
         for i in range(self.tensor_count):
             tensor = &self.tensors[i]
-            acquire(grads[i], &self.grads[i], self.grad_name, self.suffixes[i], self.zero_grads, &self.params[i])
+            acquire(grads[i], &self.grads[i], self.grad_name, self.paths[i], self.zero_grads, &self.params[i])
             self.bound_count += 1
             if not same or tensor.operands[FASTOPT_GRAD] != self.grads[i].buf:
                 same = False
@@ -429,9 +426,9 @@ cdef class Plan:
         cdef Py_ssize_t i
         spans = []
         for i in range(self.tensor_count):
-            self.spans.check(&self.grads[i], self.grad_name, self.suffixes[i])
+            self.spans.check(&self.grads[i], self.grad_name, self.paths[i])
             if self.zero_grads and self.grads[i].len:
-                spans.append(span_of(&self.grads[i], self.grad_name + self.suffixes[i]))
+                spans.append(span_of(&self.grads[i], self.grad_name + self.paths[i]))
         check_spans(spans)
         return 0
 
@@ -443,7 +440,7 @@ cdef class Plan:
     cdef int raise_out_of_range(self, Py_ssize_t g, Py_ssize_t i) except -1:
         cdef GroupInfo info = self.infos[g]
         raise ValueError(f"the coefficient {list(info.index)[i]!r}, computed from the hyperparameters, must be within "
-                         f"the range of {REAL_NAMES[not info.has_f32]}, got {self.groups[g].f64[i]}")
+                         f"the range of {'float32' if info.has_f32 else 'float64'}, got {self.groups[g].f64[i]}")
 
     def info(self):
         """Return how steps run between matrix products."""

@@ -9,20 +9,18 @@ of each of these over five seeds; ``--compare`` trains with every optimizer at s
 from __future__ import annotations
 
 import argparse
-import gzip
-import io
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from importlib import resources
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 import fastopt
-from fastopt._util.arrays import Array
-from fastopt.examples import curves
+from fastopt.examples import common
+from fastopt.examples.common import Array
+from fastopt.schedules import Cosine, Warmup
 
 HIDDEN = 256
 SEEDS = range(5)
@@ -77,8 +75,7 @@ class History:
 
 def load() -> Split:
     """Return the images as an array of 1797 x 64 numbers from 0 to 1, and their labels."""
-    packed = resources.files("fastopt.data").joinpath("digits.csv.gz").read_bytes()
-    table = np.loadtxt(io.BytesIO(gzip.decompress(packed)), delimiter=",", dtype=np.float32)
+    table = common.load_table("digits.csv.gz")
     return table[:, :64] / 16, table[:, 64].astype(np.int64)
 
 
@@ -177,7 +174,7 @@ def train(
     network, rate = Network(recipe, seed), RATES[name][1] if lr is None else lr
     drop_last = len(images) % batch_size == 1  # a batch of one image has no variance for batch norm
     steps = epochs * (len(images) // batch_size if drop_last else -(-len(images) // batch_size))
-    schedule = fastopt.schedules.Warmup(fastopt.schedules.Cosine(rate, max(1, steps - steps // 20)), steps // 20)
+    schedule = Warmup(Cosine(rate, max(1, steps - steps // 20)), steps // 20)
     optimizer = getattr(fastopt, name)(network.params, lr=schedule if recipe.schedule else rate)
     early_stopping, history = fastopt.EarlyStopping(patience=30), History()
     for epoch in range(epochs):
@@ -205,42 +202,42 @@ def train(
 
 def run_one(recipe: Recipe, name: str, lr: float, batch_size: int, epochs: int, seed: int) -> History:
     """Train once and print a line after each epoch."""
-    curves.write(f"{name}, lr {lr:g}, batches of {batch_size}, seed {seed}")
-    curves.write("epoch    loss  accuracy  time in optimizer")
+    common.write(f"{name}, lr {lr:g}, batches of {batch_size}, seed {seed}")
+    common.write("epoch    loss  accuracy  time in optimizer")
     history = History()
-    for history in curves.progress(train(recipe, name, lr, batch_size, epochs, seed), epochs, "epoch"):
-        curves.write(
+    for history in common.progress(train(recipe, name, lr, batch_size, epochs, seed), epochs, "epoch"):
+        common.write(
             f"{len(history.loss):5}{history.loss[-1]:8.4f}{history.accuracy[-1]:10.2%}"
             f"{history.optimizer_share[-1]:19.1%}"
         )
-    curves.write(f"held-out accuracy {history.final:.2%}")
+    common.write(f"held-out accuracy {history.final:.2%}")
     return history
 
 
 def run_recipes(name: str, lr: float, batch_size: int, epochs: int) -> dict[str, list[float]]:
     """Train with every recipe and seed, and print the held-out accuracies."""
-    curves.write(f"{name}, lr {lr:g}, batches of {batch_size}, at most {epochs} epochs")
-    curves.write("recipe                  mean" + "".join(f"{f'seed {seed}':>9}" for seed in SEEDS) + "   epochs")
+    common.write(f"{name}, lr {lr:g}, batches of {batch_size}, at most {epochs} epochs")
+    common.write("recipe                  mean" + "".join(f"{f'seed {seed}':>9}" for seed in SEEDS) + "   epochs")
     accuracies = {}
-    for title, recipe in curves.progress(iter(RECIPES.items()), len(RECIPES), "recipe"):
+    for title, recipe in common.progress(iter(RECIPES.items()), len(RECIPES), "recipe"):
         histories = [list(train(recipe, name, lr, batch_size, epochs, seed))[-1] for seed in SEEDS]
         accuracies[title] = [history.final for history in histories]
         each = "".join(f"{history.final:9.2%}" for history in histories)
         trained = np.mean([len(history.loss) for history in histories])
-        curves.write(f"{title:20}{np.mean(accuracies[title]):8.2%}{each}{trained:9.0f}")
+        common.write(f"{title:20}{np.mean(accuracies[title]):8.2%}{each}{trained:9.0f}")
     return accuracies
 
 
-def run_all(batch_sizes: list[int], epochs: int, seed: int) -> dict[curves.Setting, History]:
+def run_all(batch_sizes: list[int], epochs: int, seed: int) -> dict[common.Setting, History]:
     """Train with every optimizer at several learning rates and batch sizes, and print a line for each."""
     settings = [(name, lr, size) for name, rates in RATES.items() for lr in rates for size in batch_sizes]
-    curves.write("optimizer      lr  batch    loss  accuracy  time in optimizer")
+    common.write("optimizer      lr  batch    loss  accuracy  time in optimizer")
     histories = {}
-    for name, lr, size in curves.progress(iter(settings), len(settings), "run"):
+    for name, lr, size in common.progress(iter(settings), len(settings), "run"):
         *_, history = train(Recipe(schedule=True), name, lr, size, epochs, seed)
         histories[name, lr, size] = history
         share = np.mean(history.optimizer_share)
-        curves.write(f"{name:9}{lr:8g}{size:7}{history.loss[-1]:8.4f}{history.final:10.2%}{share:19.1%}")
+        common.write(f"{name:9}{lr:8g}{size:7}{history.loss[-1]:8.4f}{history.final:10.2%}{share:19.1%}")
     return histories
 
 
@@ -255,16 +252,16 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--optimizer", choices=RATES, help="default: AdamW")
     result.add_argument(
         "--lr",
-        type=curves.number(float, 0),
+        type=common.number(float, 0),
         help="learning rate; default: " + ", ".join(f"{n} {r[1]}" for n, r in RATES.items()),
     )
     result.add_argument(
-        "--batch-size", type=curves.number(int, 2), help="images per batch; default: 32, with --compare 16, 64 and 256"
+        "--batch-size", type=common.number(int, 2), help="images per batch; default: 32, with --compare 16, 64 and 256"
     )
-    result.add_argument("--epochs", type=curves.number(int, 1), default=60, help="maximum; default: %(default)s")
+    result.add_argument("--epochs", type=common.number(int, 1), default=60, help="maximum; default: %(default)s")
     result.add_argument(
         "--seed",
-        type=curves.number(int, 0, 2**32),
+        type=common.number(int, 0, 2**32),
         default=0,
         help="of the weights, the held-out fifth and the order; default: %(default)s",
     )
@@ -282,7 +279,7 @@ def main(arguments: list[str] | None = None) -> None:
     command_line = parser()
     options = command_line.parse_args(arguments)
     if options.plot:
-        curves.check_plot("--plot", options.plot, command_line)
+        common.check_plot("--plot", options.plot, command_line)
     if options.compare and (options.lr is not None or options.optimizer is not None or options.plain):
         command_line.error("--compare cannot be combined with --optimizer, --lr or --plain")
     if options.recipes and (options.compare or options.plot or options.plain):
@@ -301,7 +298,7 @@ def main(arguments: list[str] | None = None) -> None:
         histories = {setting: run_one(recipe, *setting, options.epochs, options.seed)}
     if options.plot:
         colors = {(n, lr): f"C{i}" for n, rates in RATES.items() for i, lr in enumerate(rates)}
-        curves.plot(histories, colors, options.plot)
+        common.plot(histories, colors, options.plot)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,9 @@ from typing import BinaryIO
 import numpy as np
 
 import fastopt
-from fastopt._util.arrays import Array
-from fastopt.examples import curves
+from fastopt.examples import common
+from fastopt.examples.common import Array
+from fastopt.schedules import Cosine, Warmup
 
 HIDDEN = 512
 DROPOUT = 0.2
@@ -80,8 +81,8 @@ def find(folder: Path, name: str) -> Path:
 
 def load(folder: Path) -> tuple[Array, Array, Array, Array]:
     """Return training images, as rows of 784 numbers from 0 to 1, training labels, test images and test labels."""
-    files = {what: find(folder, name) for what, name in FILES.items()}
-    arrays = {what: read_idx(path) for what, path in files.items()}
+    files = {key: find(folder, name) for key, name in FILES.items()}
+    arrays = {key: read_idx(path) for key, path in files.items()}
     for images, labels in (("images", "labels"), ("test images", "test labels")):
         if arrays[images].ndim != 3 or arrays[images].shape[1:] != (28, 28) or not len(arrays[images]):
             raise ValueError(f"{files[images]} must have images of 28 x 28, got the shape {arrays[images].shape}")
@@ -95,15 +96,6 @@ def _rows(images: Array) -> Array:
     """Return images as rows of float32 from 0 to 1."""
     rows: Array = images.reshape(-1, PIXELS).astype(np.float32) / np.float32(255)
     return rows
-
-
-def initial_params(seed: int) -> fastopt.Flat:
-    """Return random weights (He et al., 2015) and zero biases."""
-    rng = np.random.default_rng(seed)
-    params = fastopt.Flat({"w1": (PIXELS, HIDDEN), "b1": HIDDEN, "w2": (HIDDEN, 10), "b2": 10})
-    params["w1"] = rng.normal(0, np.sqrt(2 / PIXELS), (PIXELS, HIDDEN))
-    params["w2"] = rng.normal(0, np.sqrt(2 / HIDDEN), (HIDDEN, 10))
-    return params
 
 
 def accuracy(params: fastopt.Flat, images: Array, labels: Array) -> float:
@@ -134,12 +126,10 @@ def loss_and_gradients(
 def train(data: tuple[Array, Array, Array, Array], epochs: int, batch_size: int, lr: float, seed: int) -> float:
     """Train, print a line after each epoch, and return the accuracy on the test images."""
     images, labels, *test = data
-    params = initial_params(seed)
+    params = common.initial_params(PIXELS, HIDDEN, 10, seed)
     grads = params.zeros_like()
     steps = epochs * -(-len(images) // batch_size)
-    optimizer = fastopt.AdamW(
-        params, lr=fastopt.schedules.Warmup(fastopt.schedules.Cosine(lr, steps - steps // 20), steps // 20)
-    )
+    optimizer = fastopt.AdamW(params, lr=Warmup(Cosine(lr, steps - steps // 20), steps // 20))
     test_accuracy = 0.0
     print("epoch    loss  accuracy  seconds")
     for epoch in range(epochs):
@@ -158,10 +148,10 @@ def main(arguments: list[str] | None = None) -> None:
         prog="python -m fastopt.examples.mnist", description="Train on the files of MNIST or Fashion-MNIST."
     )
     parser.add_argument("folder", type=Path, help="folder of the four files, compressed with gzip or not")
-    parser.add_argument("--epochs", type=curves.number(int, 1), default=10, help="default: %(default)s")
-    parser.add_argument("--batch-size", type=curves.number(int, 1), default=128, help="default: %(default)s")
-    parser.add_argument("--lr", type=curves.number(float, 0), default=0.002, help="learning rate; default: %(default)s")
-    parser.add_argument("--seed", type=curves.number(int, 0, 2**32), default=0, help="default: %(default)s")
+    parser.add_argument("--epochs", type=common.number(int, 1), default=10, help="default: %(default)s")
+    parser.add_argument("--batch-size", type=common.number(int, 1), default=128, help="default: %(default)s")
+    parser.add_argument("--lr", type=common.number(float, 0), default=0.002, help="learning rate; default: %(default)s")
+    parser.add_argument("--seed", type=common.number(int, 0, 2**32), default=0, help="default: %(default)s")
     options = parser.parse_args(arguments)
     try:
         data = load(options.folder)

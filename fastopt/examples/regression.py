@@ -8,16 +8,14 @@ held-out fifth of the cars with those of linear least squares and of the mean.
 from __future__ import annotations
 
 import argparse
-import gzip
-import io
 from dataclasses import dataclass
-from importlib import resources
 
 import numpy as np
 
 import fastopt
-from fastopt._util.arrays import Array
-from fastopt.examples import curves
+from fastopt.examples import common
+from fastopt.examples.common import Array
+from fastopt.schedules import Cosine, Warmup
 
 HIDDEN = 64
 BATCH_SIZE = 32
@@ -40,8 +38,7 @@ class Cars:
 
 def load() -> Cars:
     """Return the cars; inputs are six numbers and the one-hot origin (America, Europe, Japan)."""
-    packed = resources.files("fastopt.data").joinpath("auto_mpg.csv.gz").read_bytes()
-    table = np.loadtxt(io.BytesIO(gzip.decompress(packed)), delimiter=",", dtype=np.float32, skiprows=1)
+    table = common.load_table("auto_mpg.csv.gz", skiprows=1)
     numbers, origin, miles = np.split(table, [6, 7], axis=1)
     return Cars(np.hstack([numbers, origin == [1, 2, 3]]).astype(np.float32), miles)
 
@@ -52,15 +49,6 @@ def split(seed: int) -> tuple[Cars, Cars, Cars]:
     order = np.random.default_rng(seed).permutation(len(cars.miles))
     test, validation, train = np.split(order, [len(order) // 5, 2 * len(order) // 5])
     return cars.subset(train), cars.subset(validation), cars.subset(test)
-
-
-def initial_params(inputs: int, seed: int) -> fastopt.Flat:
-    """Return random weights (He et al., 2015) and zero biases."""
-    rng = np.random.default_rng(seed)
-    params = fastopt.Flat({"w1": (inputs, HIDDEN), "b1": HIDDEN, "w2": (HIDDEN, 1), "b2": 1})
-    params["w1"] = rng.normal(0, np.sqrt(2 / inputs), (inputs, HIDDEN))
-    params["w2"] = rng.normal(0, np.sqrt(2 / HIDDEN), (HIDDEN, 1))
-    return params
 
 
 def forward(params: fastopt.Flat, inputs: Array) -> tuple[Array, Array]:
@@ -83,12 +71,11 @@ def loss_and_gradients(params: fastopt.Flat, grads: fastopt.Flat, inputs: Array,
 
 def train(training: Cars, validation: Cars, epochs: int, seed: int) -> fastopt.Flat:
     """Train until the validation loss stops falling, and return the best parameters."""
-    params = initial_params(training.inputs.shape[1], seed)
+    params = common.initial_params(training.inputs.shape[1], HIDDEN, 1, seed)
     grads = params.zeros_like()
     steps = epochs * -(-len(training.miles) // BATCH_SIZE)
-    warmup = steps // 10
-    lr = fastopt.schedules.Warmup(fastopt.schedules.Cosine(LR, steps - warmup), warmup)
-    optimizer = fastopt.AdamW(params, lr=lr, weight_decay=0.01)
+    schedule = Warmup(Cosine(LR, steps - steps // 10), steps // 10)
+    optimizer = fastopt.AdamW(params, lr=schedule, weight_decay=0.01)
     early_stopping = fastopt.EarlyStopping(PATIENCE)
     for epoch in range(epochs):
         batches = fastopt.batches(training.inputs, training.miles, batch_size=BATCH_SIZE, seed=seed, epoch=epoch)
@@ -141,8 +128,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m fastopt.examples.regression", description="Predict the fuel consumption of 392 cars."
     )
-    parser.add_argument("--epochs", type=curves.number(int, 1), default=200, help="maximum; default: %(default)s")
-    parser.add_argument("--seed", type=curves.number(int, 0, 2**32), default=0, help="default: %(default)s")
+    parser.add_argument("--epochs", type=common.number(int, 1), default=200, help="maximum; default: %(default)s")
+    parser.add_argument("--seed", type=common.number(int, 0, 2**32), default=0, help="default: %(default)s")
     options = parser.parse_args(arguments)
     splits = [predict(options.epochs, options.seed * SPLITS + i) for i in range(SPLITS)]
     print(f"miles per gallon, mean over {SPLITS} splits with {len(splits[0][0])} cars held out in each")

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 import fastopt
-from fastopt._util.arrays import Array
-from fastopt.examples import curves, digits
+from fastopt.examples import common, digits
+from fastopt.examples.common import Array
+from fastopt.schedules import Cosine, Warmup
 
 SIZE = 24  # pixels per side of an enlarged image
 WINDOW = 9
@@ -26,14 +27,14 @@ def load(seed: int) -> tuple[Array, Array]:
     """Return noisy images, N x 24 x 24, and the masks of their strokes, N x 24 x 24 x 1."""
     small = digits.load()[0].reshape(-1, 8, 8)
     step = 8 / SIZE
-    enlarge = np.array([[step, 0, step / 2 - 0.5], [0, step, step / 2 - 0.5]])  # from centre to centre of the pixels
+    enlarge = np.array([[step, 0, step / 2 - 0.5], [0, step, step / 2 - 0.5]])  # from center to center of the pixels
     clean = fastopt.affine(small, np.broadcast_to(enlarge, (len(small), 2, 3)), shape=(SIZE, SIZE), border="edge")
     noise = np.random.default_rng(seed).normal(0, NOISE, clean.shape)
     return (clean + noise).astype(np.float32), (clean > 0.5).astype(np.float32)[..., None]
 
 
 def windows(images: Array) -> Array:
-    """Return the window inputs each pixel as a row, N x 24 x 24 x 81; pixels outside the image are 0."""
+    """Return the window around each pixel as a row, N x 24 x 24 x 81; pixels outside the image are 0."""
     padded = np.pad(images, ((0, 0), (WINDOW // 2, WINDOW // 2), (WINDOW // 2, WINDOW // 2)))
     views = np.lib.stride_tricks.sliding_window_view(padded, (WINDOW, WINDOW), axis=(1, 2))
     return views.reshape(*images.shape, WINDOW**2)
@@ -87,9 +88,7 @@ def train(epochs: int, batch_size: int, lr: float, seed: int) -> tuple[fastopt.F
     params = initial_params(seed)
     grads = params.zeros_like()
     steps = epochs * -(-len(training) // batch_size)
-    optimizer = fastopt.AdamW(
-        params, lr=fastopt.schedules.Warmup(fastopt.schedules.Cosine(lr, steps - steps // 20), steps // 20)
-    )
+    optimizer = fastopt.AdamW(params, lr=Warmup(Cosine(lr, steps - steps // 20), steps // 20))
     print("epoch    loss    Dice")
     for epoch in range(epochs):
         losses = []
@@ -124,14 +123,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m fastopt.examples.segmentation", description="Segment handwritten digits in noise."
     )
-    parser.add_argument("--epochs", type=curves.number(int, 1), default=5, help="default: %(default)s")
-    parser.add_argument("--batch-size", type=curves.number(int, 1), default=16, help="default: %(default)s")
-    parser.add_argument("--lr", type=curves.number(float, 0), default=0.01, help="learning rate; default: %(default)s")
-    parser.add_argument("--seed", type=curves.number(int, 0, 2**32), default=0, help="default: %(default)s")
+    parser.add_argument("--epochs", type=common.number(int, 1), default=5, help="default: %(default)s")
+    parser.add_argument("--batch-size", type=common.number(int, 1), default=16, help="default: %(default)s")
+    parser.add_argument("--lr", type=common.number(float, 0), default=0.01, help="learning rate; default: %(default)s")
+    parser.add_argument("--seed", type=common.number(int, 0, 2**32), default=0, help="default: %(default)s")
     parser.add_argument("--sheet", metavar="FILE", help="draw images, masks and predictions (needs matplotlib)")
     options = parser.parse_args(arguments)
     if options.sheet:
-        curves.check_plot("--sheet", options.sheet, parser)
+        common.check_plot("--sheet", options.sheet, parser)
     params, images, masks = train(options.epochs, options.batch_size, options.lr, options.seed)
     print(f"held-out Dice {dice_coefficient(predict(params, images), masks):.4f}")
     if options.sheet:

@@ -19,14 +19,14 @@ from fastopt._util.arrays import Array, aligned_zeros, mapped_zeros
 from fastopt._util.validation import check_known
 from fastopt.optimizers import _state
 from fastopt.optimizers._docs import insert_shared_sections
-from fastopt.optimizers._param_groups import CHECKS, Group, value_at
+from fastopt.optimizers._param_groups import CHECKS, Group, hyperparameter_at
 from fastopt.optimizers._param_tree import ParamGroups, ParamTree, param_tree
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 SAFE_IN_FILE_NAMES = "[]' "  # besides letters, digits and -._~
-ARGUMENTS = {"param": "params", "grad": "grads"}  # what users of the classes call these operands
+ARGUMENTS = {"param": "params", "grad": "grads"}  # the users' names of these operands
 
 
 class Common(TypedDict, total=False):
@@ -153,7 +153,7 @@ class Optimizer:
         for h in groups:
             lr = h["lr"]
             if callable(lr):
-                lr = value_at("lr", lr, steps)
+                lr = hyperparameter_at("lr", lr, steps)
             coefficients = cls._step_coefficients(h, lr, steps + 1)
             if h["decoupled_weight_decay"]:
                 coefficients["param_decay"] = 1.0 - lr * h["weight_decay"]
@@ -186,7 +186,7 @@ class Optimizer:
                 for t, (path, param) in enumerate(zip(paths, tree.arrays, strict=True))
             ]
             plan.append(((group.kernel, *extra_stages), tensors))
-        return _core.Plan(plan, ARGUMENTS, self._tree.locate)
+        return _core.Plan(plan, ARGUMENTS, self._tree.locate, self.max_grad_norm, self.nonfinite)
 
     def _zeros(self, name: str, shape: tuple[int, ...], dtype: str, new_files: list[Path]) -> Array:
         """Return a new state, in memory or in a file."""
@@ -243,8 +243,8 @@ class Optimizer:
         their number is part of the step's scale and costs nothing. The sums take as much memory as the parameters. With
         ``zero_grads``, the gradients passed here are set to zero.
 
-        The sums are discarded by ``load_state_dict``, and by a step that is skipped or raises because they are not
-        finite; ``state_dict`` raises between ``accumulate`` and ``step``.
+        The sums are discarded by ``load_state_dict``, and by a step that is skipped or raises because they or their
+        norm are not finite; ``state_dict`` raises between ``accumulate`` and ``step``.
 
         Parameters
         ----------
@@ -277,7 +277,6 @@ class Optimizer:
         plan, decay = self._plan, self.ema_decay or 0.0
         plan.dirty = False  # first: a schedule may change hyperparameters while it is called here
         try:
-            plan.set_policy(self.max_grad_norm, self.nonfinite)
             stages = {"ema_decay": decay, "one_minus_ema_decay": 1.0 - decay, "zero": 0.0}
             self._resolved = [group.at(plan.steps) for group in self.param_groups]
             for g, h in enumerate(self._resolved):
@@ -307,7 +306,7 @@ class Optimizer:
     @property
     def lr(self) -> float:
         """The learning rate of the next step, of the first group; setting it sets that of all groups."""
-        return float(value_at("lr", self.param_groups[0]["lr"], self.steps))
+        return float(hyperparameter_at("lr", self.param_groups[0]["lr"], self.steps))
 
     @lr.setter
     def lr(self, value: Any) -> None:
@@ -390,6 +389,9 @@ class Optimizer:
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Load what ``state_dict`` returned; everything is checked before anything is modified.
 
+        The saved hyperparameters replace those of this optimizer, ``decoupled_weight_decay`` included; the class is not
+        compared.
+
         Parameters
         ----------
         state_dict : mapping
@@ -399,5 +401,7 @@ class Optimizer:
         ------
         TypeError, ValueError
             If something is missing, unknown, out of range, or of another shape or dtype. Nothing is modified.
+        RuntimeError
+            If another thread uses the optimizer.
         """
         _state.apply(self, _state.checked(self, "state_dict", state_dict))

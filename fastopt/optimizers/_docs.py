@@ -53,6 +53,8 @@ lr : float
     Learning rate of the next step, of the first group; setting it sets that of all groups.
 steps, skipped : int
     Numbers of completed steps and of steps skipped because a gradient was not finite.
+grad_scale : float
+    Divisor of the gradients, which may be set between steps.
 grad_norm : float or None
     Global norm of the last step's gradients, if it was computed.
 state : mapping
@@ -67,6 +69,8 @@ TypeError
 ValueError
     If an argument is out of range, or an array has the wrong shape, is not writable, or overlaps another one in memory.
     Nothing is modified.
+OSError
+    If the files of ``state_dir`` cannot be created, or exist already.
 """
 
 NOTES = """\

@@ -61,7 +61,7 @@ def varies(value: Any) -> bool:
     return callable(value) or (isinstance(value, tuple) and any(map(callable, value)))
 
 
-def value_at(name: str, value: Any, steps: int) -> Any:
+def hyperparameter_at(name: str, value: Any, steps: int) -> Any:
     """Return a hyperparameter after a number of completed steps."""
     if isinstance(value, tuple):
         return tuple(_result_at(f"{name}[{i}]", decay, beta, steps) for i, beta in enumerate(value))
@@ -105,9 +105,10 @@ class Group(MutableMapping[str, Any]):
         checked = {**self.checked, **self._check(changes, where or self._where)}
         kernel = self._kernel_of(checked)
         if kernel != self.kernel:
+            names = ", ".join(name for name in changes if checked[name] != self.checked[name])
             raise ValueError(
-                f"{dict(changes)} must need the same states, got the states of {kernel!r} instead of {self.kernel!r}: "
-                "make a new optimizer"
+                f"{names} must not change the states, got values that need those of {kernel!r} instead of "
+                f"{self.kernel!r}: make a new optimizer"
             )
         return checked
 
@@ -118,7 +119,10 @@ class Group(MutableMapping[str, Any]):
 
     def at(self, steps: int) -> dict[str, Any]:
         """Return the hyperparameters after a number of completed steps; the rate stays a function if it is one."""
-        return {name: value if name == "lr" else value_at(name, value, steps) for name, value in self.checked.items()}
+        return {
+            name: value if name == "lr" else hyperparameter_at(name, value, steps)
+            for name, value in self.checked.items()
+        }
 
     def __getitem__(self, name: str) -> Any:
         return self.checked[name]

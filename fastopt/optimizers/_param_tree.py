@@ -84,7 +84,7 @@ class FlatBuffer(ParamTree):
 
 
 class Container(ParamTree):
-    """What lists, mappings and groups of trees share."""
+    """Base class of lists, mappings and groups of trees."""
 
     def __init__(self, keys: Sequence[Any], children: list[ParamTree]) -> None:
         self.keys = keys

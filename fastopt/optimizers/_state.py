@@ -34,9 +34,8 @@ class Changes(NamedTuple):
 
 def snapshot(optimizer: Optimizer, array: Callable[[Any], Array]) -> dict[str, Any]:
     """Return the ``state_dict`` of an optimizer whose lock the caller holds; ``array`` copies its arrays, or not."""
-    parts = optimizer._plan.parts
-    if parts:
-        raise RuntimeError(f"{parts} gradients were accumulated, which a state_dict does not hold: call step() first")
+    if optimizer._plan.parts:
+        raise RuntimeError("step() must be called after accumulate and before the state is saved")
     return {
         "steps": optimizer.steps,
         "skipped": optimizer.skipped,
@@ -73,7 +72,7 @@ def checked(optimizer: Optimizer, where: str, state_dict: Any) -> Changes:
 
 
 def apply(optimizer: Optimizer | None, changes: Changes) -> None:
-    """Make checked changes, all or none; with an optimizer, no step of another thread comes between."""
+    """Make checked changes, all or none; the lock of the optimizer is held, so that no step runs meanwhile."""
     if optimizer is None:
         _core.commit(*changes)
         return

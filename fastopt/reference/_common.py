@@ -1,4 +1,4 @@
-"""Arithmetic that the rules share, and the stages of a step that surround a rule.
+"""Arithmetic that the kernels share, and the stages of a step that surround a rule.
 
 Hyperparameters are Python floats. They are rounded to the array's dtype once, by ``real(...)``, just before they meet
 an array. Values too small for fast arithmetic are replaced by zero in the ``flush`` functions.
@@ -16,8 +16,9 @@ import numpy.typing as npt
 Array: TypeAlias = npt.NDArray[Any]
 State: TypeAlias = Any  # an array, or None if the hyperparameters need none
 
-BLOCK = 4096  # elements whose squares are summed together
+BLOCK = 4096  # elements that are summed together: each block in lanes, then the blocks in order
 LANES = 16  # partial sums of a block
+ROWS = 16  # consecutive terms of a sum that may be added in the array's dtype before they are added in float64
 
 
 def decay(
@@ -122,6 +123,30 @@ def ema(ema: Array, param: Array, *, decay: float) -> None:
     ema[...] = flush(np.where(param == ema, ema, moved))
 
 
+def sum_in_lanes(x: Array, rows: int = 1) -> Array:
+    """Sum along the last axis: element i is added to lane i % 16, and the lanes are added by halves.
+
+    In each lane, `rows` consecutive terms are added in the array's dtype, and these sums in float64.
+
+    >>> sum_in_lanes(np.ones((2, 100), np.float32))
+    array([100., 100.])
+    """
+    groups = -(-x.shape[-1] // (LANES * rows))
+    padded = np.zeros((*x.shape[:-1], groups * LANES * rows), x.dtype)
+    padded[..., : x.shape[-1]] = x
+    padded = padded.reshape(*x.shape[:-1], groups, rows, LANES)
+    lanes: Array = np.zeros((*x.shape[:-1], LANES))
+    for i in range(groups):
+        total = np.zeros_like(padded[..., 0, 0, :])
+        for j in range(rows):
+            total += padded[..., i, j, :]
+        lanes = lanes + total
+    while lanes.shape[-1] > 1:
+        half = lanes.shape[-1] // 2
+        lanes = lanes[..., :half] + lanes[..., half:]
+    return lanes[..., 0]
+
+
 def sum_squares(arrays: Sequence[Array]) -> float:
     """Return the sum of the squares of all elements, computed in float64.
 
@@ -149,17 +174,9 @@ def sum_squares(arrays: Sequence[Array]) -> float:
     """
     total = 0.0
     for array in arrays:
-        blocks = -(-array.size // BLOCK)
-        x = np.zeros((blocks, BLOCK // LANES, LANES))
-        x.ravel()[: array.size] = array.ravel()
-        lanes: Array = np.zeros((blocks, LANES))
-        for row in range(BLOCK // LANES):
-            lanes += x[:, row] * x[:, row]
-        while lanes.shape[1] > 1:
-            half = lanes.shape[1] // 2
-            lanes = lanes[:, :half] + lanes[:, half:]
-        for block_sum in lanes[:, 0]:
-            total += float(block_sum)
+        x = array.ravel().astype(np.float64)
+        for begin in range(0, x.size, BLOCK):
+            total += float(sum_in_lanes(x[begin : begin + BLOCK] ** 2))
     return total
 
 

@@ -1,4 +1,4 @@
-"""exp, log and sums in operations that every platform rounds alike.
+"""exp and log in operations that every platform rounds alike.
 
 The constants are explained in ``csrc/math/exp_log.h``.
 """
@@ -6,16 +6,10 @@ The constants are explained in ``csrc/math/exp_log.h``.
 from __future__ import annotations
 
 import math
-from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
-Array: TypeAlias = npt.NDArray[Any]
-
-BLOCK = 4096  # elements that are summed together: each block in lanes, then the blocks in order
-LANES = 16  # partial sums of a block
-ROWS = 16  # consecutive terms of a sum that may be added in the array's dtype before they are added in float64
+from fastopt.reference._common import Array
 
 # Keys are item sizes: 4 for float32, 8 for float64. Log(2) is split in two; the high part has so few bits that its
 # multiples are exact.
@@ -95,30 +89,6 @@ def log1p(x: Array) -> Array:
     total = 1 + x
     result: Array = log(total) - ((total - 1) - x) / total
     return result
-
-
-def sum_in_lanes(x: Array, rows: int = 1) -> Array:
-    """Sum along the last axis: element i is added to lane i % 16, and the lanes are added by halves.
-
-    In each lane, `rows` consecutive terms are added in the array's dtype, and these sums in float64.
-
-    >>> sum_in_lanes(np.ones((2, 100), np.float32))
-    array([100., 100.])
-    """
-    groups = -(-x.shape[-1] // (LANES * rows))
-    padded = np.zeros((*x.shape[:-1], groups * LANES * rows), x.dtype)
-    padded[..., : x.shape[-1]] = x
-    padded = padded.reshape(*x.shape[:-1], groups, rows, LANES)
-    lanes: Array = np.zeros((*x.shape[:-1], LANES))
-    for i in range(groups):
-        total = np.zeros_like(padded[..., 0, 0, :])
-        for j in range(rows):
-            total += padded[..., i, j, :]
-        lanes = lanes + total
-    while lanes.shape[-1] > 1:
-        half = lanes.shape[-1] // 2
-        lanes = lanes[..., :half] + lanes[..., half:]
-    return lanes[..., 0]
 
 
 def _reduce_range(x: Array) -> tuple[Array, Array]:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastopt.reference._math import Array
+from fastopt.reference._common import Array
 
 BLOCK = 64  # consecutive elements that share 16 counters
 
 
-def words(seed: int, step: int, stream: int, count: int) -> Array:
-    """Return `count` random uint32: element i is word (i / 16) % 4 of the counter 16 (i / 64) + i % 16.
+def words(seed: int, step: int, stream: int, count: int, first_block: int = 0) -> Array:
+    """Return `count` random uint32 from the block `first_block` on.
+
+    Element i is word (i / 16) % 4 of the counter 16 (first_block + i / 64) + i % 16.
 
     >>> words(seed=0, step=0, stream=0, count=17)[[0, 16]]
     array([1713891541, 3781805453], dtype=uint32)
     """
-    counters = np.arange(-(-count // BLOCK) * 16, dtype=np.uint64)
+    counters = np.arange(-(-count // BLOCK) * 16, dtype=np.uint64) + np.uint64(16 * first_block)
     four = philox(counters, seed, step, stream)
     result: Array = np.stack(four).reshape(4, -1, 16).swapaxes(0, 1).ravel()[:count]
     return result

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from fastopt.reference._math import Array, log
-from fastopt.reference._random import philox
+from fastopt.reference._common import Array
+from fastopt.reference._math import log
+from fastopt.reference._random import BLOCK, words
 
 AUGMENTATION, NOISE = 3, 4  # streams of random numbers
-BLOCK = 64  # normal numbers that are drawn together
 
 
 def affine(
@@ -64,7 +64,7 @@ def augment(
     row, column = (height - 1) / 2, (width - 1) / 2
     results = []
     for image, number in zip(images, range(len(images)) if index is None else index, strict=True):
-        u = [(float(word) + 0.5) / 2**32 for word in _words(seed, step, AUGMENTATION, int(number))]
+        u = [(float(word) + 0.5) / 2**32 for word in words(seed, step, AUGMENTATION, 10, int(number))]
         sine, cosine = sine_and_cosine(rotate * (2 * u[0] - 1))
         zoom = scale[0] + (scale[1] - scale[0]) * u[1]
         down, across = translate * height * (2 * u[2] - 1), translate * width * (2 * u[3] - 1)
@@ -89,11 +89,11 @@ def normals(seed: int, step: int, block: int, real: type = np.float64) -> Array:
     >>> bool(abs(normals(0, 0, 0)).max() < 6.7)
     True
     """
-    words = _words(seed, step, NOISE, block)
-    u = ((words[:32] >> 1).astype(real) + real(0.5)) * real(2**-31)
+    drawn = words(seed, step, NOISE, BLOCK, block)
+    u = ((drawn[:32] >> 1).astype(real) + real(0.5)) * real(2**-31)
     radius = np.sqrt(-2 * log(u))
-    quarters = (words[32:].astype(np.int64) + 2**29) // 2**30
-    x = (words[32:].astype(np.int64) - quarters * 2**30).astype(real) * real(math.pi / 2**31)
+    quarters = (drawn[32:].astype(np.int64) + 2**29) // 2**30
+    x = (drawn[32:].astype(np.int64) - quarters * 2**30).astype(real) * real(math.pi / 2**31)
     z = x * x
     inverse_factorial = [real(1 / math.factorial(k)) for k in range(10)]
     sine = x + x * z * (
@@ -123,12 +123,6 @@ def sine_and_cosine(degrees: float) -> tuple[float, float]:
     return [(sine, cosine), (cosine, -sine), (-sine, -cosine), (-cosine, sine)][quarters % 4]
 
 
-def _words(seed: int, step: int, stream: int, block: int) -> Array:
-    """Return the 64 random words of a block."""
-    counters = np.arange(16, dtype=np.uint64) + np.uint64(16 * block)
-    return np.concatenate(philox(counters, seed, step, stream))
-
-
 def _resample(image: Array, matrix: Array, size: Any, border: str, fill: float) -> Array:
     """Return the image at the mapped coordinates, bilinearly interpolated."""
     real = np.float32 if image.dtype == np.uint8 else image.dtype.type
@@ -136,8 +130,8 @@ def _resample(image: Array, matrix: Array, size: Any, border: str, fill: float) 
     rows, columns = np.arange(size[0], dtype=float), np.arange(size[1]).astype(real)
     with np.errstate(all="ignore"):  # huge, infinite and NaN coordinates
         y, x = (((m[0] * rows + m[2]).astype(real)[:, None] + columns * real(m[1])).astype(real) for m in matrix)
-        (top, bottom), (top_weight, bottom_weight) = _neighbours(y, image.shape[0], border)
-        (left, right), (left_weight, right_weight) = _neighbours(x, image.shape[1], border)
+        (top, bottom), (top_weight, bottom_weight) = _neighbors(y, image.shape[0], border)
+        (left, right), (left_weight, right_weight) = _neighbors(x, image.shape[1], border)
     if image.ndim == 3:  # channels
         top_weight, bottom_weight = top_weight[..., None], bottom_weight[..., None]
         left_weight, right_weight = left_weight[..., None], right_weight[..., None]
@@ -148,8 +142,8 @@ def _resample(image: Array, matrix: Array, size: Any, border: str, fill: float) 
     return result
 
 
-def _neighbours(x: Array, size: int, border: str) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    """Return the indices of the two neighbours of each coordinate, and their weights."""
+def _neighbors(x: Array, size: int, border: str) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    """Return the indices of the two neighbors of each coordinate, and their weights."""
     real, magic = x.dtype.type, x.dtype.type(1.5 * 2 ** np.finfo(x.dtype).nmant)  # rounds what it is added to
     if border == "reflect":
         period = real(2 * (size - 1))
@@ -158,7 +152,7 @@ def _neighbours(x: Array, size: int, border: str) -> tuple[tuple[Array, Array], 
     x = np.clip(np.where(np.isnan(x), real(low), x), real(low), real(high))
     near = np.minimum(np.maximum(x, 0).astype(np.int64), max(size - 2, 0))
     distance = x - near.astype(real)
-    spacing = real(1 if size > 1 else 2)  # a single pixel has no second neighbour: weight 0
+    spacing = real(1 if size > 1 else 2)  # a single pixel has no second neighbor: weight 0
     weights = tuple(np.maximum(1 - np.abs(d), real(0)) for d in (distance, distance - spacing))
     return (near, np.minimum(near + 1, size - 1)), (weights[0], weights[1])
 

@@ -5,11 +5,12 @@ Sums have a fixed order, because addition is not associative and their bits must
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 import numpy as np
 
-from fastopt.reference._math import BLOCK, ROWS, Array, sum_in_lanes
+from fastopt.reference._common import ROWS, Array, sum_squares
 from fastopt.reference._random import words
 
 DROPOUT = 1  # stream of random numbers
@@ -92,12 +93,10 @@ def l2_penalty(params: Array, lam: float, grads: Any = None) -> float:
     >>> l2_penalty(np.array([1.0, -2.0]), 0.1)
     0.5
     """
-    x, total = params.astype(np.float64).ravel(), 0.0
-    for begin in range(0, x.size, BLOCK):
-        total += float(sum_in_lanes(x[begin : begin + BLOCK] ** 2))
+    penalty = lam * sum_squares([params])
     if grads is not None:
         grads += params.dtype.type(2 * lam) * params
-    return lam * total
+    return penalty
 
 
 def _blocks(x: Array) -> list[Array]:
@@ -119,11 +118,7 @@ def _sum_rows(x: Array) -> Array:
 
 def _sum_blocks(x: Array) -> Array:
     """Return the sum of the rows: by blocks, then the blocks in order."""
-    sums = [_sum_rows(block) for block in _blocks(x)]
-    total = sums[0]
-    for block_sum in sums[1:]:
-        total = total + block_sum
-    return total
+    return reduce(np.add, map(_sum_rows, _blocks(x)))
 
 
 def _block_moments(x: Array) -> tuple[Array, Array]:

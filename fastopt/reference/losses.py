@@ -1,8 +1,7 @@
 """The losses in NumPy, with the bits of `fastopt.losses`, whose docstrings describe the arguments.
 
-Each function computes the loss and the gradient of every element or row by its formula. The sums that follow look
-unusual, because addition is not associative and their bits must not depend on the number of threads: blocks of 4,096
-elements are summed in sixteen lanes (`_math.sum_in_lanes`) in float64, then the blocks in order (`_sum_blocks`).
+Each function computes its formula for each element or row. The order of the additions is fixed, so that the bits of a
+sum do not depend on the number of threads: blocks in lanes (`sum_in_lanes`), then in order (`_sum_in_order`).
 """
 
 from __future__ import annotations
@@ -12,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from fastopt.reference._math import BLOCK, ROWS, Array, exp, expm1, log, log1p, sum_in_lanes
+from fastopt.reference._common import BLOCK, ROWS, Array, sum_in_lanes
+from fastopt.reference._math import exp, expm1, log, log1p
 
 
 def mse(x: Array, target: Array, *, reduction: str = "mean") -> tuple[Any, Array]:
@@ -263,11 +263,8 @@ def _sum_in_order(x: Any) -> float:
 
 def _sum_pixels(x: Array, block: int, per_image: bool) -> Array:
     """Return the sums over the pixels by image, or over all images, and by class: blocks in lanes, then in order."""
-    by_image = np.zeros((len(x), x.shape[-1]))
-    overall = np.zeros((1, x.shape[-1]))
+    sums = np.zeros((len(x) if per_image else 1, x.shape[-1]))
     for i, image in enumerate(x):
         for begin in range(0, len(image), block):
-            block_sum = sum_in_lanes(image[begin : begin + block].T)
-            by_image[i] += block_sum
-            overall += block_sum
-    return by_image if per_image else overall
+            sums[i if per_image else 0] += sum_in_lanes(image[begin : begin + block].T)
+    return sums

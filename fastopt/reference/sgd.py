@@ -57,8 +57,7 @@ def sgd(
 
     Notes
     -----
-    The formula is PyTorch's; `momentum` has two other forms. If a buffer is passed, it is updated even while `momentum`
-    is 0, so that a schedule of the momentum may start or pass through 0.
+    The formula is PyTorch's; `momentum` has two other forms.
 
     Examples
     --------
@@ -70,6 +69,7 @@ def sgd(
     """
     real = param.dtype.type
     g, p = decay(param, grad, scale, lr, weight_decay, maximize, decoupled_weight_decay)
+    # A buffer is updated even while the momentum is 0, so that a schedule of the momentum can start or pass through 0.
     if not momentum and momentum_buffer is None:
         param[...] = p - real(lr) * g
         return

@@ -1,18 +1,25 @@
-"""Command-line options, progress bars and plots of the examples."""
+"""Code that the examples share: data, initial weights, command-line options, progress bars and plots."""
 
 from __future__ import annotations
 
 import argparse
 import math
 from collections.abc import Callable, Iterator, Mapping
+from importlib import resources
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+import fastopt
 
 try:
     from tqdm import tqdm
 except ImportError:
     tqdm = None  # type: ignore[assignment, misc]
 
+Array: TypeAlias = npt.NDArray[Any]
 Setting: TypeAlias = "tuple[str, float, int]"  # optimizer, rate, batch size
 Item = TypeVar("Item")
 
@@ -24,6 +31,22 @@ class Curves(Protocol):
 
     loss: list[float]
     accuracy: list[float]
+
+
+def load_table(name: str, **options: Any) -> Array:
+    """Return the numbers in a file of `fastopt.data`."""
+    with resources.as_file(resources.files("fastopt.data") / name) as path:
+        table: Array = np.loadtxt(path, delimiter=",", dtype=np.float32, **options)
+    return table
+
+
+def initial_params(inputs: int, hidden: int, outputs: int, seed: int) -> fastopt.Flat:
+    """Return random weights (He et al., 2015) and zero biases of a network with one hidden layer."""
+    rng = np.random.default_rng(seed)
+    params = fastopt.Flat({"w1": (inputs, hidden), "b1": hidden, "w2": (hidden, outputs), "b2": outputs})
+    params["w1"] = rng.normal(0, np.sqrt(2 / inputs), (inputs, hidden))
+    params["w2"] = rng.normal(0, np.sqrt(2 / hidden), (hidden, outputs))
+    return params
 
 
 def number(kind: Callable[[str], Any], low: float, high: float = math.inf) -> Callable[[str], Any]:
