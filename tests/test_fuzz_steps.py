@@ -30,7 +30,7 @@ from strategies import (
 
 import fastopt
 from fastopt import kernels, reference
-from fastopt.optimizers._param_groups import value_at
+from fastopt.optimizers._param_groups import hyperparameter_at
 
 RULES = {
     "sgd": [{}, {"momentum": 0.9}, {"momentum": 0.5, "dampening": 0.25}, {"momentum": 0.9, "nesterov": True}],
@@ -120,7 +120,9 @@ class Pair:
             return OverflowError
         self.reference.common["grad_scale"] = common["grad_scale"] * parts
         hyper = self.reference.hyper
-        self.reference.hyper = {name: value_at(name, value, self.reference.steps) for name, value in hyper.items()}
+        self.reference.hyper = {
+            name: hyperparameter_at(name, value, self.reference.steps) for name, value in hyper.items()
+        }
         self.reference.step([grad.copy() for grad in grads])
         self.reference.hyper = hyper
         return None

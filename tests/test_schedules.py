@@ -13,7 +13,7 @@ from cases import same_bits
 import fastopt
 from fastopt import reference
 from fastopt import schedules as s
-from fastopt.optimizers._param_groups import value_at
+from fastopt.optimizers._param_groups import hyperparameter_at
 
 STEPS = 1000
 T = np.arange(STEPS)
@@ -373,7 +373,7 @@ def test_any_hyperparameter_can_be_a_schedule(cls, rule, options):
         grad = rng.normal(size=50)
         optimizer.step([grad, grad])
         plain.step(grad)
-        now = {name: value_at(name, value, step - 1) for name, value in group.items()}
+        now = {name: hyperparameter_at(name, value, step - 1) for name, value in group.items()}
         getattr(reference, rule)(param[1], grad, **states, step=step, **now)
         assert same_bits(param[0], param[1]), step
     for name, state in group.state.items():
