@@ -29,7 +29,7 @@ def extension(name, *sources, flags=(), **options):
         depends=sorted(str(path) for path in Path("csrc").rglob("*") if path.suffix in {".h", ".def"}),
         include_dirs=["csrc"],
         extra_compile_args=[*EXACT_AND_FAST, "-fvisibility=hidden", "-pthread", *flags, *SMALL, *SANITIZE],
-        extra_link_args=["-pthread", *flags, *SANITIZE],
+        extra_link_args=["-pthread", *flags, *(["-Wl,-s"] if SMALL and sys.platform == "linux" else []), *SANITIZE],
         **options,
     )
 
@@ -37,9 +37,9 @@ def extension(name, *sources, flags=(), **options):
 KERNELS = sorted(path for path in Path("csrc").glob("*.c") if path.stem != "step")
 EXTENSIONS = [
     extension("kernels", *KERNELS),
-    extension("buffers"),
-    extension("plan", "csrc/step.c"),
-    extension("ops"),
+    extension("buffers", flags=["-O2"]),
+    extension("plan", "csrc/step.c", flags=["-O2"]),
+    extension("ops", flags=["-O2"]),
     extension("openmp", flags=["-fopenmp"], optional=True),  # skipped where the compiler has no OpenMP
 ]
 

@@ -27,6 +27,8 @@
 #define PICK(of_float, of_double) _Generic((real)0, float: of_float, double: of_double)
 
 #define INLINE static inline __attribute__((always_inline))
+/* For functions that work on a whole block: a copy at each call would triple the size of the library. */
+#define NOINLINE static __attribute__((noinline))
 #define SIMD _Pragma("omp simd")
 
 #endif

@@ -12,7 +12,7 @@ enum { GIVEN, SOFTMAX, SIGMOID }; /* how p is computed from x; numbered as in fa
 
 #elif defined(real)
 
-INLINE void NAME(probabilities)(const real *x, real *p, int64_t rows, int64_t columns, int form) {
+NOINLINE void NAME(probabilities)(const real *x, real *p, int64_t rows, int64_t columns, int form) {
     const double ones[LANES] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
     if (form == SOFTMAX)
         for (int64_t first = 0; first < rows; first += LANES) {
@@ -30,7 +30,7 @@ INLINE void NAME(probabilities)(const real *x, real *p, int64_t rows, int64_t co
 }
 
 /* Load the target q of classes [first, first + count) of at most sixteen rows; of a label, 1 or 0. */
-INLINE void NAME(load_target)(const int64_t *labels, const real *target, int64_t row, int rows, int64_t columns,
+NOINLINE void NAME(load_target)(const int64_t *labels, const real *target, int64_t row, int rows, int64_t columns,
                               int64_t first, int count, real tile[NARROW][LANES]) {
     int64_t label[LANES];
     if (!labels) {

@@ -103,7 +103,7 @@ struct NAME(block) {
     real top[BLOCK], bottom[BLOCK], left[BLOCK], right[BLOCK];
 };
 
-INLINE void NAME(locate)(struct NAME(block) *block, const struct NAME(source) *source, const double *t, int64_t i,
+NOINLINE void NAME(locate)(struct NAME(block) *block, const struct NAME(source) *source, const double *t, int64_t i,
                          int64_t j, int count) {
     const struct NAME(axis) rows = source->rows, columns = source->columns;
     const real y0 = (real)(t[0] * (double)i + t[2]), y_step = (real)t[1];
@@ -193,7 +193,8 @@ struct NAME(noise) {
 };
 
 /* Add noise to consecutive elements of an image, whose first element is the first one of first_block. */
-INLINE void NAME(add_noise)(real *values, int count, struct NAME(noise) *noise, int64_t first_block, int64_t element) {
+NOINLINE void NAME(add_noise)(real *values, int count, struct NAME(noise) *noise, int64_t first_block,
+                              int64_t element) {
     for (int k = 0; k < count;) {
         const int64_t block = first_block + (element + k) / RANDOM_BLOCK;
         const int from = (int)((element + k) % RANDOM_BLOCK), left = RANDOM_BLOCK - from;
@@ -268,7 +269,7 @@ INLINE void NAME(resample)(ARGUMENTS(affine) a, const bool bytes, int64_t begin,
 }
 
 OP_OF(affine) {
-    if (a.bytes)
+    if (a.bytes && sizeof(real) == sizeof(float)) /* images of uint8 are computed in float */
         NAME(resample)(a, true, begin, end);
     else
         NAME(resample)(a, false, begin, end);

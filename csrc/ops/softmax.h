@@ -93,7 +93,7 @@ INLINE void NAME(copy_from_tile)(real tile[NARROW][LANES], real *y, int rows, in
 }
 
 /* Transpose some columns of at most sixteen rows, so that a vector runs across the rows. Missing rows are zero. */
-INLINE void NAME(load_tile)(const real *x, int rows, int64_t stride, int columns, real tile[NARROW][LANES]) {
+NOINLINE void NAME(load_tile)(const real *x, int rows, int64_t stride, int columns, real tile[NARROW][LANES]) {
     if (rows == LANES) { /* a constant for the compiler */
         NAME(copy_to_tile)(x, LANES, stride, columns, tile);
         return;
@@ -102,7 +102,7 @@ INLINE void NAME(load_tile)(const real *x, int rows, int64_t stride, int columns
     NAME(copy_to_tile)(x, rows, stride, columns, tile);
 }
 
-INLINE void NAME(store_tile)(real tile[NARROW][LANES], real *y, int rows, int64_t stride, int columns) {
+NOINLINE void NAME(store_tile)(real tile[NARROW][LANES], real *y, int rows, int64_t stride, int columns) {
     if (rows == LANES)
         NAME(copy_from_tile)(tile, y, LANES, stride, columns);
     else
@@ -133,7 +133,7 @@ INLINE void NAME(narrow_exp)(real tile[NARROW][LANES], int columns, real row_max
 }
 
 /* y = softmax(x) * totals * factor of at most sixteen rows. row_max and sums are those of exp(x - row_max). */
-INLINE void NAME(scaled_softmax)(const real *x, int rows, real *y, int64_t columns, const double totals[LANES],
+NOINLINE void NAME(scaled_softmax)(const real *x, int rows, real *y, int64_t columns, const double totals[LANES],
                                  real factor, real row_max[LANES], double sums[LANES]) {
     if (columns <= NARROW) {
         real tile[NARROW][LANES], scales[LANES];

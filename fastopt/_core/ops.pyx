@@ -9,8 +9,8 @@ from libc.stdlib cimport free
 
 from fastopt._core.buffers cimport allocate
 from fastopt._core.kernels cimport (
-    FASTOPT_F32, FASTOPT_F64, Threads, SERIAL_BELOW, begin_parallel, end_parallel, fastopt_argument, fastopt_op,
-    fp_env_restore, fp_env_set, op_info, table,
+    FASTOPT_F32, FASTOPT_F64, Threads, SERIAL_BELOW, begin_parallel, end_parallel, fastopt_argument,
+    fastopt_op, fp_env_restore, fp_env_set, op_info, table,
 )
 
 cdef extern from "fastopt.h" nogil:
@@ -19,6 +19,7 @@ cdef extern from "fastopt.h" nogil:
 
 Op = namedtuple("Op", "index arguments")        # the kinds of the arguments, by name
 
+cdef object missing = object()
 cdef tuple KINDS = ("in", "out", "inout", "real", "int", "uint")
 
 
@@ -81,13 +82,14 @@ def run(str name, dict arguments, int64_t count, int64_t chunk, int64_t elements
     cdef int index
     cdef dict kinds
     index, kinds = OPS[name]
-    if arguments.keys() != kinds.keys():
-        raise TypeError(f"op {name!r} must get the arguments {', '.join(kinds)}, got {', '.join(arguments)}")
     call.op = table().ops[FASTOPT_F64 if arguments["x"].itemsize == 8 else FASTOPT_F32][index]
     call.count, call.chunk, call.sums = count, chunk, NULL
     try:
         for argument in kinds:
-            value, slot, kind = arguments[argument], &call.arguments[place], op_info(index).arguments[place].kind
+            value, slot = arguments.get(argument, missing), &call.arguments[place]
+            kind = op_info(index).arguments[place].kind
+            if value is missing or len(arguments) != len(kinds):
+                raise TypeError(f"op {name!r} must get the arguments {', '.join(kinds)}, got {', '.join(arguments)}")
             place += 1
             if kind == FASTOPT_REAL:
                 slot.real_number = value

@@ -73,7 +73,7 @@ class FlatBuffer(ParamTree):
         return [values._buffer]
 
     def unflatten(self, arrays: list[Any]) -> Flat:
-        return Flat.from_buffer(self.layout, arrays[0])
+        return Flat._from_checked(self.layout, arrays[0])
 
     def locate(self, i: int, element: int) -> tuple[str, tuple[int, ...]]:
         for name, view in self.unflatten(self.arrays).items():
