@@ -20,7 +20,7 @@ from resume import digest
 import fastopt
 from fastopt import checkpoint
 
-FILES = int(os.environ.get("FASTOPT_HOSTILE_FILES", "300"))  # changed files of each format
+FILES = int(os.environ.get("FASTOPT_HOSTILE_FILES", "100"))  # changed files of each format
 SUFFIXES = [".npz", ".safetensors"]
 
 
@@ -170,14 +170,15 @@ JUNK = ["junk", {"junk": []}, [[]], {"__array__": 10**9}, {"__array__": -1000}, 
 
 
 @npz
-def test_header_with_junk_in_any_place_is_rejected(target):
+@pytest.mark.parametrize("junk_values", [JUNK[::4], pytest.param(JUNK, marks=pytest.mark.slow)], ids=["some", "all"])
+def test_header_with_junk_in_any_place_is_rejected(target, junk_values):
     header, tried = header_of(target.good), 0
     assert target.load(with_header(target.good, header)) is None
     target.things = run(0.0)
     for path in places(header):
         if path[:1] == ("metadata",) or path == ():
             continue
-        for junk in JUNK:
+        for junk in junk_values:
             other = json.loads(json.dumps(header))
             *outer, last = path
             inside = other
@@ -193,7 +194,7 @@ def test_header_with_junk_in_any_place_is_rejected(target):
                 assert is_tree or junk in ({"__array__": 0}, -1, 1e999, 2**70), path
                 target.things = run(0.0)
             tried += 1
-    assert tried > 400
+    assert tried > 40 * len(junk_values)
 
 
 DEEP = "[" * 100_000 + "]" * 100_000
