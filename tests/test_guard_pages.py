@@ -57,7 +57,7 @@ def test_guard_pages_fault():
     assert os.WTERMSIG(status) in {signal.SIGSEGV, signal.SIGBUS}
 
 
-@pytest.mark.parametrize("real", REALS, ids=str)
+@pytest.mark.parametrize("real", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)], ids=str)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_steps_stay_within_their_arrays(case, real, monkeypatch):
     """Parameters, gradients and states have guard pages."""
