@@ -10,7 +10,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 # Exactness rests on these: no contraction to fused multiply-add, and never -ffast-math (linking it would switch the
-# whole process to flush-to-zero). gcc vectorises sqrt and division only with -O3 and without errno and traps.
+# whole process to flush-to-zero). gcc vectorizes sqrt and division only with -O3 and without errno and traps.
 EXACT_AND_FAST = ["-std=c11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-fopenmp-simd"]
 SANITIZERS = os.environ.get("FASTOPT_SANITIZE")
 SANITIZE = [f"-fsanitize={SANITIZERS}", "-g"] if SANITIZERS else []
