@@ -226,7 +226,7 @@ def test_parameters_of_another_form_change_nothing(case):
 
 def test_invalid_metrics_and_parameters_raise():
     early_stopping, fixed = EarlyStopping(), {"w": W.copy(), "b": read_only(2 * B)}
-    for metric in ("1", None, True, [1.0], 1j, np.timedelta64(1)):
+    for metric in ("1", None, True, [1.0], 1j, np.timedelta64(1, "s")):
         with pytest.raises(TypeError, match=r"metric must be a number, got .*"):
             early_stopping.update(metric, W)
     for params in (3.0, {"w": 1}, [W, "b"], W.astype(int)):

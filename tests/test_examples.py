@@ -140,7 +140,10 @@ def test_rejects_invalid_arguments(arguments, says):
 
 def test_progress_bar_appears_only_on_a_terminal():
     pytest.importorskip("tqdm")
-    mine, theirs = pty.openpty()
+    try:
+        mine, theirs = pty.openpty()
+    except OSError as error:
+        pytest.skip(f"needs a pseudo-terminal: {error}")
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
     command = [sys.executable, "-m", "fastopt.examples.digits", "--epochs", "3"]
     with subprocess.Popen(command, stdout=theirs, stderr=theirs) as process:
