@@ -29,7 +29,7 @@ from fastopt import runtime
 REFUSALS = (TypeError, ValueError, IndexError, OverflowError, FloatingPointError)
 GUARD = 64  # bytes on each side of an array
 EXAMPLES = os.environ.get("FASTOPT_EXAMPLES")
-TIERS = [pytest.param(25, id="few"), pytest.param(100, id="many", marks=pytest.mark.slow)]
+TIERS = [pytest.param(12, id="few"), pytest.param(100, id="many", marks=pytest.mark.slow)]
 LIMITS = settings(
     derandomize=EXAMPLES is None,
     database=None,
