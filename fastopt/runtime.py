@@ -6,7 +6,7 @@ import. ``threadpoolctl.threadpool_limits`` limits it for a while.
 **Number of threads.** A training step lies between matrix products, whose threads want the same cores, so more threads
 can cost more there than they save here. By default the number follows a rule that is right from the first step: one
 thread below 2^18 elements, then one more for each 2^17, up to the number of processors. Where calls follow each other
-at once, without work between them, sharing pays earlier: from 2^15 elements on, one thread for each 2^14. Processor
+at once, without work between them, sharing pays earlier: from 2^14 elements on, one thread for each 2^13. Processor
 affinity and the CPU quota of a control group (a container's) count as limits; they are read at import and when
 ``set_num_threads("auto")`` is called.
 

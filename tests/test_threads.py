@@ -54,7 +54,7 @@ def test_elements_of_all_tensors_count(monkeypatch):
 
 @pytest.mark.parametrize(
     ("elements", "expected"),
-    [(2**15 - 1, 1), (2**15, 2), (3 * 2**14, 3), (2**16, 4), (2**17, 8), (2**22, 8)],
+    [(2**14 - 1, 1), (2**14, 2), (3 * 2**13, 3), (2**15, 4), (2**16, 8), (2**22, 8)],
 )
 def test_awake_workers_share_smaller_calls(elements, expected, monkeypatch):
     monkeypatch.setattr(runtime, "available_threads", lambda: 8)
@@ -112,7 +112,7 @@ print(len(os.listdir("/proc/self/task")) - before)
 @needs_proc
 @pytest.mark.parametrize(
     ("size", "wait_policy", "workers"),
-    [(2**15 - 1, "active", "0"), (2**18 - 1, "passive", "0"), (2**18, "passive", "1"), (2**19, "active", "3")],
+    [(2**14 - 1, "active", "0"), (2**18 - 1, "passive", "0"), (2**18, "passive", "1"), (2**19, "active", "3")],
 )
 def test_workers_are_started_when_a_step_needs_them(size, wait_policy, workers):
     """With the passive policy, workers never stay awake, so that the size alone decides."""

@@ -26,7 +26,7 @@ cdef extern from "pool.h" nogil:
         fastopt_body *, const void *, int64_t count, int threads, int64_t spin) noexcept
 
 cdef enum:
-    SERIAL_BELOW = 1 << 15                      # elements
+    SERIAL_BELOW = 1 << 14                      # elements
 
 cdef struct Threads:
     fastopt_parallel_for *parallel_for

@@ -5,7 +5,7 @@ The number of threads changes no result. It follows a rule that is right from th
 
 - A step lies between matrix products, whose threads want the same cores. Sharing it then pays from about 2^18 elements
   on: below that, waking a sleeping worker (50-100 us) costs more than the step.
-- Where calls follow each other at once, the workers are still awake, and sharing pays from 2^15 elements on. After a
+- Where calls follow each other at once, the workers are still awake, and sharing pays from 2^14 elements on. After a
   short gap they therefore stay awake for another short while; after a long one they sleep, because a spinning worker
   takes a core from BLAS.
 
@@ -98,7 +98,7 @@ def set_isa(int i):
 # Threads ------------------------------------------------------------------------------------------------------------
 
 cdef enum:
-    PER_THREAD_AWAKE = 1 << 14                  # elements that are worth a thread whose worker is awake
+    PER_THREAD_AWAKE = 1 << 13                  # elements that are worth a thread whose worker is awake
     PER_THREAD_ASLEEP = 1 << 17                 # and one that has to be woken
 
 cdef double SHORT_GAP = 20e-6                   # seconds between two calls
