@@ -50,7 +50,6 @@ __all__ = [
 MAX_THREADS = 1024
 LAYERS = ("pool", "openmp")
 
-_setting: int | str = "auto"
 _threads = 1  # of each call, or with "auto" the maximum
 _layer = "pool"
 
@@ -191,10 +190,9 @@ def set_num_threads(n: int | str) -> None:
     1
     >>> set_num_threads("auto")
     """
-    global _setting, _threads  # noqa: PLW0603  one setting for the process, as the cores are
+    global _threads  # noqa: PLW0603  one setting for the process, as the cores are
     if not (n == "auto" if isinstance(n, str) else is_int(n) and 1 <= int(n) <= MAX_THREADS):
         raise ValueError(f"n must be 'auto' or an int from 1 to {MAX_THREADS}, got {n!r}")
-    _setting = n
     _threads = available_threads() if isinstance(n, str) else int(n)
     _core.set_threads(0 if isinstance(n, str) else _threads, _threads)
 

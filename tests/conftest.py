@@ -9,11 +9,11 @@ from fastopt import runtime
 @pytest.fixture(autouse=True)
 def same_machine():
     """Restore the instruction set, the threading layer and the number of threads after each test."""
-    isa, layer, threads = fastopt.isa(), fastopt.threading_layer(), runtime._setting
+    isa, layer = fastopt.isa(), fastopt.threading_layer()
     yield
     fastopt.set_threading_layer(layer)
     fastopt.set_isa(isa)
-    fastopt.set_num_threads(threads)
+    runtime._read_environment()
 
 
 @pytest.fixture(params=[".npz", ".safetensors"])

@@ -2,7 +2,7 @@
 """The OpenMP threading layer: the loop of the pool, run by the compiler's OpenMP. Loaded only when it is chosen.
 
 It serves programs that share one OpenMP runtime, and comparisons. It is not the default because OpenMP's workers
-busy-wait after a loop and take the cores of the next matrix product (bench/results.md).
+busy-wait after a loop and take the cores of the next matrix product (bench/bench_loop.py measures it).
 """
 
 from cpython.pycapsule cimport PyCapsule_New
