@@ -267,10 +267,7 @@ class Optimizer:
         >>> params
         array([-2., -4.])
         """
-        plan = self._plan
-        with plan:
-            arrays = self._tree.flatten(grads, "grads")
-            plan.accumulate(arrays, aligned_zeros)
+        self._plan.accumulate(self._tree.flatten(grads, "grads"), aligned_zeros)
 
     def _sync(self) -> None:
         """Pass the core all settings that hold until hyperparameters change."""
