@@ -15,10 +15,10 @@ from libc.string cimport memset
 import numpy as np
 
 from fastopt._core.buffers cimport (
-    REAL_NAMES, MemorySpans, acquire, allocate, check_spans, first_nonfinite, real_of, shape_of, span_of,
+    FASTOPT_F32, REAL_NAMES, MemorySpans, acquire, allocate, check_spans, first_nonfinite, real_of, shape_of, span_of,
 )
 from fastopt._core.kernels cimport (
-    FASTOPT_F32, SERIAL_BELOW, Threads, begin_parallel, end_parallel, fp_env_restore, fp_env_set, spin_between_loops,
+    SERIAL_BELOW, Threads, begin_parallel, end_parallel, fp_env_restore, fp_env_set, spin_between_loops,
     table,
 )
 from fastopt._core.step cimport (
