@@ -76,7 +76,6 @@ cdef int acquire(object array, Py_buffer *view, str name, str path, bint writabl
     except BaseException:
         PyBuffer_Release(view)
         raise
-    return 0
 
 
 cdef int check_buffer(object array, const Py_buffer *view, str name, str path, bint writable,
@@ -97,7 +96,6 @@ cdef int check_buffer(object array, const Py_buffer *view, str name, str path, b
                          f"{<uintptr_t>view.buf:#x}")
     if writable and view.readonly:
         raise ValueError(f"{name}{path} must be writable, got a read-only array")
-    return 0
 
 
 def inspect_array(array, str name, str path="", bint writable=True):
@@ -133,7 +131,6 @@ cdef int check_spans(list spans) except -1:
     for (_, end, name), (begin, _, other) in zip(spans, spans[1:]):
         if begin < end:
             raise ValueError(f"{name} and {other} overlap in memory")
-    return 0
 
 
 cdef class MemorySpans:
@@ -163,7 +160,6 @@ cdef class MemorySpans:
                 low = middle + 1
         if low < self.count and self.spans[low].begin < end and begin < end:
             raise ValueError(f"{name}{path} and {self.names[low]} overlap in memory")
-        return 0
 
 
 def first_overlap(array, dict others):

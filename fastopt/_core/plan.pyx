@@ -18,15 +18,47 @@ from fastopt._core.buffers cimport (
     FASTOPT_F32, REAL_NAMES, MemorySpans, acquire, allocate, check_spans, first_nonfinite, real_of, shape_of, span_of,
 )
 from fastopt._core.kernels cimport (
-    SERIAL_BELOW, Threads, begin_parallel, end_parallel, fp_env_restore, fp_env_set, spin_between_loops,
-    table,
-)
-from fastopt._core.step cimport (
-    FASTOPT_GRAD, FASTOPT_MAX_COEFFICIENTS, FASTOPT_MAX_OPERANDS, FASTOPT_MAX_STAGES, fastopt_accumulate, fastopt_chunk,
-    fastopt_group, fastopt_run_stages, fastopt_stage, fastopt_step, fastopt_sum_squares, fastopt_tensor,
+    SERIAL_BELOW, Threads, begin_parallel, end_parallel, fastopt_parallel_for, fastopt_table, fp_env_restore,
+    fp_env_set, spin_between_loops, table,
 )
 
 from fastopt._core.kernels import CHUNK, KERNELS, isa, thread_count
+
+cdef extern from "step.h" nogil:
+    enum: FASTOPT_GRAD, FASTOPT_MAX_OPERANDS, FASTOPT_MAX_STAGES, FASTOPT_MAX_COEFFICIENTS
+
+    struct fastopt_stage:
+        int kernel, first_operand, first_coefficient
+
+    struct fastopt_group:
+        fastopt_stage stages[1]                 # C knows the true sizes
+        int stage_count
+        double f64[1]
+        float f32[1]
+
+    struct fastopt_tensor:
+        const fastopt_group *group
+        int64_t size
+        int real
+        void *operands[1]
+        void *grad_sum
+
+    struct fastopt_chunk:
+        const fastopt_tensor *tensor
+        int64_t begin, end
+
+    struct fastopt_step:
+        const fastopt_table *table
+        fastopt_parallel_for *parallel_for
+        int threads
+        int64_t spin
+        const fastopt_chunk *chunks
+        int64_t chunk_count
+        double *chunk_sums
+
+    void fastopt_run_stages(const fastopt_step *)
+    double fastopt_sum_squares(const fastopt_step *)
+    void fastopt_accumulate(const fastopt_step *, bint first, bint zero_grads)
 
 cdef enum Nonfinite:
     PROPAGATE, SKIP, RAISE
@@ -159,7 +191,6 @@ cdef class Plan:
         info.scale = names.index("scale")
         self.infos.append(info)
         self.zero_grads = self.zero_grads or "zero_grad" in kernels
-        return 0
 
     cdef int add_tensor(self, Py_ssize_t t, fastopt_group *group, GroupInfo info, tuple kernels, str path,
                         dict operands, list spans) except -1:
@@ -185,7 +216,6 @@ cdef class Plan:
                 tensor.operands[column] = <void *><uintptr_t>pointers[operand]
                 column += 1
         self.paths.append(path)
-        return 0
 
     cdef int cut(self) except -1:
         cdef Py_ssize_t t, count = 0
@@ -203,7 +233,6 @@ cdef class Plan:
                 self.chunks[self.chunk_count] = fastopt_chunk(tensor, begin, min(begin + chunk, tensor.size))
                 self.chunk_count += 1
                 begin += chunk
-        return 0
 
     # The lock
 
@@ -271,7 +300,6 @@ cdef class Plan:
                     self.raise_out_of_range(g, i)
         if "scale" in coefficients:
             info.static_scale = group.f64[info.scale]
-        return 0
 
     # Stepping
 
@@ -394,7 +422,6 @@ cdef class Plan:
             if isinf(group.f64[info.scale]) or info.has_f32 and (
                     isinf(group.f32[info.scale]) or group.f32[info.scale] == 0 and group.f64[info.scale] != 0):
                 self.raise_out_of_range(g, info.scale)  # a scale of 0 would silently do nothing
-        return 0
 
     cdef int bind(self, list grads) except -1:
         """Acquire the gradients, and check that they overlap nothing that a step writes."""
@@ -414,7 +441,6 @@ cdef class Plan:
         if not same:
             self.check_overlap_of_grads()
         self.grads_known = True
-        return 0
 
     cdef void point_to_grad(self, fastopt_tensor *tensor, void *grad) noexcept:
         cdef const fastopt_group *group = tensor.group
@@ -430,7 +456,6 @@ cdef class Plan:
             if self.zero_grads and self.grads[i].len:
                 spans.append(span_of(&self.grads[i], self.grad_name + self.paths[i]))
         check_spans(spans)
-        return 0
 
     cdef void release(self) noexcept:
         while self.bound_count:
