@@ -66,8 +66,7 @@ cdef enum Nonfinite:
 NONFINITE = {"propagate": PROPAGATE, "skip": SKIP, "raise": RAISE}
 
 cdef struct Progress:
-    int64_t steps
-    int64_t skipped
+    int64_t steps, skipped
     int64_t parts                               # of a batch, whose gradients were accumulated
     double grad_scale
     double norm                                 # of the last step's gradients
@@ -88,6 +87,15 @@ cdef class GroupInfo:
     cdef Py_ssize_t scale                       # the index of that coefficient
     cdef double static_scale                    # its value before grad_scale and clipping
     cdef bint has_f32
+
+
+cdef int set_coefficient(fastopt_group *group, GroupInfo info, Py_ssize_t i, double value) except -1:
+    """Round a coefficient and check its range. A gradient scale of 0 would silently do nothing."""
+    group.f64[i], group.f32[i] = value, <float>value
+    if isinf(value) or info.has_f32 and (
+            isinf(group.f32[i]) or i == info.scale and group.f32[i] == 0 and value != 0):
+        raise ValueError(f"the coefficient {list(info.index)[i]!r}, computed from the hyperparameters, must be within "
+                         f"the range of {'float32' if info.has_f32 else 'float64'}, got {value}")
 
 
 cdef class Plan:
@@ -113,9 +121,8 @@ cdef class Plan:
     cdef Py_buffer progress_view
     cdef Py_ssize_t group_count, tensor_count, chunk_count, held_count, bound_count
     cdef int64_t elements
-    cdef bint zero_grads, grads_known, busy
+    cdef bint zero_grads, grads_known, busy, clips
     cdef double max_norm
-    cdef bint clips
     cdef Nonfinite nonfinite
     cdef list infos, paths
     cdef dict arguments
@@ -286,20 +293,14 @@ cdef class Plan:
             fp_env_restore(before)
 
     cdef int pack(self, Py_ssize_t g, dict coefficients) except -1:
-        """Round coefficients and check their range; names that the group's kernels do not have are left out."""
-        cdef fastopt_group *group = &self.groups[g]
+        """Set coefficients of a group; names that the group's kernels do not have are left out."""
         cdef GroupInfo info = self.infos[g]
-        cdef Py_ssize_t i
         for name, value in coefficients.items():
             index = info.index.get(name)
             if index is not None:
-                i = index
-                group.f64[i] = value
-                group.f32[i] = <float>group.f64[i]
-                if isinf(group.f64[i]) or (info.has_f32 and isinf(group.f32[i])):
-                    self.raise_out_of_range(g, i)
+                set_coefficient(&self.groups[g], info, index, value)
         if "scale" in coefficients:
-            info.static_scale = group.f64[info.scale]
+            info.static_scale = self.groups[g].f64[info.scale]
 
     # Stepping
 
@@ -413,20 +414,16 @@ cdef class Plan:
         """Set the coefficient that multiplies the gradients."""
         cdef double scale = 1.0 / self.divisor()
         cdef Py_ssize_t g
-        cdef fastopt_group *group
         cdef GroupInfo info
         for g in range(self.group_count):
-            group, info = &self.groups[g], self.infos[g]
-            group.f64[info.scale] = info.static_scale * scale * factor
-            group.f32[info.scale] = <float>group.f64[info.scale]
-            if isinf(group.f64[info.scale]) or info.has_f32 and (
-                    isinf(group.f32[info.scale]) or group.f32[info.scale] == 0 and group.f64[info.scale] != 0):
-                self.raise_out_of_range(g, info.scale)  # a scale of 0 would silently do nothing
+            info = self.infos[g]
+            set_coefficient(&self.groups[g], info, info.scale, info.static_scale * scale * factor)
 
     cdef int bind(self, list grads) except -1:
         """Acquire the gradients, and check that they overlap nothing that a step writes."""
         cdef Py_ssize_t i
         cdef fastopt_tensor *tensor
+        cdef GroupInfo info
         cdef bint same = self.grads_known
         if len(grads) != self.tensor_count:
             raise ValueError(f"{self.grad_name} must have {self.tensor_count} arrays, got {len(grads)}")
@@ -437,16 +434,12 @@ cdef class Plan:
             self.bound_count += 1
             if not same or tensor.operands[FASTOPT_GRAD] != self.grads[i].buf:
                 same = False
-                self.point_to_grad(tensor, self.grads[i].buf)
+                info = self.infos[tensor.group - self.groups]
+                for operand in info.grad_operands:
+                    tensor.operands[<Py_ssize_t>operand] = self.grads[i].buf
         if not same:
             self.check_overlap_of_grads()
         self.grads_known = True
-
-    cdef void point_to_grad(self, fastopt_tensor *tensor, void *grad) noexcept:
-        cdef const fastopt_group *group = tensor.group
-        cdef GroupInfo info = self.infos[group - self.groups]
-        for operand in info.grad_operands:
-            tensor.operands[<Py_ssize_t>operand] = grad
 
     cdef int check_overlap_of_grads(self) except -1:
         cdef Py_ssize_t i
@@ -461,11 +454,6 @@ cdef class Plan:
         while self.bound_count:
             self.bound_count -= 1
             PyBuffer_Release(&self.grads[self.bound_count])
-
-    cdef int raise_out_of_range(self, Py_ssize_t g, Py_ssize_t i) except -1:
-        cdef GroupInfo info = self.infos[g]
-        raise ValueError(f"the coefficient {list(info.index)[i]!r}, computed from the hyperparameters, must be within "
-                         f"the range of {'float32' if info.has_f32 else 'float64'}, got {self.groups[g].f64[i]}")
 
     def info(self):
         """Return how steps run between matrix products."""
