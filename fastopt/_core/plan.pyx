@@ -15,7 +15,7 @@ from libc.string cimport memset
 import numpy as np
 
 from fastopt._core.buffers cimport (
-    FASTOPT_F32, REAL_NAMES, MemorySpans, acquire, allocate, check_spans, first_nonfinite, real_of, shape_of, span_of,
+    FASTOPT_F32, REAL_NAMES, acquire, allocate, check_spans, first_nonfinite, real_of, shape_of, span_of,
 )
 from fastopt._core.kernels cimport (
     SERIAL_BELOW, Threads, begin_parallel, end_parallel, fastopt_parallel_for, fastopt_table, fp_env_restore,
@@ -73,6 +73,10 @@ cdef struct Progress:
     int64_t has_norm
 
 
+cdef struct Span:                               # of memory
+    uintptr_t begin, end
+
+
 def progress(int64_t steps, int64_t skipped, double grad_scale):
     """Return the contents of ``Plan.progress`` for a number of completed steps."""
     cdef Progress values = Progress(steps, skipped, 0, grad_scale, 0.0, 0)
@@ -116,7 +120,7 @@ cdef class Plan:
     cdef Py_buffer *held                        # parameters and states, for the life of the plan
     cdef Py_buffer *params                      # of each tensor, a copy of the one in held
     cdef Py_buffer *grads                       # for the duration of a step
-    cdef MemorySpans spans                      # memory that a step writes, besides gradients
+    cdef Span *spans                            # that a step writes, besides gradients; by address
     cdef Progress *p
     cdef Py_buffer progress_view
     cdef Py_ssize_t group_count, tensor_count, chunk_count, held_count, bound_count
@@ -124,7 +128,7 @@ cdef class Plan:
     cdef bint zero_grads, grads_known, busy, clips
     cdef double max_norm
     cdef Nonfinite nonfinite
-    cdef list infos, paths
+    cdef list infos, paths, span_names
     cdef dict arguments
     cdef str grad_name
     cdef object locate
@@ -133,7 +137,7 @@ cdef class Plan:
     cdef public bint dirty                      # whether the static coefficients are out of date
 
     def __cinit__(self, list groups, dict arguments, locate=None, max_norm=None, str nonfinite="propagate"):
-        cdef Py_ssize_t g, t = 0
+        cdef Py_ssize_t g, i, t = 0
         self.arguments, self.grad_name, self.locate = arguments, arguments.get("grad", "grad"), locate
         self.infos, self.paths = [], []
         self.clips = max_norm is not None
@@ -157,7 +161,11 @@ cdef class Plan:
             for path, operands in tensors:
                 self.add_tensor(t, &self.groups[g], self.infos[g], kernels, path, operands, spans)
                 t += 1
-        self.spans = MemorySpans(spans)
+        check_spans(spans)
+        self.span_names = [name for _, _, name in spans]
+        self.spans = <Span *>allocate(len(spans), sizeof(Span))
+        for i in range(len(spans)):
+            self.spans[i] = Span(spans[i][0], spans[i][1])
         self.cut()
 
     def __dealloc__(self):
@@ -173,6 +181,7 @@ cdef class Plan:
         free(self.held)
         free(self.params)
         free(self.grads)
+        free(self.spans)
 
     # Building
 
@@ -445,10 +454,23 @@ cdef class Plan:
         cdef Py_ssize_t i
         spans = []
         for i in range(self.tensor_count):
-            self.spans.check(&self.grads[i], self.grad_name, self.paths[i])
+            self.check_apart(&self.grads[i], self.paths[i])
             if self.zero_grads and self.grads[i].len:
                 spans.append(span_of(&self.grads[i], self.grad_name + self.paths[i]))
         check_spans(spans)
+
+    cdef int check_apart(self, const Py_buffer *grad, str path) except -1:
+        """Raise if a gradient overlaps memory that a step writes."""
+        cdef uintptr_t begin = <uintptr_t>grad.buf, end = begin + grad.len
+        cdef Py_ssize_t low = 0, high = len(self.span_names), middle
+        while low < high:                       # search the first span that ends after begin
+            middle = (low + high) // 2
+            if self.spans[middle].end > begin:
+                high = middle
+            else:
+                low = middle + 1
+        if low < len(self.span_names) and self.spans[low].begin < end and begin < end:
+            raise ValueError(f"{self.grad_name}{path} and {self.span_names[low]} overlap in memory")
 
     cdef void release(self) noexcept:
         while self.bound_count:
