@@ -21,7 +21,6 @@
 #include <time.h>
 
 /* threadpoolctl recognizes the library by this symbol. */
-extern const int fastopt_threads;
 __attribute__((visibility("default"))) const int fastopt_threads = 1;
 
 enum { MAX_THREADS = 1024, CACHE_LINE = 64, SPINS_BEFORE_YIELD = 10000 };

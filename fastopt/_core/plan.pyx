@@ -172,8 +172,7 @@ cdef class Plan:
         cdef Py_ssize_t i
         for i in range(self.held_count):
             PyBuffer_Release(&self.held[i])
-        if self.p != NULL:
-            PyBuffer_Release(&self.progress_view)
+        PyBuffer_Release(&self.progress_view)  # does nothing if it was not acquired
         free(self.groups)
         free(self.tensors)
         free(self.chunks)
