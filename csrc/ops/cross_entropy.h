@@ -81,8 +81,7 @@ OP_OF(cross_entropy) {
         NAME(scaled_softmax)(a.x + offset, rows, a.grad + offset, columns, totals, factor, row_max, sums);
         for (int i = 0; i < rows; i++)
             products[i] += label_target[i] != 0 ? (double)(label_target[i] * (label_x[i] - row_max[i])) : 0;
-        SIMD
-        for (int i = 0; i < LANES; i++)
+        FOR_LANES(i)
             loss[i] = totals[i] * log_double(sums[i]) - products[i];
         for (int i = 0; i < rows; i++) {
             const int64_t row = first + i;
