@@ -87,7 +87,8 @@ cdef class GroupInfo:
     """Data of a group that only the core uses."""
 
     cdef dict index                             # of each coefficient, by name
-    cdef list grad_operands                     # where the gradient is among the operands of its stages
+    cdef list operands                          # the names of those of all stages, in order
+    cdef list grad_operands                     # the places of the gradient among them
     cdef Py_ssize_t scale                       # the index of that coefficient
     cdef double static_scale                    # its value before grad_scale and clipping
     cdef bint has_f32
@@ -159,7 +160,7 @@ cdef class Plan:
             kernels, tensors = groups[g]
             self.add_group(&self.groups[g], kernels)
             for path, operands in tensors:
-                self.add_tensor(t, &self.groups[g], self.infos[g], kernels, path, operands, spans)
+                self.add_tensor(t, &self.groups[g], self.infos[g], path, operands, spans)
                 t += 1
         check_spans(spans)
         self.span_names = [name for _, _, name in spans]
@@ -185,33 +186,32 @@ cdef class Plan:
     # Building
 
     cdef int add_group(self, fastopt_group *group, tuple kernels) except -1:
-        cdef int operands = 0
         cdef GroupInfo info = GroupInfo()
         names = []
-        info.grad_operands = []
+        operands = []
         if len(kernels) > FASTOPT_MAX_STAGES:
             raise RuntimeError(f"{kernels} are too many; raise FASTOPT_MAX_STAGES")
         for kernel in kernels:
             index, its_operands, its_coefficients = KERNELS[kernel]
-            group.stages[group.stage_count] = fastopt_stage(index, operands, len(names))
+            group.stages[group.stage_count] = fastopt_stage(index, len(operands), len(names))
             group.stage_count += 1
-            if "grad" in its_operands:
-                info.grad_operands.append(operands + its_operands.index("grad"))
-            operands += len(its_operands)
+            operands += its_operands
             names += its_coefficients
-        if operands > FASTOPT_MAX_OPERANDS or len(names) > FASTOPT_MAX_COEFFICIENTS:
-            raise RuntimeError(f"{kernels} need {operands} operands and {len(names)} coefficients; "
+        if len(operands) > FASTOPT_MAX_OPERANDS or len(names) > FASTOPT_MAX_COEFFICIENTS:
+            raise RuntimeError(f"{kernels} need {len(operands)} operands and {len(names)} coefficients; "
                                "raise FASTOPT_MAX_OPERANDS or FASTOPT_MAX_COEFFICIENTS")
+        info.operands = operands
+        info.grad_operands = [i for i, operand in enumerate(operands) if operand == "grad"]
         info.index = {name: i for i, name in enumerate(names)}
         info.scale = names.index("scale")
         self.infos.append(info)
         self.zero_grads = self.zero_grads or "zero_grad" in kernels
 
-    cdef int add_tensor(self, Py_ssize_t t, fastopt_group *group, GroupInfo info, tuple kernels, str path,
-                        dict operands, list spans) except -1:
+    cdef int add_tensor(self, Py_ssize_t t, fastopt_group *group, GroupInfo info, str path, dict operands,
+                        list spans) except -1:
         cdef fastopt_tensor *tensor = &self.tensors[t]
         cdef Py_buffer *view
-        cdef int column = 0
+        cdef Py_ssize_t i
         tensor.group = group
         pointers = {"grad": 0}
         for operand, array in operands.items():
@@ -226,10 +226,8 @@ cdef class Plan:
             pointers[operand] = <uintptr_t>view.buf
             if view.len:
                 spans.append(span_of(view, name + path))
-        for kernel in kernels:
-            for operand in KERNELS[kernel].operands:
-                tensor.operands[column] = <void *><uintptr_t>pointers[operand]
-                column += 1
+        for i, operand in enumerate(info.operands):
+            tensor.operands[i] = <void *><uintptr_t>pointers[operand]
         self.paths.append(path)
 
     cdef int cut(self) except -1:
