@@ -444,17 +444,13 @@ cdef class Plan:
                 for operand in info.grad_operands:
                     tensor.operands[<Py_ssize_t>operand] = self.grads[i].buf
         if not same:
-            self.check_overlap_of_grads()
+            spans = []
+            for i in range(self.tensor_count):
+                self.check_apart(&self.grads[i], self.paths[i])
+                if self.zero_grads and self.grads[i].len:
+                    spans.append(span_of(&self.grads[i], self.grad_name + self.paths[i]))
+            check_spans(spans)
         self.grads_known = True
-
-    cdef int check_overlap_of_grads(self) except -1:
-        cdef Py_ssize_t i
-        spans = []
-        for i in range(self.tensor_count):
-            self.check_apart(&self.grads[i], self.paths[i])
-            if self.zero_grads and self.grads[i].len:
-                spans.append(span_of(&self.grads[i], self.grad_name + self.paths[i]))
-        check_spans(spans)
 
     cdef int check_apart(self, const Py_buffer *grad, str path) except -1:
         """Raise if a gradient overlaps memory that a step writes."""
