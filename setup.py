@@ -39,7 +39,6 @@ EXTENSIONS = [
     extension("kernels", *KERNELS),
     extension("buffers", flags=["-O2"]),
     extension("plan", "csrc/step.c", flags=["-O2"]),
-    extension("ops", flags=["-O2"]),
     extension("openmp", flags=["-fopenmp"], optional=True),  # skipped where the compiler has no OpenMP
 ]
 

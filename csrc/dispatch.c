@@ -25,7 +25,7 @@ const struct fastopt_op_info fastopt_op_info[FASTOPT_OPS] = {
 extern const struct fastopt_table fastopt_table_baseline, fastopt_table_avx2, fastopt_table_avx512;
 
 const struct fastopt_table *kernel_table(int i) {
-#if FASTOPT_X86_64
+#if defined(__x86_64__)
     /* The compiler's detection also asks the operating system (XGETBV), which must save the wide registers. */
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512f") && i-- == 0)

@@ -14,18 +14,10 @@
 #error "fastopt can't be exact with -ffast-math or -ffinite-math-only: take them out of CFLAGS"
 #endif
 
-#if defined(__x86_64__) && defined(__GNUC__)
-#define FASTOPT_X86_64 1
-#else
-#define FASTOPT_X86_64 0
-#endif
-
 #if defined(__clang__)
 #define FASTOPT_COMPILER __VERSION__
-#elif defined(__GNUC__)
-#define FASTOPT_COMPILER "gcc " __VERSION__
 #else
-#define FASTOPT_COMPILER "unknown"
+#define FASTOPT_COMPILER "gcc " __VERSION__
 #endif
 
 /* Elements of a chunk: all stages of a step run on a chunk before the next chunk starts, and sums of squares are per
@@ -90,7 +82,7 @@ const struct fastopt_table *kernel_table(int i);
 /* Set the thread's floating-point environment to the IEEE defaults, and return the old one. Another library may
  * have made some threads flush denormals, and results would depend on the thread that computes them. */
 static inline uint64_t fp_env_set(void) {
-#if FASTOPT_X86_64
+#if defined(__x86_64__)
     const uint64_t before = __builtin_ia32_stmxcsr();
     __builtin_ia32_ldmxcsr(0x1f80);
     return before;
@@ -104,7 +96,7 @@ static inline uint64_t fp_env_set(void) {
 }
 
 static inline void fp_env_restore(uint64_t before) {
-#if FASTOPT_X86_64
+#if defined(__x86_64__)
     __builtin_ia32_ldmxcsr((unsigned)before);
 #elif defined(__aarch64__)
     __asm__ __volatile__("msr fpcr, %0" : : "r"(before));

@@ -19,19 +19,13 @@
 
 const struct fastopt_table PASTE(fastopt_table, ISA) = {
     .isa = TEXT(ISA),
-    .kernels =
-        {
-#define KERNEL(kernel, rule, ...) [FASTOPT_F32][FASTOPT_KERNEL_##kernel] = kernel##_kernel_float,
+#define KERNEL(kernel, rule, ...) \
+    .kernels[FASTOPT_F32][FASTOPT_KERNEL_##kernel] = kernel##_kernel_float, \
+    .kernels[FASTOPT_F64][FASTOPT_KERNEL_##kernel] = kernel##_kernel_double,
 #include "kernels.def"
-#define KERNEL(kernel, rule, ...) [FASTOPT_F64][FASTOPT_KERNEL_##kernel] = kernel##_kernel_double,
-#include "kernels.def"
-        },
-    .ops =
-        {
-#define OP(op, arguments) [FASTOPT_F32][FASTOPT_OP_##op] = op##_op_float,
+#define OP(op, arguments) \
+    .ops[FASTOPT_F32][FASTOPT_OP_##op] = op##_op_float, \
+    .ops[FASTOPT_F64][FASTOPT_OP_##op] = op##_op_double,
 #include "ops.def"
-#define OP(op, arguments) [FASTOPT_F64][FASTOPT_OP_##op] = op##_op_double,
-#include "ops.def"
-        },
     .sum_squares = {[FASTOPT_F32] = sum_squares_float, [FASTOPT_F64] = sum_squares_double},
 };

@@ -21,7 +21,6 @@
 #include <time.h>
 
 /* threadpoolctl recognizes the library by this symbol. */
-extern const int fastopt_threads;
 __attribute__((visibility("default"))) const int fastopt_threads = 1;
 
 enum { MAX_THREADS = 1024, CACHE_LINE = 64, SPINS_BEFORE_YIELD = 10000 };
@@ -121,7 +120,6 @@ static void *worker_main(void *index) {
         if (entered)
             atomic_fetch_sub(&state, 1);
     }
-    return NULL;
 }
 
 /* A forked child has none of its parent's threads. */
@@ -134,7 +132,7 @@ static void reset_in_child(void) {
     max_workers = MAX_THREADS - 1;
 }
 
-static void register_fork_handler(void) { pthread_atfork(NULL, NULL, reset_in_child); }
+__attribute__((constructor)) static void register_fork_handler(void) { pthread_atfork(NULL, NULL, reset_in_child); }
 
 /* Workers block all signals, which are left to the threads of the program. */
 static void spawn_workers(int count) {
@@ -204,9 +202,6 @@ static void close_loop(void) {
 }
 
 void fastopt_pool_for(fastopt_body *body, const void *context, int64_t count, int thread_count, int64_t spin) {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    if (thread_count > 1)
-        pthread_once(&once, register_fork_handler); /* before the lock, which must be open in a child */
     if (thread_count < 2 || pthread_mutex_trylock(&run_lock)) {
         for (int64_t i = 0; i < count; i++)
             body(context, i);

@@ -8,6 +8,8 @@
 
 #define LANES 16
 #define BLOCK 256 /* elements that are computed, and kept in the first-level cache, before they are added up */
+/* The head of a loop over all lanes, side by side. */
+#define FOR_LANES(lane) SIMD for (int lane = 0; lane < LANES; lane++)
 
 INLINE double fold(double lanes[LANES]) {
     for (int half = LANES / 2; half > 0; half /= 2)
@@ -23,18 +25,15 @@ INLINE double fold(double lanes[LANES]) {
 
 INLINE void NAME(add_to_lanes)(double lanes[LANES], const real *x, int64_t count) {
     int64_t i = 0;
-    for (; i + LANES <= count; i += LANES) {
-        SIMD
-        for (int lane = 0; lane < LANES; lane++)
+    for (; i + LANES <= count; i += LANES)
+        FOR_LANES(lane)
             lanes[lane] += (double)x[i + lane];
-    }
     for (int lane = 0; i < count; i++, lane++)
         lanes[lane] += (double)x[i];
 }
 
 INLINE void NAME(add_squares)(double lanes[LANES], const real *x) {
-    SIMD
-    for (int lane = 0; lane < LANES; lane++)
+    FOR_LANES(lane)
         lanes[lane] += (double)x[lane] * (double)x[lane];
 }
 

@@ -15,6 +15,31 @@
 
 #elif defined(real)
 
+/* Compute the sums of u and of u (x - mean) of some columns, where u is grad or, without it, x - mean. */
+INLINE void NAME(column_sums)(const real *x, const real *grad, const bool has_grad, const real *mean, int64_t rows,
+                              int64_t stride, int columns, double *sums, double *products) {
+    double sum[LANES] = {0}, product[LANES] = {0};
+    for (int64_t first = 0; first < rows; first += BLOCK_ROWS) {
+        const int count = rows - first < BLOCK_ROWS ? (int)(rows - first) : BLOCK_ROWS;
+        real block_sum[LANES] = {0}, block_product[LANES] = {0};
+        for (int row = 0; row < count; row++) {
+            SIMD
+            for (int k = 0; k < columns; k++) {
+                const int64_t i = (first + row) * stride + k;
+                const real d = x[i] - mean[k], u = has_grad ? grad[i] : d;
+                block_sum[k] += u;
+                block_product[k] += u * d;
+            }
+        }
+        for (int k = 0; k < columns; k++) {
+            sum[k] += (double)block_sum[k];
+            product[k] += (double)block_product[k];
+        }
+    }
+    memcpy(sums, sum, (size_t)columns * sizeof(double));
+    memcpy(products, product, (size_t)columns * sizeof(double));
+}
+
 /* Compute the mean of some columns and the sum of the squared differences from it. The first pass finds a mean, which
  * is rounded; the second pass corrects it by the mean of the differences (Chan, Golub and LeVeque 1983). */
 INLINE void NAME(column_moments)(const real *x, int64_t rows, int64_t stride, int columns, double *means,
@@ -34,22 +59,7 @@ INLINE void NAME(column_moments)(const real *x, int64_t rows, int64_t stride, in
     }
     for (int k = 0; k < columns; k++)
         mean[k] = (real)(sum[k] / (double)rows);
-    for (int64_t first = 0; first < rows; first += BLOCK_ROWS) {
-        const int count = rows - first < BLOCK_ROWS ? (int)(rows - first) : BLOCK_ROWS;
-        real block_rest[LANES] = {0}, block_square[LANES] = {0};
-        for (int row = 0; row < count; row++) {
-            SIMD
-            for (int k = 0; k < columns; k++) {
-                const real d = x[(first + row) * stride + k] - mean[k];
-                block_rest[k] += d;
-                block_square[k] += d * d;
-            }
-        }
-        for (int k = 0; k < columns; k++) {
-            rest[k] += (double)block_rest[k];
-            square[k] += (double)block_square[k];
-        }
-    }
+    NAME(column_sums)(x, NULL, false, mean, rows, stride, columns, rest, square);
     for (int k = 0; k < columns; k++) {
         const double correction = rest[k] / (double)rows;
         means[k] = (double)mean[k] + correction;
@@ -108,30 +118,6 @@ OP_OF(batch_norm) {
     return 0;
 }
 
-/* Compute the sum of the gradient of some columns, and the sum of its product with x - mean. */
-INLINE void NAME(column_sums)(const real *x, const real *grad, const real *mean, int64_t rows, int64_t stride,
-                              int columns, double *sums, double *products) {
-    double sum[LANES] = {0}, product[LANES] = {0};
-    for (int64_t first = 0; first < rows; first += BLOCK_ROWS) {
-        const int count = rows - first < BLOCK_ROWS ? (int)(rows - first) : BLOCK_ROWS;
-        real block_sum[LANES] = {0}, block_product[LANES] = {0};
-        for (int row = 0; row < count; row++) {
-            SIMD
-            for (int k = 0; k < columns; k++) {
-                const int64_t i = (first + row) * stride + k;
-                block_sum[k] += grad[i];
-                block_product[k] += grad[i] * (x[i] - mean[k]);
-            }
-        }
-        for (int k = 0; k < columns; k++) {
-            sum[k] += (double)block_sum[k];
-            product[k] += (double)block_product[k];
-        }
-    }
-    memcpy(sums, sum, (size_t)columns * sizeof(double));
-    memcpy(products, product, (size_t)columns * sizeof(double));
-}
-
 /* The sums of a chunk: a row of sums of grad and a row of sums of grad * (x - mean). */
 OP_OF(batch_norm_backward_sums) {
     const int64_t columns = a.columns, rows = end - begin;
@@ -139,8 +125,8 @@ OP_OF(batch_norm_backward_sums) {
     double *sums = a.sums + begin / a.chunk * 2 * columns, *products = sums + columns;
     int64_t k = 0;
     for (; k + LANES <= columns; k += LANES)
-        NAME(column_sums)(x + k, grad + k, a.mean + k, rows, columns, LANES, sums + k, products + k);
-    NAME(column_sums)(x + k, grad + k, a.mean + k, rows, columns, (int)(columns - k), sums + k, products + k);
+        NAME(column_sums)(x + k, grad + k, true, a.mean + k, rows, columns, LANES, sums + k, products + k);
+    NAME(column_sums)(x + k, grad + k, true, a.mean + k, rows, columns, (int)(columns - k), sums + k, products + k);
     return 0;
 }
 

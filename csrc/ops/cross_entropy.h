@@ -24,12 +24,9 @@ INLINE real NAME(class_target)(const real *weight, const real *target, real smoo
     return (weight ? weight[k] : 1) * (target ? (1 - smoothing) * target[k] + spread : spread);
 }
 
-/* The sum of a row's class targets t, and the sum of t (x - row_max). */
-struct NAME(target_sums) {
-    double total, product;
-};
-INLINE struct NAME(target_sums) NAME(sum_targets)(const real *x, const real *target, const real *weight,
-                                                  int64_t columns, real smoothing, real spread) {
+/* Compute the sum of a row's class targets t, and the sum of t (x - row_max). */
+INLINE void NAME(sum_targets)(const real *x, const real *target, const real *weight, int64_t columns,
+                              real smoothing, real spread, double *total, double *product) {
     const real row_max = NAME(max_of)(x, columns);
     double totals[LANES] = {0}, products[LANES] = {0};
     for (int64_t i = 0; i < columns; i += BLOCK) {
@@ -44,7 +41,8 @@ INLINE struct NAME(target_sums) NAME(sum_targets)(const real *x, const real *tar
         NAME(add_to_lanes)(totals, block_targets, count);
         NAME(add_to_lanes)(products, block_products, count);
     }
-    return (struct NAME(target_sums)){fold(totals), fold(products)};
+    *total = fold(totals);
+    *product = fold(products);
 }
 
 /* -sum of t log(softmax(x)), where t is the class target, plus w (1 - s) at the label. With T the sum of t:
@@ -65,12 +63,9 @@ OP_OF(cross_entropy) {
             const real *x_row = a.x + row * columns;
             if (a.label && a.label[row] == a.ignore_index)
                 continue;
-            if (every_class) {
-                const struct NAME(target_sums) target_sums = NAME(sum_targets)(
-                    x_row, a.target ? a.target + row * columns : NULL, a.weight, columns, smoothing, spread);
-                totals[i] = target_sums.total;
-                products[i] = target_sums.product;
-            }
+            if (every_class)
+                NAME(sum_targets)(x_row, a.target ? a.target + row * columns : NULL, a.weight, columns, smoothing,
+                                  spread, &totals[i], &products[i]);
             if (a.label) {
                 label_target[i] = (1 - smoothing) * (a.weight ? a.weight[a.label[row]] : 1);
                 label_x[i] = x_row[a.label[row]];
@@ -81,8 +76,7 @@ OP_OF(cross_entropy) {
         NAME(scaled_softmax)(a.x + offset, rows, a.grad + offset, columns, totals, factor, row_max, sums);
         for (int i = 0; i < rows; i++)
             products[i] += label_target[i] != 0 ? (double)(label_target[i] * (label_x[i] - row_max[i])) : 0;
-        SIMD
-        for (int i = 0; i < LANES; i++)
+        FOR_LANES(i)
             loss[i] = totals[i] * log_double(sums[i]) - products[i];
         for (int i = 0; i < rows; i++) {
             const int64_t row = first + i;

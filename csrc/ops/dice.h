@@ -39,11 +39,9 @@ NOINLINE void NAME(load_target)(const int64_t *labels, const real *target, int64
     }
     for (int i = 0; i < LANES; i++)
         label[i] = i < rows ? labels[row + i] - first : -1;
-    for (int k = 0; k < count; k++) {
-        SIMD
-        for (int i = 0; i < LANES; i++)
+    for (int k = 0; k < count; k++)
+        FOR_LANES(i)
             tile[k][i] = label[i] == k ? 1 : 0;
-    }
 }
 
 /* p, and for each block of pixels the sums over p q, p (or p^2) and q (or q^2) of each class. The last block of an
@@ -64,15 +62,13 @@ OP_OF(dice_sums) {
                 real p[NARROW][LANES], q[NARROW][LANES];
                 NAME(load_tile)(a.p + row * columns + first, rows, columns, count, p);
                 NAME(load_target)(a.label, a.target, row, rows, columns, first, count, q);
-                for (int k = 0; k < count; k++) {
-                    SIMD
-                    for (int lane = 0; lane < LANES; lane++) {
+                for (int k = 0; k < count; k++)
+                    FOR_LANES(lane) {
                         const double u = (double)p[k][lane], v = (double)q[k][lane];
                         lanes[0][k][lane] += u * v;
                         lanes[1][k][lane] += a.squared ? u * u : u;
                         lanes[2][k][lane] += a.squared ? v * v : v;
                     }
-                }
             }
             for (int j = 0; j < 3; j++)
                 for (int k = 0; k < count; k++)
@@ -93,12 +89,10 @@ INLINE void NAME(load_dice_tile)(struct NAME(dice_tile) *tile, ARGUMENTS(dice_gr
     const real *target_slope = a.target_slope + image + first, *p_slope = a.p_slope + image + first;
     NAME(load_tile)(a.x + row * a.columns + first, rows, a.columns, count, tile->p);
     NAME(load_target)(a.label, a.target, row, rows, a.columns, first, count, tile->slope);
-    for (int k = 0; k < count; k++) {
-        SIMD
-        for (int i = 0; i < LANES; i++)
+    for (int k = 0; k < count; k++)
+        FOR_LANES(i)
             tile->slope[k][i] =
                 target_slope[k] * tile->slope[k][i] + (a.squared ? p_slope[k] * tile->p[k][i] : p_slope[k]);
-    }
 }
 
 /* x, which is p, becomes the gradient. The derivative with respect to p is target_slope q + p_slope, or
@@ -115,25 +109,21 @@ OP_OF(dice_grad) {
         for (int64_t first = 0; a.form == SOFTMAX && first < columns; first += NARROW) {
             const int count = columns - first < NARROW ? (int)(columns - first) : NARROW;
             NAME(load_dice_tile)(&tile, a, row, (int)rows, first, count, slopes);
-            for (int k = 0; k < count; k++) {
-                SIMD
-                for (int i = 0; i < LANES; i++)
+            for (int k = 0; k < count; k++)
+                FOR_LANES(i)
                     product[i] += tile.p[k][i] * tile.slope[k][i];
-            }
         }
         for (int64_t first = 0; first < columns; first += NARROW) {
             const int count = columns - first < NARROW ? (int)(columns - first) : NARROW;
             if (a.form != SOFTMAX || columns > NARROW) /* else the only tile is still loaded */
                 NAME(load_dice_tile)(&tile, a, row, (int)rows, first, count, slopes);
-            for (int k = 0; k < count; k++) {
-                SIMD
-                for (int i = 0; i < LANES; i++) {
+            for (int k = 0; k < count; k++)
+                FOR_LANES(i) {
                     const real p = tile.p[k][i], slope = tile.slope[k][i];
                     tile.slope[k][i] = a.form == SOFTMAX   ? p * (slope - product[i])
                                        : a.form == SIGMOID ? p * (1 - p) * slope
                                                            : slope;
                 }
-            }
             NAME(store_tile)(tile.slope, a.x + row * columns + first, (int)rows, columns, count);
         }
     }

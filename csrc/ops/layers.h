@@ -5,6 +5,16 @@
 #include "../math/random.h"
 #include "../math/reduce.h"
 #include "op.h"
+
+/* MAP_OF(op, result, value): define an op that assigns a value to each element i. */
+#define MAP_OF(op, result, value) \
+    OP_OF(op) { \
+        SIMD \
+        for (int64_t i = begin; i < end; i++) \
+            result = value; \
+        return 0; \
+    }
+
 #define TEMPLATE "ops/layers.h"
 #include "../for_each_real.h"
 #elif defined(real)
@@ -52,26 +62,8 @@ OP_OF(l2_penalty) {
     return fold(lanes);
 }
 
-OP_OF(exp) {
-    SIMD
-    for (int64_t i = begin; i < end; i++)
-        a.y[i] = NAME(exp)(a.x[i]);
-    return 0;
-}
-
-OP_OF(log) {
-    SIMD
-    for (int64_t i = begin; i < end; i++)
-        a.y[i] = NAME(log)(a.x[i]);
-    return 0;
-}
-
-/* x += y: accumulate a gradient. */
-OP_OF(add) {
-    SIMD
-    for (int64_t i = begin; i < end; i++)
-        a.x[i] += a.y[i];
-    return 0;
-}
+MAP_OF(exp, a.y[i], NAME(exp)(a.x[i]))
+MAP_OF(log, a.y[i], NAME(log)(a.x[i]))
+MAP_OF(add, a.x[i], a.x[i] + a.y[i]) /* accumulates a gradient */
 
 #endif

@@ -24,8 +24,7 @@ INLINE void NAME(load_padded)(real lanes[LANES], const real *x, int64_t count, r
 }
 
 INLINE void NAME(max_into)(real lanes[LANES], const real *x) {
-    SIMD
-    for (int lane = 0; lane < LANES; lane++)
+    FOR_LANES(lane)
         lanes[lane] = x[lane] > lanes[lane] ? x[lane] : lanes[lane];
 }
 
@@ -44,8 +43,7 @@ INLINE real NAME(max_of)(const real *x, int64_t count) {
 
 /* y = exp(x - max), and add it to the sums of a block. */
 INLINE void NAME(exp_into)(real block_sums[LANES], const real *x, const real max[LANES], real *y) {
-    SIMD
-    for (int lane = 0; lane < LANES; lane++) {
+    FOR_LANES(lane) {
         const real e = NAME(exp)(x[lane] - max[lane]);
         y[lane] = e;
         block_sums[lane] += e;
@@ -53,8 +51,7 @@ INLINE void NAME(exp_into)(real block_sums[LANES], const real *x, const real max
 }
 
 INLINE void NAME(add_block)(double sums[LANES], const real block_sums[LANES]) {
-    SIMD
-    for (int lane = 0; lane < LANES; lane++)
+    FOR_LANES(lane)
         sums[lane] += (double)block_sums[lane];
 }
 
@@ -124,11 +121,9 @@ INLINE void NAME(narrow_exp)(real tile[NARROW][LANES], int columns, real row_max
     for (int i = 0; i < used; i++)
         NAME(add_block)(lanes[i], block_sums[i]);
     for (int half = LANES / 2; half > 0; half /= 2)
-        for (int i = 0; i < half && i + half < used; i++) {
-            SIMD
-            for (int row = 0; row < LANES; row++)
+        for (int i = 0; i < half && i + half < used; i++)
+            FOR_LANES(row)
                 lanes[i][row] += lanes[i + half][row];
-        }
     memcpy(sums, lanes[0], sizeof lanes[0]);
 }
 
@@ -139,14 +134,11 @@ NOINLINE void NAME(scaled_softmax)(const real *x, int rows, real *y, int64_t col
         real tile[NARROW][LANES], scales[LANES];
         NAME(load_tile)(x, rows, columns, (int)columns, tile);
         NAME(narrow_exp)(tile, (int)columns, row_max, sums);
-        SIMD
-        for (int row = 0; row < LANES; row++)
+        FOR_LANES(row)
             scales[row] = (real)(totals[row] / sums[row]) * factor;
-        for (int k = 0; k < columns; k++) {
-            SIMD
-            for (int row = 0; row < LANES; row++)
+        for (int k = 0; k < columns; k++)
+            FOR_LANES(row)
                 tile[k][row] *= scales[row];
-        }
         NAME(store_tile)(tile, y, rows, columns, (int)columns);
         return;
     }

@@ -5,15 +5,17 @@ from fastopt._core.kernels import (
     CHUNK,
     COMPILER,
     KERNELS,
+    OPS,
+    count_labels,
     isa,
     isas,
     limited,
     power,
+    run,
     set_isa,
     set_parallel_for,
     set_spinning,
     set_thread_limit,
     set_threads,
 )
-from fastopt._core.ops import OPS, count_labels, run
 from fastopt._core.plan import Plan, progress

@@ -1,20 +1,10 @@
 from cpython.buffer cimport Py_buffer
-from libc.stdint cimport int64_t, uintptr_t
+from libc.stdint cimport int64_t
 
 cdef extern from "fastopt.h":
     enum: FASTOPT_F32, FASTOPT_F64
 
 cdef tuple REAL_NAMES
-
-cdef struct Span:
-    uintptr_t begin
-    uintptr_t end
-
-cdef class MemorySpans:
-    cdef Span *spans
-    cdef Py_ssize_t count
-    cdef list names
-    cdef int check(self, const Py_buffer *view, str name, str path) except -1
 
 cdef int acquire(object array, Py_buffer *view, str name, str path, bint writable, const Py_buffer *like) except -1
 cdef int real_of(const Py_buffer *view) noexcept

@@ -76,7 +76,6 @@ cdef int acquire(object array, Py_buffer *view, str name, str path, bint writabl
     except BaseException:
         PyBuffer_Release(view)
         raise
-    return 0
 
 
 cdef int check_buffer(object array, const Py_buffer *view, str name, str path, bint writable,
@@ -97,7 +96,6 @@ cdef int check_buffer(object array, const Py_buffer *view, str name, str path, b
                          f"{<uintptr_t>view.buf:#x}")
     if writable and view.readonly:
         raise ValueError(f"{name}{path} must be writable, got a read-only array")
-    return 0
 
 
 def inspect_array(array, str name, str path="", bint writable=True):
@@ -133,37 +131,6 @@ cdef int check_spans(list spans) except -1:
     for (_, end, name), (begin, _, other) in zip(spans, spans[1:]):
         if begin < end:
             raise ValueError(f"{name} and {other} overlap in memory")
-    return 0
-
-
-cdef class MemorySpans:
-    """Spans of memory that do not overlap, to compare other buffers with them."""
-
-    def __cinit__(self, list spans):
-        cdef Py_ssize_t i
-        check_spans(spans)
-        self.count = len(spans)
-        self.names = [name for _, _, name in spans]
-        self.spans = <Span *>allocate(self.count, sizeof(Span))
-        for i in range(self.count):
-            self.spans[i] = Span(spans[i][0], spans[i][1])
-
-    def __dealloc__(self):
-        free(self.spans)
-
-    cdef int check(self, const Py_buffer *view, str name, str path) except -1:
-        """Raise if a buffer overlaps one of the spans."""
-        cdef uintptr_t begin = <uintptr_t>view.buf, end = begin + view.len
-        cdef Py_ssize_t low = 0, high = self.count, middle
-        while low < high:                       # search the first span that ends after begin
-            middle = (low + high) // 2
-            if self.spans[middle].end > begin:
-                high = middle
-            else:
-                low = middle + 1
-        if low < self.count and self.spans[low].begin < end and begin < end:
-            raise ValueError(f"{name}{path} and {self.names[low]} overlap in memory")
-        return 0
 
 
 def first_overlap(array, dict others):

@@ -1,19 +1,12 @@
 from libc.stdint cimport int64_t, uint64_t
 
 cdef extern from "fastopt.h" nogil:
-    enum: FASTOPT_F32, FASTOPT_F64
     union fastopt_argument:
         void *array
         double real_number
         int64_t integer
         uint64_t unsigned_integer
     ctypedef double fastopt_op(const fastopt_argument *, int64_t, int64_t) noexcept
-    struct fastopt_argument_info:
-        const char *name
-        int kind
-    struct fastopt_op_info:
-        const char *name
-        fastopt_argument_info arguments[1]
     struct fastopt_table:
         const char *isa
         fastopt_op *ops[2][1]                   # C knows the true sizes
@@ -34,7 +27,6 @@ cdef struct Threads:
     int64_t spin                                # nanoseconds
 
 cdef const fastopt_table *table() noexcept
-cdef const fastopt_op_info *op_info(int op) noexcept
 cdef Threads begin_parallel(int64_t elements, int64_t chunks) noexcept
 cdef void end_parallel() noexcept
 cdef int64_t spin_between_loops() noexcept

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""The kernel tables, the instruction set in use and the number of threads.
+"""The kernel tables, the instruction set in use, the number of threads, and the call of an op.
 
 The number of threads changes no result. It follows a rule that is right from the first call:
 
@@ -15,18 +15,29 @@ nowhere reliably faster, and it needed 18 steps to find two threads at the size 
 
 from collections import namedtuple
 
+from cpython.buffer cimport Py_buffer, PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.pycapsule cimport PyCapsule_GetPointer
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
+from libc.stdlib cimport free
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
+from fastopt._core.buffers cimport FASTOPT_F32, FASTOPT_F64, allocate
+
 cdef extern from "fastopt.h" nogil:
-    int FASTOPT_CHUNK, FASTOPT_KERNELS
+    int FASTOPT_CHUNK, FASTOPT_KERNELS, FASTOPT_OPS, FASTOPT_OP_count_labels
+    enum: FASTOPT_MAX_ARGUMENTS, FASTOPT_REAL, FASTOPT_INT, FASTOPT_UINT
     const char *FASTOPT_COMPILER
 
     struct fastopt_kernel_info:
         const char *name
         const char *operands
         const char *coefficients
+    struct fastopt_argument_info:
+        const char *name
+        int kind
+    struct fastopt_op_info:
+        const char *name
+        fastopt_argument_info arguments[1]      # C knows the true size
     const fastopt_kernel_info fastopt_kernel_infos "fastopt_kernel_info"[]
     const fastopt_op_info fastopt_op_infos "fastopt_op_info"[]
     const fastopt_table *kernel_table(int)
@@ -35,10 +46,21 @@ cdef extern from "pool.h" nogil:
     fastopt_parallel_for fastopt_pool_for
 
 Kernel = namedtuple("Kernel", "index operands coefficients")
+Op = namedtuple("Op", "index arguments")        # the kinds of the arguments, by name
+
+cdef tuple KINDS = ("in", "out", "inout", "real", "int", "uint")
 
 
 def _names(text):
     return tuple(text.decode().split(", ")) if text else ()
+
+
+cdef dict argument_kinds(int op):
+    cdef dict kinds = {}
+    while fastopt_op_infos[op].arguments[len(kinds)].name != NULL:
+        argument = fastopt_op_infos[op].arguments[len(kinds)]
+        kinds[argument.name.decode()] = KINDS[<int>argument.kind]
+    return kinds
 
 
 KERNELS = {
@@ -46,6 +68,7 @@ KERNELS = {
         i, _names(fastopt_kernel_infos[i].operands), _names(fastopt_kernel_infos[i].coefficients))
     for i in range(FASTOPT_KERNELS)
 }
+OPS = {fastopt_op_infos[i].name.decode(): Op(i, argument_kinds(i)) for i in range(FASTOPT_OPS)}
 CHUNK = FASTOPT_CHUNK
 COMPILER = FASTOPT_COMPILER.decode()
 
@@ -68,10 +91,6 @@ cdef const fastopt_table *current_table = kernel_table(0)
 
 cdef const fastopt_table *table() noexcept:
     return current_table
-
-
-cdef const fastopt_op_info *op_info(int op) noexcept:
-    return &fastopt_op_infos[op]
 
 
 def isas():
@@ -148,7 +167,8 @@ cdef double seconds() noexcept:
     return now.tv_sec + 1e-9 * now.tv_nsec
 
 
-cdef int64_t threads_for(int64_t elements, int64_t chunks, bint awake) noexcept:
+cpdef int64_t thread_count(int64_t elements, int64_t chunks, bint awake=False) noexcept:
+    """Return the number of threads of a call between matrix products, or with ``awake`` of one that follows another."""
     cdef int64_t threads = fixed_threads
     if threads == 0:
         threads = min(max_threads, elements // (PER_THREAD_AWAKE if awake else PER_THREAD_ASLEEP))
@@ -161,7 +181,7 @@ cdef Threads begin_parallel(int64_t elements, int64_t chunks) noexcept:
     if fixed_threads <= 1 and (fixed_threads == 1 or max_threads == 1 or elements < SERIAL_BELOW):
         return Threads(parallel_for, 1, 0)
     awake = may_spin and seconds() - last_end < SHORT_GAP
-    return Threads(parallel_for, <int>threads_for(elements, chunks, awake), SPIN if awake else 0)
+    return Threads(parallel_for, <int>thread_count(elements, chunks, awake), SPIN if awake else 0)
 
 
 cdef int64_t spin_between_loops() noexcept:
@@ -175,6 +195,89 @@ cdef void end_parallel() noexcept:
     last_end = seconds()
 
 
-def thread_count(int64_t elements, int64_t chunks, bint awake=False):
-    """Return the number of threads of a call between matrix products, or with ``awake`` of one that follows another."""
-    return threads_for(elements, chunks, awake)
+# Ops ----------------------------------------------------------------------------------------------------------------
+
+cdef object missing = object()
+
+cdef struct Call:
+    fastopt_op *op
+    fastopt_argument arguments[FASTOPT_MAX_ARGUMENTS]
+    int64_t count, chunk
+    double *sums
+
+
+cdef void run_chunk(const void *context, int64_t i) noexcept nogil:
+    cdef const Call *call = <const Call *>context
+    cdef uint64_t before = fp_env_set()
+    cdef int64_t begin = i * call.chunk
+    call.sums[i] = call.op(call.arguments, begin, min(begin + call.chunk, call.count))
+    fp_env_restore(before)
+
+
+def count_labels(const int64_t[::1] labels, int64_t classes, int64_t ignore_index):
+    """Return the number of labels that are not ``ignore_index``, or -1 - i if the i-th is the first invalid one."""
+    cdef int64_t i, size = labels.shape[0]
+    cdef fastopt_argument arguments[3]          # as in csrc/ops.def
+    cdef double counted
+    arguments[0].array = <void *>&labels[0] if size else NULL
+    arguments[1].integer = classes
+    arguments[2].integer = ignore_index
+    counted = current_table.ops[FASTOPT_F64][FASTOPT_OP_count_labels](arguments, 0, size)
+    if counted >= 0:
+        return <int64_t>counted
+    for i in range(size):
+        if labels[i] != ignore_index and not 0 <= labels[i] < classes:
+            return -1 - i
+
+
+def run(str name, dict arguments, int64_t count, int64_t chunk, int64_t elements):
+    """Run an op over ``count`` elements or rows and return its sum, added up in the order of the chunks.
+
+    ``arguments`` holds all arguments of the op by name: contiguous arrays (or None) and numbers. The op is the one for
+    float64 if ``x`` has items of 8 bytes. A chunk has ``chunk`` elements or rows, whatever the number of threads.
+    """
+    cdef Call call
+    cdef Py_buffer views[FASTOPT_MAX_ARGUMENTS]
+    cdef int64_t chunks = (count + chunk - 1) // chunk, i
+    cdef int held = 0, place = 0, kind, index
+    cdef double total = 0.0
+    cdef Threads threads = begin_parallel(elements, chunks)
+    cdef uint64_t before
+    cdef fastopt_argument *slot
+    cdef dict kinds
+    index, kinds = OPS[name]
+    call.op = current_table.ops[FASTOPT_F64 if arguments["x"].itemsize == 8 else FASTOPT_F32][index]
+    call.count, call.chunk, call.sums = count, chunk, NULL
+    try:
+        for argument in kinds:
+            value, slot = arguments.get(argument, missing), &call.arguments[place]
+            kind = fastopt_op_infos[index].arguments[place].kind
+            if value is missing or len(arguments) != len(kinds):
+                raise TypeError(f"op {name!r} must get the arguments {', '.join(kinds)}, got {', '.join(arguments)}")
+            place += 1
+            if kind == FASTOPT_REAL:
+                slot.real_number = value
+            elif kind == FASTOPT_INT:
+                slot.integer = value
+            elif kind == FASTOPT_UINT:
+                slot.unsigned_integer = value
+            elif value is None:
+                slot.array = NULL
+            else:
+                PyObject_GetBuffer(value, &views[held], PyBUF_SIMPLE)
+                slot.array = views[held].buf
+                held += 1
+        call.sums = <double *>allocate(chunks, sizeof(double))
+        with nogil:
+            threads.parallel_for(run_chunk, &call, chunks, threads.count, threads.spin)
+        if elements >= SERIAL_BELOW:
+            end_parallel()
+        before = fp_env_set()
+        for i in range(chunks):
+            total += call.sums[i]
+        fp_env_restore(before)
+        return total
+    finally:
+        free(call.sums)
+        for place in range(held):
+            PyBuffer_Release(&views[place])

@@ -15,18 +15,50 @@ from libc.string cimport memset
 import numpy as np
 
 from fastopt._core.buffers cimport (
-    REAL_NAMES, MemorySpans, acquire, allocate, check_spans, first_nonfinite, real_of, shape_of, span_of,
+    FASTOPT_F32, REAL_NAMES, acquire, allocate, check_spans, first_nonfinite, real_of, shape_of, span_of,
 )
 from fastopt._core.kernels cimport (
-    FASTOPT_F32, SERIAL_BELOW, Threads, begin_parallel, end_parallel, fp_env_restore, fp_env_set, spin_between_loops,
-    table,
-)
-from fastopt._core.step cimport (
-    FASTOPT_GRAD, FASTOPT_MAX_COEFFICIENTS, FASTOPT_MAX_OPERANDS, FASTOPT_MAX_STAGES, fastopt_accumulate, fastopt_chunk,
-    fastopt_group, fastopt_run_stages, fastopt_stage, fastopt_step, fastopt_sum_squares, fastopt_tensor,
+    SERIAL_BELOW, Threads, begin_parallel, end_parallel, fastopt_parallel_for, fastopt_table, fp_env_restore,
+    fp_env_set, spin_between_loops, table,
 )
 
 from fastopt._core.kernels import CHUNK, KERNELS, isa, thread_count
+
+cdef extern from "step.h" nogil:
+    enum: FASTOPT_GRAD, FASTOPT_MAX_OPERANDS, FASTOPT_MAX_STAGES, FASTOPT_MAX_COEFFICIENTS
+
+    struct fastopt_stage:
+        int kernel, first_operand, first_coefficient
+
+    struct fastopt_group:
+        fastopt_stage stages[1]                 # C knows the true sizes
+        int stage_count
+        double f64[1]
+        float f32[1]
+
+    struct fastopt_tensor:
+        const fastopt_group *group
+        int64_t size
+        int real
+        void *operands[1]
+        void *grad_sum
+
+    struct fastopt_chunk:
+        const fastopt_tensor *tensor
+        int64_t begin, end
+
+    struct fastopt_step:
+        const fastopt_table *table
+        fastopt_parallel_for *parallel_for
+        int threads
+        int64_t spin
+        const fastopt_chunk *chunks
+        int64_t chunk_count
+        double *chunk_sums
+
+    void fastopt_run_stages(const fastopt_step *)
+    double fastopt_sum_squares(const fastopt_step *)
+    void fastopt_accumulate(const fastopt_step *, bint first, bint zero_grads)
 
 cdef enum Nonfinite:
     PROPAGATE, SKIP, RAISE
@@ -34,12 +66,15 @@ cdef enum Nonfinite:
 NONFINITE = {"propagate": PROPAGATE, "skip": SKIP, "raise": RAISE}
 
 cdef struct Progress:
-    int64_t steps
-    int64_t skipped
+    int64_t steps, skipped
     int64_t parts                               # of a batch, whose gradients were accumulated
     double grad_scale
     double norm                                 # of the last step's gradients
     int64_t has_norm
+
+
+cdef struct Span:                               # of memory
+    uintptr_t begin, end
 
 
 def progress(int64_t steps, int64_t skipped, double grad_scale):
@@ -52,10 +87,20 @@ cdef class GroupInfo:
     """Data of a group that only the core uses."""
 
     cdef dict index                             # of each coefficient, by name
-    cdef list grad_operands                     # where the gradient is among the operands of its stages
+    cdef list operands                          # the names of those of all stages, in order
+    cdef list grad_operands                     # the places of the gradient among them
     cdef Py_ssize_t scale                       # the index of that coefficient
     cdef double static_scale                    # its value before grad_scale and clipping
     cdef bint has_f32
+
+
+cdef int set_coefficient(fastopt_group *group, GroupInfo info, Py_ssize_t i, double value) except -1:
+    """Round a coefficient and check its range. A gradient scale of 0 would silently do nothing."""
+    group.f64[i], group.f32[i] = value, <float>value
+    if isinf(value) or info.has_f32 and (
+            isinf(group.f32[i]) or i == info.scale and group.f32[i] == 0 and value != 0):
+        raise ValueError(f"the coefficient {list(info.index)[i]!r}, computed from the hyperparameters, must be within "
+                         f"the range of {'float32' if info.has_f32 else 'float64'}, got {value}")
 
 
 cdef class Plan:
@@ -76,16 +121,15 @@ cdef class Plan:
     cdef Py_buffer *held                        # parameters and states, for the life of the plan
     cdef Py_buffer *params                      # of each tensor, a copy of the one in held
     cdef Py_buffer *grads                       # for the duration of a step
-    cdef MemorySpans spans                      # memory that a step writes, besides gradients
+    cdef Span *spans                            # that a step writes, besides gradients; by address
     cdef Progress *p
     cdef Py_buffer progress_view
     cdef Py_ssize_t group_count, tensor_count, chunk_count, held_count, bound_count
     cdef int64_t elements
-    cdef bint zero_grads, grads_known, busy
+    cdef bint zero_grads, grads_known, busy, clips
     cdef double max_norm
-    cdef bint clips
     cdef Nonfinite nonfinite
-    cdef list infos, paths
+    cdef list infos, paths, span_names
     cdef dict arguments
     cdef str grad_name
     cdef object locate
@@ -94,7 +138,7 @@ cdef class Plan:
     cdef public bint dirty                      # whether the static coefficients are out of date
 
     def __cinit__(self, list groups, dict arguments, locate=None, max_norm=None, str nonfinite="propagate"):
-        cdef Py_ssize_t g, t = 0
+        cdef Py_ssize_t g, i, t = 0
         self.arguments, self.grad_name, self.locate = arguments, arguments.get("grad", "grad"), locate
         self.infos, self.paths = [], []
         self.clips = max_norm is not None
@@ -116,17 +160,20 @@ cdef class Plan:
             kernels, tensors = groups[g]
             self.add_group(&self.groups[g], kernels)
             for path, operands in tensors:
-                self.add_tensor(t, &self.groups[g], self.infos[g], kernels, path, operands, spans)
+                self.add_tensor(t, &self.groups[g], self.infos[g], path, operands, spans)
                 t += 1
-        self.spans = MemorySpans(spans)
+        check_spans(spans)
+        self.span_names = [name for _, _, name in spans]
+        self.spans = <Span *>allocate(len(spans), sizeof(Span))
+        for i in range(len(spans)):
+            self.spans[i] = Span(spans[i][0], spans[i][1])
         self.cut()
 
     def __dealloc__(self):
         cdef Py_ssize_t i
         for i in range(self.held_count):
             PyBuffer_Release(&self.held[i])
-        if self.p != NULL:
-            PyBuffer_Release(&self.progress_view)
+        PyBuffer_Release(&self.progress_view)  # does nothing if it was not acquired
         free(self.groups)
         free(self.tensors)
         free(self.chunks)
@@ -134,38 +181,37 @@ cdef class Plan:
         free(self.held)
         free(self.params)
         free(self.grads)
+        free(self.spans)
 
     # Building
 
     cdef int add_group(self, fastopt_group *group, tuple kernels) except -1:
-        cdef int operands = 0
         cdef GroupInfo info = GroupInfo()
         names = []
-        info.grad_operands = []
+        operands = []
         if len(kernels) > FASTOPT_MAX_STAGES:
             raise RuntimeError(f"{kernels} are too many; raise FASTOPT_MAX_STAGES")
         for kernel in kernels:
             index, its_operands, its_coefficients = KERNELS[kernel]
-            group.stages[group.stage_count] = fastopt_stage(index, operands, len(names))
+            group.stages[group.stage_count] = fastopt_stage(index, len(operands), len(names))
             group.stage_count += 1
-            if "grad" in its_operands:
-                info.grad_operands.append(operands + its_operands.index("grad"))
-            operands += len(its_operands)
+            operands += its_operands
             names += its_coefficients
-        if operands > FASTOPT_MAX_OPERANDS or len(names) > FASTOPT_MAX_COEFFICIENTS:
-            raise RuntimeError(f"{kernels} need {operands} operands and {len(names)} coefficients; "
+        if len(operands) > FASTOPT_MAX_OPERANDS or len(names) > FASTOPT_MAX_COEFFICIENTS:
+            raise RuntimeError(f"{kernels} need {len(operands)} operands and {len(names)} coefficients; "
                                "raise FASTOPT_MAX_OPERANDS or FASTOPT_MAX_COEFFICIENTS")
+        info.operands = operands
+        info.grad_operands = [i for i, operand in enumerate(operands) if operand == "grad"]
         info.index = {name: i for i, name in enumerate(names)}
         info.scale = names.index("scale")
         self.infos.append(info)
         self.zero_grads = self.zero_grads or "zero_grad" in kernels
-        return 0
 
-    cdef int add_tensor(self, Py_ssize_t t, fastopt_group *group, GroupInfo info, tuple kernels, str path,
-                        dict operands, list spans) except -1:
+    cdef int add_tensor(self, Py_ssize_t t, fastopt_group *group, GroupInfo info, str path, dict operands,
+                        list spans) except -1:
         cdef fastopt_tensor *tensor = &self.tensors[t]
         cdef Py_buffer *view
-        cdef int column = 0
+        cdef Py_ssize_t i
         tensor.group = group
         pointers = {"grad": 0}
         for operand, array in operands.items():
@@ -180,12 +226,9 @@ cdef class Plan:
             pointers[operand] = <uintptr_t>view.buf
             if view.len:
                 spans.append(span_of(view, name + path))
-        for kernel in kernels:
-            for operand in KERNELS[kernel].operands:
-                tensor.operands[column] = <void *><uintptr_t>pointers[operand]
-                column += 1
+        for i, operand in enumerate(info.operands):
+            tensor.operands[i] = <void *><uintptr_t>pointers[operand]
         self.paths.append(path)
-        return 0
 
     cdef int cut(self) except -1:
         cdef Py_ssize_t t, count = 0
@@ -203,7 +246,6 @@ cdef class Plan:
                 self.chunks[self.chunk_count] = fastopt_chunk(tensor, begin, min(begin + chunk, tensor.size))
                 self.chunk_count += 1
                 begin += chunk
-        return 0
 
     # The lock
 
@@ -260,21 +302,14 @@ cdef class Plan:
             fp_env_restore(before)
 
     cdef int pack(self, Py_ssize_t g, dict coefficients) except -1:
-        """Round coefficients and check their range; names that the group's kernels do not have are left out."""
-        cdef fastopt_group *group = &self.groups[g]
+        """Set coefficients of a group; names that the group's kernels do not have are left out."""
         cdef GroupInfo info = self.infos[g]
-        cdef Py_ssize_t i
         for name, value in coefficients.items():
             index = info.index.get(name)
             if index is not None:
-                i = index
-                group.f64[i] = value
-                group.f32[i] = <float>group.f64[i]
-                if isinf(group.f64[i]) or (info.has_f32 and isinf(group.f32[i])):
-                    self.raise_out_of_range(g, i)
+                set_coefficient(&self.groups[g], info, index, value)
         if "scale" in coefficients:
-            info.static_scale = group.f64[info.scale]
-        return 0
+            info.static_scale = self.groups[g].f64[info.scale]
 
     # Stepping
 
@@ -392,21 +427,16 @@ cdef class Plan:
         """Set the coefficient that multiplies the gradients."""
         cdef double scale = 1.0 / self.divisor()
         cdef Py_ssize_t g
-        cdef fastopt_group *group
         cdef GroupInfo info
         for g in range(self.group_count):
-            group, info = &self.groups[g], self.infos[g]
-            group.f64[info.scale] = info.static_scale * scale * factor
-            group.f32[info.scale] = <float>group.f64[info.scale]
-            if isinf(group.f64[info.scale]) or info.has_f32 and (
-                    isinf(group.f32[info.scale]) or group.f32[info.scale] == 0 and group.f64[info.scale] != 0):
-                self.raise_out_of_range(g, info.scale)  # a scale of 0 would silently do nothing
-        return 0
+            info = self.infos[g]
+            set_coefficient(&self.groups[g], info, info.scale, info.static_scale * scale * factor)
 
     cdef int bind(self, list grads) except -1:
         """Acquire the gradients, and check that they overlap nothing that a step writes."""
         cdef Py_ssize_t i
         cdef fastopt_tensor *tensor
+        cdef GroupInfo info
         cdef bint same = self.grads_known
         if len(grads) != self.tensor_count:
             raise ValueError(f"{self.grad_name} must have {self.tensor_count} arrays, got {len(grads)}")
@@ -417,37 +447,35 @@ cdef class Plan:
             self.bound_count += 1
             if not same or tensor.operands[FASTOPT_GRAD] != self.grads[i].buf:
                 same = False
-                self.point_to_grad(tensor, self.grads[i].buf)
+                info = self.infos[tensor.group - self.groups]
+                for operand in info.grad_operands:
+                    tensor.operands[<Py_ssize_t>operand] = self.grads[i].buf
         if not same:
-            self.check_overlap_of_grads()
+            spans = []
+            for i in range(self.tensor_count):
+                self.check_apart(&self.grads[i], self.paths[i])
+                if self.zero_grads and self.grads[i].len:
+                    spans.append(span_of(&self.grads[i], self.grad_name + self.paths[i]))
+            check_spans(spans)
         self.grads_known = True
-        return 0
 
-    cdef void point_to_grad(self, fastopt_tensor *tensor, void *grad) noexcept:
-        cdef const fastopt_group *group = tensor.group
-        cdef GroupInfo info = self.infos[group - self.groups]
-        for operand in info.grad_operands:
-            tensor.operands[<Py_ssize_t>operand] = grad
-
-    cdef int check_overlap_of_grads(self) except -1:
-        cdef Py_ssize_t i
-        spans = []
-        for i in range(self.tensor_count):
-            self.spans.check(&self.grads[i], self.grad_name, self.paths[i])
-            if self.zero_grads and self.grads[i].len:
-                spans.append(span_of(&self.grads[i], self.grad_name + self.paths[i]))
-        check_spans(spans)
-        return 0
+    cdef int check_apart(self, const Py_buffer *grad, str path) except -1:
+        """Raise if a gradient overlaps memory that a step writes."""
+        cdef uintptr_t begin = <uintptr_t>grad.buf, end = begin + grad.len
+        cdef Py_ssize_t low = 0, high = len(self.span_names), middle
+        while low < high:                       # search the first span that ends after begin
+            middle = (low + high) // 2
+            if self.spans[middle].end > begin:
+                high = middle
+            else:
+                low = middle + 1
+        if low < len(self.span_names) and self.spans[low].begin < end and begin < end:
+            raise ValueError(f"{self.grad_name}{path} and {self.span_names[low]} overlap in memory")
 
     cdef void release(self) noexcept:
         while self.bound_count:
             self.bound_count -= 1
             PyBuffer_Release(&self.grads[self.bound_count])
-
-    cdef int raise_out_of_range(self, Py_ssize_t g, Py_ssize_t i) except -1:
-        cdef GroupInfo info = self.infos[g]
-        raise ValueError(f"the coefficient {list(info.index)[i]!r}, computed from the hyperparameters, must be within "
-                         f"the range of {'float32' if info.has_f32 else 'float64'}, got {self.groups[g].f64[i]}")
 
     def info(self):
         """Return how steps run between matrix products."""
