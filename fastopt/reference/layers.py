@@ -107,12 +107,8 @@ def _blocks(x: Array) -> list[Array]:
 
 def _sum_rows(x: Array) -> Array:
     """Return the sum of the rows: sixteen at a time in the array's dtype, and these sums in float64."""
-    total: Array = np.zeros(x.shape[1])
-    for begin in range(0, len(x), ROWS):
-        sixteen = np.zeros(x.shape[1], x.dtype)
-        for row in x[begin : begin + ROWS]:
-            sixteen = sixteen + row
-        total = total + sixteen
+    sixteens = (sum(x[begin : begin + ROWS]) for begin in range(0, len(x), ROWS))
+    total: Array = sum(sixteens, np.zeros(x.shape[1]))
     return total
 
 
