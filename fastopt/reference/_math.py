@@ -16,19 +16,16 @@ from fastopt.reference._common import Array
 EXP_LN2 = {4: ("0x1.63p-1", "-0x1.bd0106p-13"), 8: ("0x1.62e42feep-1", "0x1.a39ef35793c76p-33")}
 LOG_LN2 = {4: ("0x1.62e3p-1", "0x1.2fefa2p-17"), 8: ("0x1.62e42feep-1", "0x1.a39ef35793c76p-33")}
 LOG_COEFFICIENTS = {
-    4: [0xAAAAAA / 2**24, 0xCCCE13 / 2**25, 0x91E9EE / 2**25, 0xF89E26 / 2**26],
-    8: [
-        float.fromhex(text)
-        for text in (
-            "0x1.5555555555593p-1",
-            "0x1.999999997fa04p-2",
-            "0x1.2492494229359p-2",
-            "0x1.c71c51d8e78afp-3",
-            "0x1.7466496cb03dep-3",
-            "0x1.39a09d078c69fp-3",
-            "0x1.2f112df3e5244p-3",
-        )
-    ],
+    4: ("0x0.aaaaaap0", "0x0.ccce13p-1", "0x0.91e9eep-1", "0x0.f89e26p-2"),
+    8: (
+        "0x1.5555555555593p-1",
+        "0x1.999999997fa04p-2",
+        "0x1.2492494229359p-2",
+        "0x1.c71c51d8e78afp-3",
+        "0x1.7466496cb03dep-3",
+        "0x1.39a09d078c69fp-3",
+        "0x1.2f112df3e5244p-3",
+    ),
 }
 
 
@@ -71,7 +68,7 @@ def log(x: Array) -> Array:
     f = np.where(below, 2 * fraction, fraction) - 1
     s = f / (2 + f)
     z, half_square = s * s, real(0.5) * f * f
-    *others, r = (real(c) for c in LOG_COEFFICIENTS[x.itemsize])
+    *others, r = (real(float.fromhex(c)) for c in LOG_COEFFICIENTS[x.itemsize])
     for c in reversed(others):
         r = r * z + c
     ln2_high, ln2_low = (real(float.fromhex(text)) for text in LOG_LN2[x.itemsize])
