@@ -38,8 +38,7 @@ def exp(x: Array) -> Array:
     low, high = (-104.0, 89.0) if x.itemsize == 4 else (-746.0, 710.0)
     n, r = _reduce_range(np.clip(x, x.dtype.type(low), x.dtype.type(high)))
     half = np.rint(n * x.dtype.type(0.5))
-    result: Array = (1 + _expm1_near_zero(r)) * _exp2(half) * _exp2(n - half)
-    return result
+    return (1 + _expm1_near_zero(r)) * _exp2(half) * _exp2(n - half)
 
 
 def expm1(x: Array) -> Array:
@@ -50,8 +49,7 @@ def expm1(x: Array) -> Array:
     """
     n, r = _reduce_range(np.maximum(x, x.dtype.type(-40.0 if x.itemsize == 4 else -80.0)))
     power = _exp2(n)
-    result: Array = power * _expm1_near_zero(r) + (power - 1)
-    return result
+    return power * _expm1_near_zero(r) + (power - 1)
 
 
 def log(x: Array) -> Array:
@@ -84,8 +82,7 @@ def log1p(x: Array) -> Array:
     1e-20
     """
     total = 1 + x
-    result: Array = log(total) - ((total - 1) - x) / total
-    return result
+    return log(total) - ((total - 1) - x) / total
 
 
 def _reduce_range(x: Array) -> tuple[Array, Array]:
@@ -103,11 +100,9 @@ def _expm1_near_zero(r: Array) -> Array:
     q = terms.pop()
     for term in reversed(terms):
         q = q * r + term
-    result: Array = r + r * r * q
-    return result
+    return r + r * r * q
 
 
 def _exp2(n: Array) -> Array:
     """Return 2^n for whole n."""
-    power: Array = np.ldexp(n.dtype.type(1), np.nan_to_num(n).astype(np.int32))
-    return power
+    return np.ldexp(n.dtype.type(1), np.nan_to_num(n).astype(np.int32))

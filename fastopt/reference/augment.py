@@ -131,8 +131,7 @@ def _resample(image: Array, matrix: Array, size: Any, border: str, fill: float) 
     upper = left_weight * image[top, left] + right_weight * image[top, right]
     lower = left_weight * image[bottom, left] + right_weight * image[bottom, right]
     outside = (1 - (top_weight + bottom_weight) * (left_weight + right_weight)) * real(fill)
-    result: Array = top_weight * upper + bottom_weight * lower + outside
-    return result
+    return top_weight * upper + bottom_weight * lower + outside
 
 
 def _neighbors(x: Array, size: int, border: str) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
