@@ -55,17 +55,18 @@ def test_load_returns_the_saved_arrays(folder):
 def test_gradients_are_differences_of_the_loss():
     rng = np.random.default_rng(0)
     images, labels = rng.uniform(0, 1, (10, 784)), rng.integers(0, 10, 10)
-    params = fastopt.Flat(dict(common.initial_params(mnist.PIXELS, mnist.HIDDEN, 10, seed=0)), np.float64)
-    grads = params.zeros_like()
-    mnist.loss_and_gradients(params, grads, images, labels, seed=0, step=1)
-    for i in rng.choice(params.buffer.size, 30, replace=False):
-        kept, h = params.buffer[i], 1e-6
-        params.buffer[i] = kept + h
-        above = mnist.loss_and_gradients(params, params.zeros_like(), images, labels, seed=0, step=1)
-        params.buffer[i] = kept - h
-        below = mnist.loss_and_gradients(params, params.zeros_like(), images, labels, seed=0, step=1)
-        params.buffer[i] = kept
-        assert (above - below) / (2 * h) == pytest.approx(grads.buffer[i], abs=1e-7)
+    network = common.Network((mnist.PIXELS, mnist.HIDDEN, 10), 0, mnist.DROPOUT, dtype=np.float64)
+    batch = fastopt.cross_entropy, images, labels
+    network.loss_and_gradients(*batch, step=1)
+    params, grads = network.params.buffer, network.grads.buffer.copy()
+    for i in rng.choice(params.size, 30, replace=False):
+        kept, h = params[i], 1e-6
+        params[i] = kept + h
+        above = network.loss_and_gradients(*batch, step=1)
+        params[i] = kept - h
+        below = network.loss_and_gradients(*batch, step=1)
+        params[i] = kept
+        assert (above - below) / (2 * h) == pytest.approx(grads[i], abs=1e-7)
 
 
 GOOD = idx(np.arange(24, dtype=np.uint8).reshape(2, 3, 4))

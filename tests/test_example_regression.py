@@ -17,29 +17,30 @@ def run(*arguments):
 
 
 def test_data():
-    cars = regression.load()
-    assert (cars.inputs.shape, cars.miles.shape, cars.inputs.dtype) == ((392, 9), (392, 1), np.float32)
-    assert (cars.miles.min(), cars.miles.max()) == (9, np.float32(46.6))
-    assert cars.inputs[:, 6:].sum(axis=0).tolist() == [245, 68, 79]
-    assert (cars.inputs[:, 6:].sum(axis=1) == 1).all()
+    inputs, miles = regression.load()
+    assert (inputs.shape, miles.shape, inputs.dtype) == ((392, 9), (392, 1), np.float32)
+    assert (miles.min(), miles.max()) == (9, np.float32(46.6))
+    assert inputs[:, 6:].sum(axis=0).tolist() == [245, 68, 79]
+    assert (inputs[:, 6:].sum(axis=1) == 1).all()
     parts = regression.split(seed=0)
-    assert [len(part.miles) for part in parts] == [236, 78, 78]
+    assert [len(miles) for _, miles in parts] == [236, 78, 78]
 
 
 def test_gradients_are_differences_of_the_loss():
     rng = np.random.default_rng(0)
     inputs, targets = rng.normal(0, 1, (20, 9)), rng.normal(0, 2, (20, 1))
-    params = fastopt.Flat(dict(common.initial_params(9, regression.HIDDEN, 1, seed=0)), np.float64)
-    grads = params.zeros_like()
-    regression.loss_and_gradients(params, grads, inputs, targets)
-    for i in rng.choice(params.buffer.size, 50, replace=False):
-        kept, h = params.buffer[i], 1e-6
-        params.buffer[i] = kept + h
-        above = regression.loss_and_gradients(params, params.zeros_like(), inputs, targets)
-        params.buffer[i] = kept - h
-        below = regression.loss_and_gradients(params, params.zeros_like(), inputs, targets)
-        params.buffer[i] = kept
-        assert (above - below) / (2 * h) == pytest.approx(grads.buffer[i], abs=1e-7)
+    network = common.Network((9, regression.HIDDEN, 1), seed=0, dtype=np.float64)
+    batch = fastopt.huber, inputs, targets
+    network.loss_and_gradients(*batch)
+    params, grads = network.params.buffer, network.grads.buffer.copy()
+    for i in rng.choice(params.size, 50, replace=False):
+        kept, h = params[i], 1e-6
+        params[i] = kept + h
+        above = network.loss_and_gradients(*batch)
+        params[i] = kept - h
+        below = network.loss_and_gradients(*batch)
+        params[i] = kept
+        assert (above - below) / (2 * h) == pytest.approx(grads[i], abs=1e-7)
 
 
 def test_network_beats_least_squares():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from processes import run_python
 
-from fastopt.examples import digits, segmentation
+from fastopt.examples import common, digits, segmentation
 
 
 def run(*arguments, **environment):
@@ -40,19 +40,19 @@ def test_windows_are_centered_on_pixels():
 
 def test_gradients_are_differences_of_the_loss():
     images, masks = segmentation.load(seed=0)
-    batch = images[:2].astype(np.float64), masks[:2].astype(np.float64)
-    params = segmentation.initial_params(0, np.float64)
-    grads = params.zeros_like()
-    segmentation.loss_and_gradients(params, grads, *batch)
+    batch = segmentation.LOSS, segmentation.windows(images[:2].astype(np.float64)), masks[:2].astype(np.float64)
+    network = common.Network((segmentation.WINDOW**2, segmentation.HIDDEN, 1), seed=0, dtype=np.float64)
+    network.loss_and_gradients(*batch)
+    params, grads = network.params.buffer, network.grads.buffer.copy()
     rng = np.random.default_rng(0)
-    for i in rng.choice(params.buffer.size, 50, replace=False):
-        kept, h = params.buffer[i], 1e-6
-        params.buffer[i] = kept + h
-        above = segmentation.loss_and_gradients(params, params.zeros_like(), *batch)
-        params.buffer[i] = kept - h
-        below = segmentation.loss_and_gradients(params, params.zeros_like(), *batch)
-        params.buffer[i] = kept
-        assert (above - below) / (2 * h) == pytest.approx(grads.buffer[i], abs=1e-7)
+    for i in rng.choice(params.size, 50, replace=False):
+        kept, h = params[i], 1e-6
+        params[i] = kept + h
+        above = network.loss_and_gradients(*batch)
+        params[i] = kept - h
+        below = network.loss_and_gradients(*batch)
+        params[i] = kept
+        assert (above - below) / (2 * h) == pytest.approx(grads[i], abs=1e-7)
 
 
 def test_finds_strokes_and_draws_a_sheet(tmp_path):

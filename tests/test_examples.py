@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from processes import run_python
 
-from fastopt.examples import digits
+import fastopt
+from fastopt.examples import common, digits
 
 
 def run(*arguments, **environment):
@@ -35,8 +36,9 @@ def test_data():
 @pytest.mark.parametrize("recipe", ["plain", "+ dropout", "+ batch norm", "all"])
 def test_gradients_are_differences_of_the_loss(recipe):
     (images, labels), _ = digits.split(seed=0)
-    network = digits.Network(digits.RECIPES[recipe], seed=0, dtype=np.float64)
-    batch = images[:20].astype(np.float64), labels[:20]
+    recipe = digits.RECIPES[recipe]
+    network = common.Network((64, digits.HIDDEN, 10), 0, recipe.dropout, recipe.batch_norm, np.float64)
+    batch = fastopt.cross_entropy, images[:20].astype(np.float64), labels[:20]
     network.loss_and_gradients(*batch, step=3)
     params, grads = network.params.buffer, network.grads.buffer.copy()
     rng = np.random.default_rng(0)

@@ -8,14 +8,12 @@ of each of these over five seeds; ``--compare`` trains with every optimizer at s
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 import fastopt
 from fastopt.examples import common
@@ -34,8 +32,9 @@ TUNED = {
 # The learning rates and batch sizes that --compare tries; the middle rate is an optimizer's default here.
 RATES = {name: TUNED.get(name, [0.0003, 0.001, 0.003]) for name in fastopt.optimizers.__all__}
 BATCH_SIZES = [16, 64, 256]
+LINE_STYLES = {16: "-", 64: "--", 256: ":"}  # by batch size
 
-Split: TypeAlias = "tuple[Array, Array]"  # images, labels
+Setting: TypeAlias = "tuple[str, float, int]"  # optimizer, rate, batch size
 
 
 @dataclass(frozen=True)
@@ -70,97 +69,22 @@ class History:
     final: float = 0.0
 
 
-# The data
-
-
-def load() -> Split:
+def load() -> tuple[Array, Array]:
     """Return the images as an array of 1797 x 64 numbers from 0 to 1, and their labels."""
     table = common.load_table("digits.csv.gz")
     return table[:, :64] / 16, table[:, 64].astype(np.int64)
 
 
-def split(seed: int) -> tuple[Split, Split]:
-    """Return a training set and a random fifth as test set."""
-    images, labels = load()
-    order = np.random.default_rng(seed).permutation(len(images))
-    test, train = np.split(order, [len(images) // 5])
-    return (images[train], labels[train]), (images[test], labels[test])
+def split(seed: int) -> list[list[Array]]:
+    """Return images and labels of a training set, and of a random fifth as test set."""
+    return common.split(load(), seed)
 
 
 def augment(images: Array, seed: int, step: int) -> Array:
     """Rotate, scale and shift each image slightly, differently in every step."""
-    moved = fastopt.augment(
-        images.reshape(-1, 8, 8), seed=seed, step=step, rotate=10.0, scale=(0.9, 1.1), translate=0.06
-    )
+    squares = images.reshape(-1, 8, 8)
+    moved = fastopt.augment(squares, seed=seed, step=step, rotate=10.0, scale=(0.9, 1.1), translate=0.06)
     return moved.reshape(images.shape)
-
-
-# The network
-
-
-class Network:
-    """A network with 64 inputs, one hidden layer of rectified linear units, and 10 logits."""
-
-    def __init__(self, recipe: Recipe, seed: int, dtype: npt.DTypeLike = np.float32) -> None:
-        self.recipe = recipe
-        self.seed = seed
-        shapes = {"w1": (64, HIDDEN), "b1": (HIDDEN,), "w2": (HIDDEN, 10), "b2": (10,)}
-        if recipe.batch_norm:
-            shapes["scale"] = (HIDDEN,)
-        self.params = fastopt.Flat(shapes, dtype)
-        self.grads = self.params.zeros_like()
-        rng = np.random.default_rng(seed)
-        self.params["w1"] = rng.normal(0, np.sqrt(2 / 64), (64, HIDDEN))  # He et al. 2015
-        self.params["w2"] = rng.normal(0, np.sqrt(2 / HIDDEN), (HIDDEN, 10))
-        if recipe.batch_norm:
-            self.params["scale"] = np.ones(HIDDEN)
-        self.averages = fastopt.Flat({"mean": np.zeros(HIDDEN), "var": np.ones(HIDDEN)}, dtype)
-
-    def state(self) -> dict[str, Array]:
-        """Return all arrays that training changes, which early stopping has to restore."""
-        return {**self.params, **self.averages}
-
-    def _normalize(self, x: Array, training: bool) -> tuple[Array, Any]:
-        if self.recipe.batch_norm:
-            averages = self.averages["mean"], self.averages["var"]
-            return fastopt.batch_norm(x, self.params["scale"], self.params["b1"], *averages, training=training)
-        return x + self.params["b1"], None
-
-    def logits(self, images: Array) -> Array:
-        """Return the logits at inference."""
-        hidden, _ = self._normalize(images @ self.params["w1"], training=False)
-        return np.maximum(hidden, 0) @ self.params["w2"] + self.params["b2"]
-
-    def loss_and_gradients(self, images: Array, labels: Array, step: int) -> float:
-        """Return the mean cross entropy of a batch, and write its gradients to ``grads``."""
-        params, grads, p = self.params, self.grads, self.recipe.dropout
-        hidden, cache = self._normalize(images @ params["w1"], training=True)
-        np.maximum(hidden, 0, out=hidden)
-        active = hidden > 0
-        if p:
-            fastopt.dropout(hidden, p, seed=self.seed, step=step, out=hidden)
-        logits = hidden @ params["w2"] + params["b2"]
-
-        loss, dlogits = fastopt.cross_entropy(logits, labels, out=logits)
-        np.matmul(hidden.T, dlogits, out=grads["w2"])
-        np.sum(dlogits, axis=0, out=grads["b2"])
-        dhidden = dlogits @ params["w2"].T
-        if p:
-            fastopt.dropout(dhidden, p, seed=self.seed, step=step, out=dhidden)
-        dhidden *= active
-        if cache is not None:
-            fastopt.batch_norm_backward(dhidden, cache, out=dhidden, grad_weight=grads["scale"], grad_bias=grads["b1"])
-        else:
-            np.sum(dhidden, axis=0, out=grads["b1"])
-        np.matmul(images.T, dhidden, out=grads["w1"])
-        return float(loss)
-
-    def accuracy(self, images: Array, labels: Array) -> float:
-        """Return the fraction of images that are classified correctly."""
-        return float((self.logits(images).argmax(axis=1) == labels).mean())
-
-
-# Training
 
 
 def train(
@@ -171,17 +95,18 @@ def train(
     if recipe.early_stopping:  # a tenth of the training set is used for validation
         tenth = len(images) // 10
         validation, images, labels = (images[:tenth], labels[:tenth]), images[tenth:], labels[tenth:]
-    network, rate = Network(recipe, seed), RATES[name][1] if lr is None else lr
+    network = common.Network((64, HIDDEN, 10), seed, recipe.dropout, recipe.batch_norm)
+    rate = RATES[name][1] if lr is None else lr
     drop_last = len(images) % batch_size == 1  # a batch of one image has no variance for batch norm
     steps = epochs * (len(images) // batch_size if drop_last else -(-len(images) // batch_size))
-    schedule = Warmup(Cosine(rate, max(1, steps - steps // 20)), steps // 20)
+    schedule = Warmup(Cosine(rate, steps - steps // 20), steps // 20)
     optimizer = getattr(fastopt, name)(network.params, lr=schedule if recipe.schedule else rate)
     early_stopping, history = fastopt.EarlyStopping(patience=30), History()
     for epoch in range(epochs):
         losses, optimizer_time, start = [], 0.0, time.perf_counter()
         for x, y in fastopt.batches(images, labels, batch_size=batch_size, seed=seed, epoch=epoch, drop_last=drop_last):
             inputs = augment(x, seed, optimizer.steps) if recipe.augmentation else x
-            losses.append(network.loss_and_gradients(inputs, y, optimizer.steps))
+            losses.append(network.loss_and_gradients(fastopt.cross_entropy, inputs, y, optimizer.steps))
             before = time.perf_counter()
             optimizer.step(network.grads)
             optimizer_time += time.perf_counter() - before
@@ -190,7 +115,7 @@ def train(
         history.accuracy.append(network.accuracy(*test))
         history.final = history.accuracy[-1]
         if recipe.early_stopping:
-            loss, _ = fastopt.cross_entropy(network.logits(validation[0]), validation[1])
+            loss, _ = fastopt.cross_entropy(network.predict(validation[0]), validation[1])
             if early_stopping.update(loss, network.state()) or epoch == epochs - 1:
                 if early_stopping.best_epoch is not None:  # None if the first epoch already diverged
                     early_stopping.restore(network.state())
@@ -206,10 +131,8 @@ def run_one(recipe: Recipe, name: str, lr: float, batch_size: int, epochs: int, 
     common.write("epoch    loss  accuracy  time in optimizer")
     history = History()
     for history in common.progress(train(recipe, name, lr, batch_size, epochs, seed), epochs, "epoch"):
-        common.write(
-            f"{len(history.loss):5}{history.loss[-1]:8.4f}{history.accuracy[-1]:10.2%}"
-            f"{history.optimizer_share[-1]:19.1%}"
-        )
+        loss, accuracy, share = history.loss[-1], history.accuracy[-1], history.optimizer_share[-1]
+        common.write(f"{len(history.loss):5}{loss:8.4f}{accuracy:10.2%}{share:19.1%}")
     common.write(f"held-out accuracy {history.final:.2%}")
     return history
 
@@ -228,7 +151,7 @@ def run_recipes(name: str, lr: float, batch_size: int, epochs: int) -> dict[str,
     return accuracies
 
 
-def run_all(batch_sizes: list[int], epochs: int, seed: int) -> dict[common.Setting, History]:
+def run_all(batch_sizes: list[int], epochs: int, seed: int) -> dict[Setting, History]:
     """Train with every optimizer at several learning rates and batch sizes, and print a line for each."""
     settings = [(name, lr, size) for name, rates in RATES.items() for lr in rates for size in batch_sizes]
     common.write("optimizer      lr  batch    loss  accuracy  time in optimizer")
@@ -241,49 +164,58 @@ def run_all(batch_sizes: list[int], epochs: int, seed: int) -> dict[common.Setti
     return histories
 
 
-# The command line
+def plot(histories: dict[Setting, History], path: str) -> None:
+    """Plot loss and error by epoch: a column for each optimizer, a color for each rate, a style for each batch size."""
+    from matplotlib.figure import Figure  # noqa: PLC0415  optional
+
+    names = list(dict.fromkeys(name for name, _, _ in histories))
+    figure = Figure(figsize=(1.5 + 3.2 * len(names), 6.5), layout="constrained")
+    panels = figure.subplots(2, len(names), sharex=True, sharey="row", squeeze=False)
+    for (name, lr, size), history in histories.items():
+        upper, lower = panels[:, names.index(name)]
+        color = f"C{RATES[name].index(lr) if lr in RATES[name] else 3}"
+        style = {"color": color, "linestyle": LINE_STYLES.get(size, "-"), "label": f"lr {lr:g}, batch {size}"}
+        epochs = range(1, len(history.loss) + 1)
+        upper.plot(epochs, history.loss, **style)
+        lower.plot(epochs, [1 - accuracy for accuracy in history.accuracy], **style)
+        upper.set(title=name, yscale="log")
+        upper.legend(fontsize=6)
+        lower.set(xlabel="epoch", yscale="log")
+    panels[0, 0].set_ylabel("training loss")
+    panels[1, 0].set_ylabel("held-out error")
+    figure.savefig(path, dpi=120)
+    common.write(f"curves in {path}")
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    result = argparse.ArgumentParser(
-        prog="python -m fastopt.examples.digits", description="Train a small network on 1,797 handwritten digits."
-    )
-    result.add_argument("--optimizer", choices=RATES, help="default: AdamW")
-    result.add_argument(
-        "--lr",
-        type=common.number(float, 0),
-        help="learning rate; default: " + ", ".join(f"{n} {r[1]}" for n, r in RATES.items()),
-    )
-    result.add_argument(
+def main(arguments: list[str] | None = None) -> None:
+    """Read the command line and train."""
+    parser = common.parser("digits", "Train a small network on 1,797 handwritten digits.")
+    parser.add_argument("--optimizer", choices=RATES, help="default: AdamW")
+    defaults = ", ".join(f"{name} {rates[1]}" for name, rates in RATES.items())
+    parser.add_argument("--lr", type=common.number(float, 0), help=f"learning rate; default: {defaults}")
+    parser.add_argument(
         "--batch-size", type=common.number(int, 2), help="images per batch; default: 32, with --compare 16, 64 and 256"
     )
-    result.add_argument("--epochs", type=common.number(int, 1), default=60, help="maximum; default: %(default)s")
-    result.add_argument(
+    parser.add_argument("--epochs", type=common.number(int, 1), default=60, help="maximum; default: %(default)s")
+    parser.add_argument(
         "--seed",
         type=common.number(int, 0, 2**32),
         default=0,
         help="of the weights, the held-out fifth and the order; default: %(default)s",
     )
-    result.add_argument("--plain", action="store_true", help="train with the optimizer alone")
-    result.add_argument("--recipes", action="store_true", help="measure the effect of each technique over five seeds")
-    result.add_argument(
+    parser.add_argument("--plain", action="store_true", help="train with the optimizer alone")
+    parser.add_argument("--recipes", action="store_true", help="measure the effect of each technique over five seeds")
+    parser.add_argument(
         "--compare", action="store_true", help="train with every optimizer at several rates and batch sizes"
     )
-    result.add_argument("--plot", metavar="FILE", help="plot the training (needs matplotlib)")
-    return result
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Read the command line and train."""
-    command_line = parser()
-    options = command_line.parse_args(arguments)
+    parser.add_argument("--plot", metavar="FILE", help="plot the training (needs matplotlib)")
+    options = parser.parse_args(arguments)
     if options.plot:
-        common.check_plot("--plot", options.plot, command_line)
+        common.check_plot("--plot", options.plot, parser)
     if options.compare and (options.lr is not None or options.optimizer is not None or options.plain):
-        command_line.error("--compare cannot be combined with --optimizer, --lr or --plain")
+        parser.error("--compare cannot be combined with --optimizer, --lr or --plain")
     if options.recipes and (options.compare or options.plot or options.plain):
-        command_line.error("--recipes cannot be combined with --compare, --plain or --plot")
+        parser.error("--recipes cannot be combined with --compare, --plain or --plot")
 
     name = options.optimizer or "AdamW"
     setting = (name, RATES[name][1] if options.lr is None else options.lr, options.batch_size or 32)
@@ -297,8 +229,7 @@ def main(arguments: list[str] | None = None) -> None:
         recipe = RECIPES["plain" if options.plain else "all"]
         histories = {setting: run_one(recipe, *setting, options.epochs, options.seed)}
     if options.plot:
-        colors = {(n, lr): f"C{i}" for n, rates in RATES.items() for i, lr in enumerate(rates)}
-        common.plot(histories, colors, options.plot)
+        plot(histories, options.plot)
 
 
 if __name__ == "__main__":

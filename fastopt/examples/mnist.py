@@ -6,7 +6,6 @@ reaches 98 % on the test images of MNIST and 89 % on those of Fashion-MNIST in o
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import math
 import struct
@@ -94,59 +93,30 @@ def load(folder: Path) -> tuple[Array, Array, Array, Array]:
 
 def _rows(images: Array) -> Array:
     """Return images as rows of float32 from 0 to 1."""
-    rows: Array = images.reshape(-1, PIXELS).astype(np.float32) / np.float32(255)
-    return rows
-
-
-def accuracy(params: fastopt.Flat, images: Array, labels: Array) -> float:
-    """Return the fraction of images that are classified correctly."""
-    hidden = np.maximum(images @ params["w1"] + params["b1"], 0)
-    return float(((hidden @ params["w2"] + params["b2"]).argmax(axis=1) == labels).mean())
-
-
-def loss_and_gradients(
-    params: fastopt.Flat, grads: fastopt.Flat, images: Array, labels: Array, seed: int, step: int
-) -> float:
-    """Return the mean cross entropy of a batch, and write its gradients to ``grads``."""
-    hidden = images @ params["w1"]
-    hidden += params["b1"]
-    np.maximum(hidden, 0, out=hidden)
-    fastopt.dropout(hidden, DROPOUT, seed=seed, step=step, out=hidden)
-    loss, dlogits = fastopt.cross_entropy(hidden @ params["w2"] + params["b2"], labels)
-    np.matmul(hidden.T, dlogits, out=grads["w2"])
-    np.sum(dlogits, axis=0, out=grads["b2"])
-    dhidden = dlogits @ params["w2"].T
-    fastopt.dropout(dhidden, DROPOUT, seed=seed, step=step, out=dhidden)
-    dhidden *= hidden > 0
-    np.matmul(images.T, dhidden, out=grads["w1"])
-    np.sum(dhidden, axis=0, out=grads["b1"])
-    return float(loss)
+    return images.reshape(-1, PIXELS).astype(np.float32) / np.float32(255)
 
 
 def train(data: tuple[Array, Array, Array, Array], epochs: int, batch_size: int, lr: float, seed: int) -> float:
     """Train, print a line after each epoch, and return the accuracy on the test images."""
     images, labels, *test = data
-    params = common.initial_params(PIXELS, HIDDEN, 10, seed)
-    grads = params.zeros_like()
+    network = common.Network((PIXELS, HIDDEN, 10), seed, DROPOUT)
     steps = epochs * -(-len(images) // batch_size)
-    optimizer = fastopt.AdamW(params, lr=Warmup(Cosine(lr, steps - steps // 20), steps // 20))
+    optimizer = fastopt.AdamW(network.params, lr=Warmup(Cosine(lr, steps - steps // 20), steps // 20))
     test_accuracy = 0.0
     print("epoch    loss  accuracy  seconds")
     for epoch in range(epochs):
         losses, start = [], time.perf_counter()
         for x, y in fastopt.batches(images, labels, batch_size=batch_size, seed=seed, epoch=epoch):
-            losses.append(loss_and_gradients(params, grads, x, y, seed, optimizer.steps))
-            optimizer.step(grads)
-        seconds, test_accuracy = time.perf_counter() - start, accuracy(params, *test)
+            losses.append(network.loss_and_gradients(fastopt.cross_entropy, x, y, optimizer.steps))
+            optimizer.step(network.grads)
+        seconds, test_accuracy = time.perf_counter() - start, network.accuracy(*test)
         print(f"{epoch + 1:5}{np.mean(losses):8.4f}{test_accuracy:10.2%}{seconds:9.1f}", flush=True)
     return test_accuracy
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Read the command line and the files, and train."""
-    parser = argparse.ArgumentParser(
-        prog="python -m fastopt.examples.mnist", description="Train on the files of MNIST or Fashion-MNIST."
-    )
+    parser = common.parser("mnist", "Train on the files of MNIST or Fashion-MNIST.")
     parser.add_argument("folder", type=Path, help="folder of the four files, compressed with gzip or not")
     parser.add_argument("--epochs", type=common.number(int, 1), default=10, help="default: %(default)s")
     parser.add_argument("--batch-size", type=common.number(int, 1), default=128, help="default: %(default)s")

@@ -7,8 +7,8 @@ held-out fifth of the cars with those of linear least squares and of the mean.
 
 from __future__ import annotations
 
-import argparse
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 
@@ -23,97 +23,62 @@ LR = 0.03
 PATIENCE = 40  # epochs without a better validation loss
 SPLITS = 10
 
-
-@dataclass
-class Cars:
-    """Inputs with a row for each car, and miles per gallon as a column."""
-
-    inputs: Array
-    miles: Array
-
-    def subset(self, rows: Array) -> Cars:
-        """Return the cars of the given rows."""
-        return Cars(self.inputs[rows], self.miles[rows])
+Cars: TypeAlias = "Sequence[Array]"  # inputs with a row for each car, and miles per gallon as a column
 
 
 def load() -> Cars:
-    """Return the cars; inputs are six numbers and the one-hot origin (America, Europe, Japan)."""
+    """Return inputs, which are six numbers and the one-hot origin (America, Europe, Japan), and miles per gallon."""
     table = common.load_table("auto_mpg.csv.gz", skiprows=1)
     numbers, origin, miles = np.split(table, [6, 7], axis=1)
-    return Cars(np.hstack([numbers, origin == [1, 2, 3]]).astype(np.float32), miles)
+    return np.hstack([numbers, origin == [1, 2, 3]]).astype(np.float32), miles
 
 
-def split(seed: int) -> tuple[Cars, Cars, Cars]:
-    """Return a random training set (three fifths), validation set (one fifth) and test set (one fifth)."""
-    cars = load()
-    order = np.random.default_rng(seed).permutation(len(cars.miles))
-    test, validation, train = np.split(order, [len(order) // 5, 2 * len(order) // 5])
-    return cars.subset(train), cars.subset(validation), cars.subset(test)
+def split(seed: int) -> list[list[Array]]:
+    """Return inputs and targets of a random training set (three fifths), validation set and test set (a fifth each)."""
+    return common.split(load(), seed, held_out=2)
 
 
-def forward(params: fastopt.Flat, inputs: Array) -> tuple[Array, Array]:
-    """Return the hidden layer and the prediction."""
-    hidden = np.maximum(inputs @ params["w1"] + params["b1"], 0)
-    return hidden, hidden @ params["w2"] + params["b2"]
-
-
-def loss_and_gradients(params: fastopt.Flat, grads: fastopt.Flat, inputs: Array, targets: Array) -> float:
-    """Return Huber's loss of a batch, and write its gradients to ``grads``."""
-    hidden, predicted = forward(params, inputs)
-    loss, dpredicted = fastopt.huber(predicted, targets, out=predicted)
-    np.matmul(hidden.T, dpredicted, out=grads["w2"])
-    np.sum(dpredicted, axis=0, out=grads["b2"])
-    dhidden = (dpredicted @ params["w2"].T) * (hidden > 0)
-    np.matmul(inputs.T, dhidden, out=grads["w1"])
-    np.sum(dhidden, axis=0, out=grads["b1"])
-    return float(loss)
-
-
-def train(training: Cars, validation: Cars, epochs: int, seed: int) -> fastopt.Flat:
-    """Train until the validation loss stops falling, and return the best parameters."""
-    params = common.initial_params(training.inputs.shape[1], HIDDEN, 1, seed)
-    grads = params.zeros_like()
-    steps = epochs * -(-len(training.miles) // BATCH_SIZE)
+def train(training: Cars, validation: Cars, epochs: int, seed: int) -> common.Network:
+    """Train until the validation loss stops falling, and return the network with the best parameters."""
+    inputs, targets = training
+    network = common.Network((inputs.shape[1], HIDDEN, 1), seed)
+    steps = epochs * -(-len(inputs) // BATCH_SIZE)
     schedule = Warmup(Cosine(LR, steps - steps // 10), steps // 10)
-    optimizer = fastopt.AdamW(params, lr=schedule, weight_decay=0.01)
+    optimizer = fastopt.AdamW(network.params, lr=schedule, weight_decay=0.01)
     early_stopping = fastopt.EarlyStopping(PATIENCE)
     for epoch in range(epochs):
-        batches = fastopt.batches(training.inputs, training.miles, batch_size=BATCH_SIZE, seed=seed, epoch=epoch)
-        for inputs, targets in batches:
-            loss_and_gradients(params, grads, inputs, targets)
-            optimizer.step(grads)
-        _, predicted = forward(params, validation.inputs)
-        loss, _ = fastopt.huber(predicted, validation.miles)
-        if early_stopping.update(loss, params):
+        for x, y in fastopt.batches(inputs, targets, batch_size=BATCH_SIZE, seed=seed, epoch=epoch):
+            network.loss_and_gradients(fastopt.huber, x, y)
+            optimizer.step(network.grads)
+        loss, _ = fastopt.huber(network.predict(validation[0]), validation[1])
+        if early_stopping.update(loss, network.params):
             break
-    early_stopping.restore(params)
-    return params
+    early_stopping.restore(network.params)
+    return network
 
 
 def predict_by_network(training: Cars, validation: Cars, inputs: Array, epochs: int, seed: int) -> Array:
     """Train on standardized inputs and targets, and return predictions in miles per gallon."""
-    center, scale = training.inputs.mean(axis=0), training.inputs.std(axis=0)
-    miles_center, miles_scale = training.miles.mean(), training.miles.std()
+    center, scale = training[0].mean(axis=0), training[0].std(axis=0)
+    miles_center, miles_scale = training[1].mean(), training[1].std()
 
-    def standardize(cars: Cars) -> Cars:
-        return Cars((cars.inputs - center) / scale, (cars.miles - miles_center) / miles_scale)
+    def standardize(x: Array, y: Array) -> Cars:
+        return (x - center) / scale, (y - miles_center) / miles_scale
 
-    params = train(standardize(training), standardize(validation), epochs, seed)
-    _, predicted = forward(params, (inputs - center) / scale)
-    miles: Array = predicted * miles_scale + miles_center
-    return miles
+    network = train(standardize(*training), standardize(*validation), epochs, seed)
+    return network.predict((inputs - center) / scale) * miles_scale + miles_center
 
 
 def predict(epochs: int, seed: int) -> tuple[Array, dict[str, Array]]:
     """Return the true miles per gallon of the test set of a split, and the predictions of each method."""
-    training, validation, test = split(seed)
+    training, validation, (test_inputs, test_miles) = split(seed)
     # The mean and least squares need no validation set and use it for training. The one-hot origin includes a constant.
-    inputs, miles = np.vstack([training.inputs, validation.inputs]), np.vstack([training.miles, validation.miles])
+    inputs, miles = (np.vstack(parts) for parts in zip(training, validation, strict=True))
     weights, *_ = np.linalg.lstsq(inputs.astype(np.float64), miles, rcond=None)
-    return test.miles, {
-        "mean": np.full_like(test.miles, miles.mean()),
-        "least squares": test.inputs @ weights,
-        "network": predict_by_network(training, validation, test.inputs, epochs, seed),
+    return test_miles, {
+        "mean": np.full_like(test_miles, miles.mean()),
+        "least squares": test_inputs @ weights,
+        "network": predict_by_network(training, validation, test_inputs, epochs, seed),
     }
 
 
@@ -125,9 +90,7 @@ def scores(predicted: Array, true: Array) -> tuple[float, float]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Read the command line, train on every split and print the table."""
-    parser = argparse.ArgumentParser(
-        prog="python -m fastopt.examples.regression", description="Predict the fuel consumption of 392 cars."
-    )
+    parser = common.parser("regression", "Predict the fuel consumption of 392 cars.")
     parser.add_argument("--epochs", type=common.number(int, 1), default=200, help="maximum; default: %(default)s")
     parser.add_argument("--seed", type=common.number(int, 0, 2**32), default=0, help="default: %(default)s")
     options = parser.parse_args(arguments)

@@ -7,10 +7,9 @@ reaches a Dice coefficient of 0.87 to 0.88. ``--sheet sheet.png`` draws some ima
 
 from __future__ import annotations
 
-import argparse
+from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 
 import fastopt
 from fastopt.examples import common, digits
@@ -21,6 +20,7 @@ SIZE = 24  # pixels per side of an enlarged image
 WINDOW = 9
 HIDDEN = 32
 NOISE = 0.5  # standard deviation; strokes have the value 1
+LOSS = partial(fastopt.dice, from_logits="sigmoid")
 
 
 def load(seed: int) -> tuple[Array, Array]:
@@ -40,38 +40,9 @@ def windows(images: Array) -> Array:
     return views.reshape(*images.shape, WINDOW**2)
 
 
-def initial_params(seed: int, dtype: npt.DTypeLike = np.float32) -> fastopt.Flat:
-    """Return random weights (He et al., 2015) and zero biases."""
-    rng = np.random.default_rng(seed)
-    params = fastopt.Flat({"w1": (WINDOW**2, HIDDEN), "b1": HIDDEN, "w2": (HIDDEN, 1), "b2": 1}, dtype)
-    params["w1"] = rng.normal(0, np.sqrt(2) / WINDOW, params["w1"].shape)
-    params["w2"] = rng.normal(0, np.sqrt(2 / HIDDEN), params["w2"].shape)
-    return params
-
-
-def forward(params: fastopt.Flat, images: Array) -> tuple[Array, Array, Array]:
-    """Return the windows, the hidden layer and the logit of every pixel."""
-    inputs = windows(images)
-    hidden = np.maximum(inputs @ params["w1"] + params["b1"], 0)
-    return inputs, hidden, hidden @ params["w2"] + params["b2"]
-
-
-def loss_and_gradients(params: fastopt.Flat, grads: fastopt.Flat, images: Array, masks: Array) -> float:
-    """Return the Dice loss of a batch, and write its gradients to ``grads``."""
-    inputs, hidden, logits = forward(params, images)
-    loss, dlogits = fastopt.dice(logits, masks, from_logits="sigmoid", out=logits)
-    rows, columns = hidden.reshape(-1, HIDDEN), dlogits.reshape(-1, 1)
-    np.matmul(rows.T, columns, out=grads["w2"])
-    np.sum(columns, axis=0, out=grads["b2"])
-    dhidden = (columns @ params["w2"].T) * (rows > 0)
-    np.matmul(inputs.reshape(-1, WINDOW**2).T, dhidden, out=grads["w1"])
-    np.sum(dhidden, axis=0, out=grads["b1"])
-    return float(loss)
-
-
-def predict(params: fastopt.Flat, images: Array) -> Array:
+def predict(network: common.Network, images: Array) -> Array:
     """Return the mask of the pixels whose probability of a stroke is above a half."""
-    return forward(params, images)[2] > 0
+    return network.predict(windows(images)) > 0
 
 
 def dice_coefficient(one: Array, other: Array) -> float:
@@ -80,25 +51,21 @@ def dice_coefficient(one: Array, other: Array) -> float:
     return float((2 * (one * other).sum(axes) / (one.sum(axes) + other.sum(axes))).mean())
 
 
-def train(epochs: int, batch_size: int, lr: float, seed: int) -> tuple[fastopt.Flat, Array, Array]:
-    """Train, print a line after each epoch, and return the parameters and the held-out images and masks."""
-    images, masks = load(seed)
-    order = np.random.default_rng(seed).permutation(len(images))
-    test, training = np.split(order, [len(images) // 5])
-    params = initial_params(seed)
-    grads = params.zeros_like()
-    steps = epochs * -(-len(training) // batch_size)
-    optimizer = fastopt.AdamW(params, lr=Warmup(Cosine(lr, steps - steps // 20), steps // 20))
+def train(epochs: int, batch_size: int, lr: float, seed: int) -> tuple[common.Network, Array, Array]:
+    """Train, print a line after each epoch, and return the network and the held-out images and masks."""
+    (images, masks), (test_images, test_masks) = common.split(load(seed), seed)
+    network = common.Network((WINDOW**2, HIDDEN, 1), seed)
+    steps = epochs * -(-len(images) // batch_size)
+    optimizer = fastopt.AdamW(network.params, lr=Warmup(Cosine(lr, steps - steps // 20), steps // 20))
     print("epoch    loss    Dice")
     for epoch in range(epochs):
         losses = []
-        for x, mask in fastopt.batches(
-            images[training], masks[training], batch_size=batch_size, seed=seed, epoch=epoch
-        ):
-            losses.append(loss_and_gradients(params, grads, x, mask))
-            optimizer.step(grads)
-        print(f"{epoch + 1:5}{np.mean(losses):8.4f}{dice_coefficient(predict(params, images[test]), masks[test]):8.4f}")
-    return params, images[test], masks[test]
+        for x, mask in fastopt.batches(images, masks, batch_size=batch_size, seed=seed, epoch=epoch):
+            losses.append(network.loss_and_gradients(LOSS, windows(x), mask))
+            optimizer.step(network.grads)
+        dice = dice_coefficient(predict(network, test_images), test_masks)
+        print(f"{epoch + 1:5}{np.mean(losses):8.4f}{dice:8.4f}")
+    return network, test_images, test_masks
 
 
 def draw(images: Array, masks: Array, predicted: Array, path: str) -> None:
@@ -107,9 +74,8 @@ def draw(images: Array, masks: Array, predicted: Array, path: str) -> None:
 
     figure = Figure(figsize=(1.1 * len(images), 3.6), layout="constrained")
     panels = figure.subplots(3, len(images), squeeze=False)
-    for row, (title, row_images) in zip(
-        panels, {"input": images, "mask": masks, "predicted": predicted}.items(), strict=True
-    ):
+    rows = {"input": images, "mask": masks, "predicted": predicted}
+    for row, (title, row_images) in zip(panels, rows.items(), strict=True):
         for panel, image in zip(row, row_images, strict=True):
             panel.imshow(image.reshape(SIZE, SIZE), cmap="gray_r")
             panel.set(xticks=[], yticks=[])
@@ -120,9 +86,7 @@ def draw(images: Array, masks: Array, predicted: Array, path: str) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Read the command line, train, and draw."""
-    parser = argparse.ArgumentParser(
-        prog="python -m fastopt.examples.segmentation", description="Segment handwritten digits in noise."
-    )
+    parser = common.parser("segmentation", "Segment handwritten digits in noise.")
     parser.add_argument("--epochs", type=common.number(int, 1), default=5, help="default: %(default)s")
     parser.add_argument("--batch-size", type=common.number(int, 1), default=16, help="default: %(default)s")
     parser.add_argument("--lr", type=common.number(float, 0), default=0.01, help="learning rate; default: %(default)s")
@@ -131,10 +95,10 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.sheet:
         common.check_plot("--sheet", options.sheet, parser)
-    params, images, masks = train(options.epochs, options.batch_size, options.lr, options.seed)
-    print(f"held-out Dice {dice_coefficient(predict(params, images), masks):.4f}")
+    network, images, masks = train(options.epochs, options.batch_size, options.lr, options.seed)
+    print(f"held-out Dice {dice_coefficient(predict(network, images), masks):.4f}")
     if options.sheet:
-        draw(images[:10], masks[:10], predict(params, images[:10]), options.sheet)
+        draw(images[:10], masks[:10], predict(network, images[:10]), options.sheet)
 
 
 if __name__ == "__main__":

@@ -134,15 +134,9 @@ def sum_in_lanes(x: Array, rows: int = 1) -> Array:
     groups = -(-x.shape[-1] // (LANES * rows))
     padded = np.zeros((*x.shape[:-1], groups * LANES * rows), x.dtype)
     padded[..., : x.shape[-1]] = x
-    padded = padded.reshape(*x.shape[:-1], groups, rows, LANES)
-    lanes: Array = np.zeros((*x.shape[:-1], LANES))
-    for i in range(groups):
-        total = np.zeros_like(padded[..., 0, 0, :])
-        for j in range(rows):
-            total += padded[..., i, j, :]
-        lanes = lanes + total
-    while lanes.shape[-1] > 1:
-        half = lanes.shape[-1] // 2
+    by_group = np.moveaxis(padded.reshape(*x.shape[:-1], groups, rows, LANES), (-3, -2), (0, 1))
+    lanes: Array = sum((sum(group) for group in by_group), np.zeros((*x.shape[:-1], LANES)))
+    for half in (8, 4, 2, 1):
         lanes = lanes[..., :half] + lanes[..., half:]
     return lanes[..., 0]
 

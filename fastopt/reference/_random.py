@@ -18,13 +18,11 @@ def words(seed: int, step: int, stream: int, count: int, first_block: int = 0) -
     array([1713891541, 3781805453], dtype=uint32)
     """
     counters = np.arange(-(-count // BLOCK) * 16, dtype=np.uint64) + np.uint64(16 * first_block)
-    four = philox(counters, seed, step, stream)
-    result: Array = np.stack(four).reshape(4, -1, 16).swapaxes(0, 1).ravel()[:count]
-    return result
+    return philox(counters, seed, step, stream).reshape(4, -1, 16).swapaxes(0, 1).ravel()[:count]
 
 
-def philox(counters: Array, seed: int, step: int, stream: int) -> tuple[Array, Array, Array, Array]:
-    """Return the four random words of each counter (Salmon et al., 2011).
+def philox(counters: Array, seed: int, step: int, stream: int) -> Array:
+    """Return the four random words of each counter, a row for each of the four (Salmon et al., 2011).
 
     >>> [hex(word[0]) for word in philox(np.zeros(1, np.uint64), 0, 0, 0)]
     ['0x6627e8d5', '0xe169c58d', '0xbc57ac4c', '0x9b00dbd8']
@@ -37,5 +35,4 @@ def philox(counters: Array, seed: int, step: int, stream: int) -> tuple[Array, A
         p0, p1 = c0 * np.uint64(0xD2511F53), c2 * np.uint64(0xCD9E8D57)
         c0, c1, c2, c3 = p1 >> shift ^ c1 ^ np.uint64(k0), p1 & low, p0 >> shift ^ c3 ^ np.uint64(k1), p0 & low
         k0, k1 = (k0 + 0x9E3779B9) % 2**32, (k1 + 0xBB67AE85) % 2**32
-    a, b, c, d = (word.astype(np.uint32) for word in (c0, c1, c2, c3))
-    return a, b, c, d
+    return np.stack([c0, c1, c2, c3]).astype(np.uint32)

@@ -95,13 +95,9 @@ def normals(seed: int, step: int, block: int, real: type = np.float64) -> Array:
     quarters = (drawn[32:].astype(np.int64) + 2**29) // 2**30
     x = (drawn[32:].astype(np.int64) - quarters * 2**30).astype(real) * real(math.pi / 2**31)
     z = x * x
-    inverse_factorial = [real(1 / math.factorial(k)) for k in range(10)]
-    sine = x + x * z * (
-        ((z * inverse_factorial[9] - inverse_factorial[7]) * z + inverse_factorial[5]) * z - inverse_factorial[3]
-    )
-    cosine = 1 + z * (
-        ((z * inverse_factorial[8] - inverse_factorial[6]) * z + inverse_factorial[4]) * z - inverse_factorial[2]
-    )
+    c = [real(1 / math.factorial(k)) for k in range(10)]  # coefficients of the Taylor series
+    sine = x + x * z * (((z * c[9] - c[7]) * z + c[5]) * z - c[3])
+    cosine = 1 + z * (((z * c[8] - c[6]) * z + c[4]) * z - c[2])
     by_quarter = [(cosine, sine), (-sine, cosine), (-cosine, -sine), (sine, -cosine)]
     across, along = (np.choose(quarters % 4, each) for each in zip(*by_quarter, strict=True))
     return np.concatenate([radius * across, radius * along])
@@ -124,26 +120,22 @@ def sine_and_cosine(degrees: float) -> tuple[float, float]:
 
 
 def _resample(image: Array, matrix: Array, size: Any, border: str, fill: float) -> Array:
-    """Return the image at the mapped coordinates, bilinearly interpolated."""
+    """Return the image at the mapped coordinates, bilinearly interpolated, with a last axis for the channels."""
     real = np.float32 if image.dtype == np.uint8 else image.dtype.type
-    image = image.astype(real)
+    image = image.astype(real) if image.ndim == 3 else image.astype(real)[..., None]
     rows, columns = np.arange(size[0], dtype=float), np.arange(size[1]).astype(real)
     with np.errstate(all="ignore"):  # huge, infinite and NaN coordinates
         y, x = (((m[0] * rows + m[2]).astype(real)[:, None] + columns * real(m[1])).astype(real) for m in matrix)
         (top, bottom), (top_weight, bottom_weight) = _neighbors(y, image.shape[0], border)
         (left, right), (left_weight, right_weight) = _neighbors(x, image.shape[1], border)
-    if image.ndim == 3:  # channels
-        top_weight, bottom_weight = top_weight[..., None], bottom_weight[..., None]
-        left_weight, right_weight = left_weight[..., None], right_weight[..., None]
     upper = left_weight * image[top, left] + right_weight * image[top, right]
     lower = left_weight * image[bottom, left] + right_weight * image[bottom, right]
     outside = (1 - (top_weight + bottom_weight) * (left_weight + right_weight)) * real(fill)
-    result: Array = top_weight * upper + bottom_weight * lower + outside
-    return result
+    return top_weight * upper + bottom_weight * lower + outside
 
 
 def _neighbors(x: Array, size: int, border: str) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    """Return the indices of the two neighbors of each coordinate, and their weights."""
+    """Return the indices of the two neighbors of each coordinate, and their weights, with an axis for the channels."""
     real, magic = x.dtype.type, x.dtype.type(1.5 * 2 ** np.finfo(x.dtype).nmant)  # rounds what it is added to
     if border == "reflect":
         period = real(2 * (size - 1))
@@ -153,8 +145,8 @@ def _neighbors(x: Array, size: int, border: str) -> tuple[tuple[Array, Array], t
     near = np.minimum(np.maximum(x, 0).astype(np.int64), max(size - 2, 0))
     distance = x - near.astype(real)
     spacing = real(1 if size > 1 else 2)  # a single pixel has no second neighbor: weight 0
-    weights = tuple(np.maximum(1 - np.abs(d), real(0)) for d in (distance, distance - spacing))
-    return (near, np.minimum(near + 1, size - 1)), (weights[0], weights[1])
+    weight, next_weight = (np.maximum(1 - np.abs(d), real(0))[..., None] for d in (distance, distance - spacing))
+    return (near, np.minimum(near + 1, size - 1)), (weight, next_weight)
 
 
 def _to_dtype(x: Array, dtype: Any) -> Array:

@@ -27,8 +27,7 @@ def dropout(x: Array, p: float = 0.5, *, seed: int, step: int) -> Array:
     """
     dropped = min(round(p * 2**32), 2**32 - 1)
     keep = words(seed, step, DROPOUT, x.size).reshape(x.shape) >= dropped
-    result: Array = np.where(keep, x * x.dtype.type(2**32 / (2**32 - dropped)), x.dtype.type(0))
-    return result
+    return np.where(keep, x * x.dtype.type(2**32 / (2**32 - dropped)), x.dtype.type(0))
 
 
 def batch_norm(
@@ -107,13 +106,8 @@ def _blocks(x: Array) -> list[Array]:
 
 def _sum_rows(x: Array) -> Array:
     """Return the sum of the rows: sixteen at a time in the array's dtype, and these sums in float64."""
-    total: Array = np.zeros(x.shape[1])
-    for begin in range(0, len(x), ROWS):
-        sixteen = np.zeros(x.shape[1], x.dtype)
-        for row in x[begin : begin + ROWS]:
-            sixteen = sixteen + row
-        total = total + sixteen
-    return total
+    sixteens = (sum(x[begin : begin + ROWS]) for begin in range(0, len(x), ROWS))
+    return sum(sixteens, np.zeros(x.shape[1]))
 
 
 def _sum_blocks(x: Array) -> Array:

@@ -142,11 +142,8 @@ def cross_entropy(
     x, probabilities = logits.reshape(-1, columns), target.dtype.kind == "f"
     w = np.broadcast_to(np.asarray(1 if weight is None else weight, real), columns)
     smoothing, rows = real(label_smoothing), np.arange(len(x))
-    uniform = smoothing / real(columns)
-    if probabilities:
-        smooth = w * ((1 - smoothing) * target.reshape(x.shape) + uniform)
-    else:
-        smooth = np.broadcast_to(w * uniform, x.shape)
+    given = target.reshape(x.shape) if probabilities else real(0)
+    smooth = np.broadcast_to(w * ((1 - smoothing) * given + smoothing / real(columns)), x.shape)
 
     centered = x - x.max(axis=1, keepdims=True)
     with np.errstate(invalid="ignore"):
@@ -201,10 +198,8 @@ def dice(
     """
     real, classes = x.dtype.type, x.shape[-1]
     images = x.reshape(len(x), math.prod(x.shape[1:-1]), classes)
-    if target.dtype.kind == "f":
-        q = target.reshape(images.shape).astype(x.dtype)
-    else:
-        q = (target.reshape(*images.shape[:2], 1) == np.arange(classes)).astype(x.dtype)
+    one_hot = target if target.dtype.kind == "f" else target[..., None] == np.arange(classes)
+    q = one_hot.reshape(images.shape).astype(x.dtype)
     if from_logits == "softmax":
         e = exp(images - images.max(axis=-1, keepdims=True))
         p = e * (1 / sum_in_lanes(e, ROWS)).astype(x.dtype)[..., None]
@@ -228,9 +223,7 @@ def dice(
 
     grad = grad_pq * q + grad_p * (p if squared else real(1))
     if from_logits == "softmax":
-        dot = np.zeros_like(p[..., 0])
-        for k in range(classes):
-            dot = dot + p[..., k] * grad[..., k]
+        dot: Array = sum(p[..., k] * grad[..., k] for k in range(classes))
         grad = p * (grad - dot[..., None])
     elif from_logits == "sigmoid":
         grad = p * (1 - p) * grad

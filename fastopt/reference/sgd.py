@@ -70,13 +70,11 @@ def sgd(
     real = param.dtype.type
     g, p = decay(param, grad, scale, lr, weight_decay, maximize, decoupled_weight_decay)
     # A buffer is updated even while the momentum is 0, so that a schedule of the momentum can start or pass through 0.
-    if not momentum and momentum_buffer is None:
-        param[...] = p - real(lr) * g
-        return
-    b = flush_to_scale(g if step == 1 else add_scaled(real(1 - dampening) * g, real(momentum), momentum_buffer))
-    direction = g + real(momentum) * b if nesterov else b
-    param[...] = p - real(lr) * direction
-    momentum_buffer[...] = b
+    if momentum or momentum_buffer is not None:
+        b = flush_to_scale(g if step == 1 else add_scaled(real(1 - dampening) * g, real(momentum), momentum_buffer))
+        momentum_buffer[...] = b
+        g = g + real(momentum) * b if nesterov else b
+    param[...] = p - real(lr) * g
 
 
 def momentum(
