@@ -32,8 +32,8 @@ ARGUMENTS = {"param": "params", "grad": "grads"}  # the users' names of these op
 class Common(TypedDict, total=False):
     """The options that every optimizer has."""
 
-    maximize: bool
     decoupled_weight_decay: bool
+    maximize: bool
     max_grad_norm: float | None
     grad_scale: float
     zero_grads: bool
