@@ -100,10 +100,8 @@ class Adam(Optimizer):
     @staticmethod
     def _step_coefficients(h: Mapping[str, Any], lr: float, step: int) -> dict[str, float]:
         beta1, beta2 = h["betas"]
-        return {
-            "step_size": lr / (1.0 - power(beta1, step)),
-            "inv_sqrt_bias2": 1.0 / math.sqrt(1.0 - power(beta2, step)),
-        }
+        bias1, bias2 = 1.0 - power(beta1, step), 1.0 - power(beta2, step)
+        return {"step_size": lr / bias1, "inv_sqrt_bias2": 1.0 / math.sqrt(bias2)}
 
 
 class AdamW(Adam):

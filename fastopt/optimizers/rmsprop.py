@@ -83,16 +83,8 @@ class RMSprop(Optimizer):
         eps_inside_sqrt: bool = False,
         **common: Unpack[Common],
     ) -> None:
-        own = {
-            "lr": lr,
-            "alpha": alpha,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "momentum": momentum,
-            "centered": centered,
-            "eps_inside_sqrt": eps_inside_sqrt,
-        }
-        super().__init__(params, own, **common)
+        own = {"lr": lr, "alpha": alpha, "eps": eps, "weight_decay": weight_decay, "momentum": momentum}
+        super().__init__(params, {**own, "centered": centered, "eps_inside_sqrt": eps_inside_sqrt}, **common)
 
     @staticmethod
     def _kernel(h: Mapping[str, Any]) -> str:
