@@ -33,34 +33,10 @@ if TYPE_CHECKING:
 with suppress(ImportError):
     from fastopt import _threadpoolctl  # noqa: F401  registers itself
 
-__all__ = [
-    "Checkpoint",
-    "DynamicLossScale",
-    "EarlyStopping",
-    "Flat",
-    "LRFinderResult",
-    "Optimizer",
-    "affine",
-    "augment",
-    "batches",
-    "checkpoint",
-    "find_lr",
-    "isa",
-    "kernels",
-    "layers",
-    "load",
-    "losses",
-    "num_threads",
-    "optimizers",
-    "reference",
-    "runtime",
-    "save",
-    "schedules",
-    "set_isa",
-    "set_num_threads",
-    "set_threading_layer",
-    "threading_layer",
-]
+__all__ = ["Checkpoint", "DynamicLossScale", "EarlyStopping", "Flat", "LRFinderResult", "Optimizer"]
+__all__ += ["affine", "augment", "batches", "find_lr", "load", "save"]
+__all__ += ["isa", "num_threads", "set_isa", "set_num_threads", "set_threading_layer", "threading_layer"]
+__all__ += ["checkpoint", "kernels", "layers", "losses", "optimizers", "reference", "runtime", "schedules"]
 __all__ += layers.__all__
 __all__ += losses.__all__
 __all__ += optimizers.__all__

@@ -246,20 +246,14 @@ def augment(
         column_factor = np.where(uniform[5] < flip, -1.0, 1.0) / zoom
         top, left = np.floor(uniform[6] * (height - shape[0] + 1)), np.floor(uniform[7] * (width - shape[1] + 1))
         gain = 1 + contrast * signed[8]
+        offset = white / 2 * (1 - gain) + white * brightness * signed[9]
         # The map from output to input inverts the changes: undo crop and shift, then rotate and scale about the center.
-        transforms = np.empty((len(images), 8))
         center_row, center_column = (height - 1) / 2, (width - 1) / 2
-        for k, (by_row, by_column, center) in enumerate(
-            [
-                (row_factor * cosine, row_factor * sine, center_row),
-                (column_factor * -sine, column_factor * cosine, center_column),
-            ]
-        ):
-            transforms[:, 3 * k], transforms[:, 3 * k + 1] = by_row, by_column
-            transforms[:, 3 * k + 2] = (
-                center - by_row * (center_row + down - top) - by_column * (center_column + right - left)
-            )
-        transforms[:, 6], transforms[:, 7] = gain, white / 2 * (1 - gain) + white * brightness * signed[9]
+        row, column = center_row + down - top, center_column + right - left  # where the center is in the output
+        a, b = row_factor * cosine, row_factor * sine
+        c, d = column_factor * -sine, column_factor * cosine
+        matrix = [a, b, center_row - a * row - b * column, c, d, center_column - c * row - d * column]
+        transforms = np.stack([*matrix, gain, offset], axis=1)
     noise_scalars = {**random.key(seed, step), "noise": noise}
     return _resample(images, transforms, shape, border, fill, out, numbers, **noise_scalars)
 
@@ -377,9 +371,6 @@ def _sine_and_cosine(degrees: Array) -> tuple[Array, Array]:
         series = series * z + term
     sine, cosine = x + x * z * series[0], 1 + z * series[1]
     # sin(x + q pi/2) and cos(x + q pi/2) are sine or cosine of x, with either sign.
-    odd, sine_positive, cosine_positive = quarters % 2 == 1, quarters % 4 < 2, (quarters + 1) % 4 < 2
-    rotated_sine, rotated_cosine = np.where(odd, cosine, sine), np.where(odd, sine, cosine)
-    return (
-        np.where(sine_positive, rotated_sine, -rotated_sine),
-        np.where(cosine_positive, rotated_cosine, -rotated_cosine),
-    )
+    odd = quarters % 2 == 1
+    sine_sign, cosine_sign = np.where(quarters % 4 < 2, 1, -1), np.where((quarters + 1) % 4 < 2, 1, -1)
+    return sine_sign * np.where(odd, cosine, sine), cosine_sign * np.where(odd, sine, cosine)

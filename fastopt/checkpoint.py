@@ -94,7 +94,7 @@ from fastopt._util.array_file import FORMATS, Format, OpenFile
 from fastopt._util.arrays import Array
 from fastopt._util.atomic_file import replace
 from fastopt._util.records import Frozen
-from fastopt._util.validation import FunctionOfStep, function_of_step, positive_count
+from fastopt._util.validation import FunctionOfStep, check_instance, function_of_step, positive_count
 from fastopt.early_stopping import EarlyStopping
 from fastopt.optimizers import Optimizer, _state
 from fastopt.optimizers._param_tree import check_arrays, pairs, plain
@@ -295,28 +295,26 @@ def load(
     if schedule is not None:
         _check_stateful(schedule)
     targets = {"params": params, "optimizer": optimizer, "early_stopping": early_stopping, "schedule": schedule}
-    changes = []
     try:
         tree, metadata = _read(source, file_format)
         arrays = _checked_arrays(tree.get("arrays", {}))
         for name, thing in targets.items():
             if thing is not None and name not in tree:
                 raise ValueError(f"it has no {name}, only {', '.join(tree) or 'metadata'}")
-        if params is not None:
-            changes.append(Changes(pairs(params, tree["params"], "params"), []))
-        if optimizer is not None:
-            changes.append(_state.checked(optimizer, "optimizer", tree["optimizer"]))
+        copies = [] if params is None else pairs(params, tree["params"], "params")
+        changes = Changes([], []) if optimizer is None else _state.checked(optimizer, "optimizer", tree["optimizer"])
+        changes.copies.extend(copies)
         if early_stopping is not None:
-            updates = early_stopping._check_state("early_stopping", tree["early_stopping"])
-            changes.append(Changes([], [(vars(early_stopping), updates)]))
+            state = early_stopping._check_state("early_stopping", tree["early_stopping"])
+            changes.updates.append((vars(early_stopping), state))
         if schedule is not None:
-            changes.append(Changes([], _state.checked_schedules(schedule, "schedule", tree["schedule"])))
+            changes.updates.extend(_state.checked_schedules(schedule, "schedule", tree["schedule"]))
     except (TypeError, ValueError) as error:
         raise ValueError(f"cannot load {source}: {error}") from error
     except OSError as error:
         _add_file_name(error, source)
         raise
-    _state.apply(optimizer, Changes.together(changes))
+    _state.apply(optimizer, changes)
     return Checkpoint(arrays, metadata)
 
 
@@ -415,10 +413,9 @@ def _add_file_name(error: OSError, path: Path) -> None:
 
 
 def _check_types(optimizer: Any, early_stopping: Any) -> None:
-    if not isinstance(optimizer, (Optimizer, type(None))):
-        raise TypeError(f"optimizer must be a fastopt.Optimizer, got {type(optimizer).__name__!r}")
-    if not isinstance(early_stopping, (EarlyStopping, type(None))):
-        raise TypeError(f"early_stopping must be a fastopt.EarlyStopping, got {type(early_stopping).__name__!r}")
+    for name, thing, cls in (("optimizer", optimizer, Optimizer), ("early_stopping", early_stopping, EarlyStopping)):
+        if thing is not None:
+            check_instance(name, thing, cls)
 
 
 def _check_stateful(schedule: Any) -> None:

@@ -170,9 +170,8 @@ class EarlyStopping:
         _core.commit([(target, best) for best, target in copies], [])
 
     def _is_better(self, metric: float) -> bool:
-        if self.mode == "min":
-            return metric < self.best - self.min_delta
-        return metric > self.best + self.min_delta
+        sign = 1.0 if self.mode == "max" else -1.0
+        return sign * metric > sign * self.best + self.min_delta
 
     def _pairs(self, params: Any, writable: bool) -> list[tuple[Array, Array]]:
         """Check the parameters, and return (copy, parameter) for each array if there is a copy."""
@@ -212,8 +211,7 @@ class EarlyStopping:
 
     def _check_state(self, name: str, state_dict: Any) -> dict[str, Any]:
         """Return the attributes to set in order to load a state, or raise; ``name`` is used in error messages."""
-        validation.check_keys(name, state_dict, [*STATE_CHECKS, "params"])
-        state = {key: check(f"{name}[{key!r}]", state_dict[key]) for key, check in STATE_CHECKS.items()}
+        state = validation.check_state(name, state_dict, STATE_CHECKS, ["params"])
         params = state_dict["params"]
         if (params is None) != (state["best_epoch"] is None):
             raise ValueError(

@@ -246,9 +246,7 @@ class Flat(Mapping[str, Array]):
 
 
 def _restore(layout: Layout, values: Array) -> Flat:
-    flat = Flat.from_buffer(layout, aligned_zeros(values.shape, values.dtype))
-    flat.buffer[:] = values
-    return flat
+    return Flat.from_buffer(layout, values).copy()  # in aligned memory
 
 
 def _is_array(value: object) -> bool:

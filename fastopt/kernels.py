@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from fastopt import _core, optimizers, reference
 from fastopt._util.validation import finite, positive_count
@@ -36,16 +36,6 @@ if TYPE_CHECKING:
         raise AttributeError(name)
 
 
-def _raise_signature_error(rule: str, signature: inspect.Signature, arrays: Any, named: Any) -> NoReturn:
-    """Raise for arguments that do not fit a signature; ``bind`` finds the reason, but costs more than a small step."""
-    try:
-        signature.bind(*arrays, **named)
-    except TypeError as error:
-        without_types = [own.replace(annotation=own.empty) for own in signature.parameters.values()]
-        raise TypeError(f"kernels.{rule} must be called as {rule}{inspect.Signature(without_types)}: {error}") from None
-    raise AssertionError("the arguments fit")
-
-
 def _kernel_function(cls: type[Optimizer]) -> Callable[..., None]:
     """Return the function of a class, with the signature of its reference."""
     signature = inspect.signature(getattr(reference, cls.rule))
@@ -57,18 +47,20 @@ def _kernel_function(cls: type[Optimizer]) -> Callable[..., None]:
     def call(*arrays: Any, **named: Any) -> None:
         given = dict(zip(positional, arrays, strict=False), **named)
         if len(given) != len(arrays) + len(named) or not required <= given.keys() <= defaults.keys():
-            _raise_signature_error(cls.rule, signature, arrays, named)
+            try:  # to find the reason; in each call, this would cost more than a small step
+                signature.bind(*arrays, **named)
+            except TypeError as error:
+                expected = inspect.Signature([own.replace(annotation=own.empty) for own in parameters])  # without types
+                raise TypeError(f"kernels.{cls.rule} must be called as {cls.rule}{expected}: {error}") from None
         arguments = {**defaults, **given}
         step, scale = positive_count("step", arguments.pop("step")), finite("scale", arguments.pop("scale"))
         h = {name: CHECKS[name](name, arguments.pop(name)) for name in list(arguments) if name in CHECKS}
         operands = {name: array for name, array in arguments.items() if array is not None}
         kernel = cls._kernel(h)
-        expected = _core.KERNELS[kernel].operands
-        if set(operands) != set(expected):
-            raise TypeError(
-                f"kernels.{cls.rule} must have {', '.join(expected)} for these hyperparameters, "
-                f"got {', '.join(operands)}"
-            )
+        needed = _core.KERNELS[kernel].operands
+        if set(operands) != set(needed):
+            names, got = ", ".join(needed), ", ".join(operands)
+            raise TypeError(f"kernels.{cls.rule} must have {names} for these hyperparameters, got {got}")
         grad = operands.pop("grad")
         plan = _core.Plan([((kernel,), [("", operands)])], {})
         plan.set_coefficients(0, cls._all_static_coefficients(h, scale))

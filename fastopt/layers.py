@@ -274,16 +274,9 @@ def batch_norm_backward(
         _check_column(name, array, columns, expected, writable=False)
     check_like("grad", grad, x, "x", writable=False)
     grad_x = output_like(out, grad, "grad", {"x": x, **columnwise})
-    for name, result in {"grad_weight": grad_weight, "grad_bias": grad_bias}.items():
-        if result is not None:
-            _check_column(name, result, columns, dtype, writable=True)
-            check_no_overlap_with(name, result, {"x": x, "grad": grad, "out": grad_x, **columnwise})
-    if grad_weight is None:
-        grad_weight = np.empty(columns, dtype)
-    else:
-        check_no_overlap_with("grad_weight", grad_weight, {"grad_bias": grad_bias})
-    if grad_bias is None:
-        grad_bias = np.empty(columns, dtype)
+    others = {"x": x, "grad": grad, "out": grad_x, **columnwise}
+    grad_bias = _output_column("grad_bias", grad_bias, columns, dtype, others)
+    grad_weight = _output_column("grad_weight", grad_weight, columns, dtype, {**others, "grad_bias": grad_bias})
     mean_grad, mean_grad_xhat = np.empty((2, columns), dtype)
     chunk = _rows_per_chunk(columns)
     sums = np.zeros((max(1, -(-rows // chunk)), 2, columns))
@@ -391,6 +384,15 @@ def _check_column(name: str, array: Any, columns: int, dtype: np.dtype[Any], *, 
         raise TypeError(f"{name} must have dtype {dtype}, got {array.dtype}")
     if array.shape != (columns,):
         raise ValueError(f"{name} must have shape ({columns},), an element per channel of x, got {array.shape}")
+
+
+def _output_column(name: str, out: Array | None, columns: int, dtype: np.dtype[Any], others: dict[str, Any]) -> Array:
+    """Return ``out``, or a new array with one element per channel."""
+    if out is None:
+        return np.empty(columns, dtype)
+    _check_column(name, out, columns, dtype, writable=True)
+    check_no_overlap_with(name, out, others)
+    return out
 
 
 def _running_averages(mean: Array | None, variance: Array | None, training: bool) -> dict[str, Array]:

@@ -154,6 +154,5 @@ class DynamicLossScale:
         RuntimeError
             If another thread uses the optimizer.
         """
-        validation.check_keys("state_dict", state_dict, ["scale", "good_steps"])
-        scale = _scale("state_dict['scale']", state_dict["scale"])
-        self._reset(scale, validation.count("state_dict['good_steps']", state_dict["good_steps"]))
+        checks = {"scale": _scale, "good_steps": validation.count}
+        self._reset(**validation.check_state("state_dict", state_dict, checks))

@@ -36,16 +36,8 @@ from pathlib import Path, PurePosixPath
 from fastopt import _core
 from fastopt._util.validation import is_int
 
-__all__ = [
-    "available_isas",
-    "available_threads",
-    "isa",
-    "num_threads",
-    "set_isa",
-    "set_num_threads",
-    "set_threading_layer",
-    "threading_layer",
-]
+__all__ = ["available_isas", "available_threads", "isa", "num_threads"]
+__all__ += ["set_isa", "set_num_threads", "set_threading_layer", "threading_layer"]
 
 MAX_THREADS = 1024
 LAYERS = ("pool", "openmp")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -146,3 +146,9 @@ def check_keys(name: str, value: Any, expected: list[str]) -> None:
     if set(value) != set(expected):
         missing, extra = sorted(set(expected) - set(value)), sorted(map(str, set(value) - set(expected)))
         raise ValueError(f"{name} must have the keys {sorted(expected)}, got {missing} missing and {extra} extra")
+
+
+def check_state(name: str, value: Any, checks: Mapping[str, Check], others: Iterable[str] = ()) -> dict[str, Any]:
+    """Check each value of a state, a mapping with exactly these keys and ``others``, and return them without those."""
+    check_keys(name, value, [*checks, *others])
+    return {key: check(f"{name}[{key!r}]", value[key]) for key, check in checks.items()}

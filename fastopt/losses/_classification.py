@@ -8,15 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastopt import _core
-from fastopt._util.arrays import (
-    MAX_FINITE,
-    Array,
-    aligned_zeros,
-    as_numeric_array,
-    check_array,
-    check_representable,
-    output_like,
-)
+from fastopt._util.arrays import Array, aligned_zeros, as_numeric_array, check_array, check_representable, output_like
 from fastopt._util.validation import fraction, integer, non_negative
 from fastopt.losses._common import (
     LossAndGradient,
@@ -269,6 +261,6 @@ def _class_weights(name: str, value: Any, classes: int, dtype: np.dtype[Any]) ->
     weights = as_numeric_array(name, value, "fiu", "numbers >= 0").astype(np.float64)
     if weights.shape not in {(), (classes,)}:
         raise ValueError(f"{name} must have shape ({classes},), got {weights.shape}")
-    if not ((weights >= 0) & (weights <= MAX_FINITE[dtype.char])).all():
+    if not ((weights >= 0) & (weights <= np.finfo(dtype).max)).all():
         raise ValueError(f"{name} must be numbers >= 0 within the range of {dtype}, got {value!r}")
     return np.ascontiguousarray(np.broadcast_to(weights, (classes,)), dtype)

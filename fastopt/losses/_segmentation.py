@@ -130,14 +130,9 @@ def dice(
     return values if mode == "none" else total * scale, grad
 
 
-def _dice_from_sums(sums: Array, smooth: float) -> tuple[Array, Array, Array]:
+def _dice_from_sums(sums: Array, smooth: float) -> Array:
     """Return the loss of each class, and its slope with respect to p: the part that q multiplies, and the rest."""
     products, predicted, true = np.moveaxis(sums, 1, 0)
     numerator, denominator = 2 * products + smooth, predicted + true + smooth
-    empty = denominator == 0
-    denominator = np.where(empty, 1.0, denominator)
-    loss, target_slope, other_slope = (
-        np.where(empty, 0.0, x)
-        for x in (1 - numerator / denominator, -2 / denominator, numerator / denominator / denominator)
-    )
-    return loss, target_slope, other_slope
+    ratio = numerator / denominator
+    return np.where(denominator == 0, 0.0, [1 - ratio, -2 / denominator, ratio / denominator])

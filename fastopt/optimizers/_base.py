@@ -32,8 +32,8 @@ ARGUMENTS = {"param": "params", "grad": "grads"}  # the users' names of these op
 class Common(TypedDict, total=False):
     """The options that every optimizer has."""
 
-    maximize: bool
     decoupled_weight_decay: bool
+    maximize: bool
     max_grad_norm: float | None
     grad_scale: float
     zero_grads: bool
@@ -164,28 +164,23 @@ class Optimizer:
 
     def _build(self, trees: list[ParamTree], new_files: list[Path]) -> _core.Plan:
         """Allocate the states, and return the plan, which checks and holds all arrays."""
-        extra_stages = ["zero_grad"] if self.zero_grads else []
-        extra_states = []
-        if self.ema_decay is not None:
-            extra_stages.insert(0, "ema")
-            extra_states.append("ema")
+        ema = [] if self.ema_decay is None else ["ema"]  # the name of a stage and of its state
+        zero_grad = ["zero_grad"] if self.zero_grads else []
         plan = []
         for i, (group, tree) in enumerate(zip(self.param_groups, trees, strict=True)):
-            names = [*_core.KERNELS[group.kernel].operands[2:], *extra_states]
+            names = [*_core.KERNELS[group.kernel].operands[2:], *ema]
             paths = [f"[{i}]{path}" if self._has_groups else path for path in tree.paths]
             kinds = [_core.inspect_array(param, "params", path) for param, path in zip(tree.arrays, paths, strict=True)]
-            states = {
-                name: [self._zeros(name + path, *kind, new_files) for kind, path in zip(kinds, paths, strict=True)]
-                for name in names
-            }
-            for average, param in zip(states.get("ema", []), tree.arrays, strict=False):
-                np.copyto(average, param)
-            group.state = MappingProxyType({name: tree.unflatten(arrays) for name, arrays in states.items()})
             tensors = [
-                (path, {"param": param, **{name: states[name][t] for name in names}})
-                for t, (path, param) in enumerate(zip(paths, tree.arrays, strict=True))
+                (path, {"param": param, **{name: self._zeros(name + path, *kind, new_files) for name in names}})
+                for path, param, kind in zip(paths, tree.arrays, kinds, strict=True)
             ]
-            plan.append(((group.kernel, *extra_stages), tensors))
+            if ema:
+                for _, operands in tensors:
+                    np.copyto(operands["ema"], operands["param"])
+            states = {name: tree.unflatten([operands[name] for _, operands in tensors]) for name in names}
+            group.state = MappingProxyType(states)
+            plan.append(((group.kernel, *ema, *zero_grad), tensors))
         return _core.Plan(plan, ARGUMENTS, self._tree.locate, self.max_grad_norm, self.nonfinite)
 
     def _zeros(self, name: str, shape: tuple[int, ...], dtype: str, new_files: list[Path]) -> Array:

@@ -1,30 +1,30 @@
-"""The documentation that all optimizers share, inserted into the docstring of each class.
+r"""The documentation that all optimizers share, inserted into the docstring of each class.
 
-A line ``<params>``, ``<lr>``, ``<weight_decay>`` or ``<options>`` among the parameters of a class is replaced by the
-text below, and the sections after the parameters are inserted before ``Notes``.
-"""
+A line of a class's docstring that consists of a marker, for example ``<lr>``, is replaced by the text below the same
+marker here.
 
-from __future__ import annotations
-
-PARAMETERS = {
-    "params": """\
+<params>
 params : Flat, ndarray, nested lists, tuples and mappings of ndarray, or list of group dicts
     Arrays to update in place: float32 or float64, C-contiguous, aligned, writable, not overlapping. Anything that
     supports the buffer protocol or ``__array_interface__`` works. The arrays are never copied: write to them with
     ``params["w"][:] = ...``, because ``params["w"] = ...`` on a dict makes a new array that the optimizer does not
-    see. Group dicts, ``[{"params": ..., "lr": 0.1}, ...]``, have their own values of the hyperparameters.""",
-    "lr": """\
-    Learning rate :math:`\\eta`, >= 0 and finite. Every hyperparameter that is a number may be a callable, a schedule of
+    see. Group dicts, ``[{"params": ..., "lr": 0.1}, ...]``, have their own values of the hyperparameters.
+
+    <lr>
+    Learning rate :math:`\eta`, >= 0 and finite. Every hyperparameter that is a number may be a callable, a schedule of
     `fastopt.schedules` for example: it receives the number of completed steps (0 for the first step) and
-    returns the value.""",
-    "weight_decay": """\
+    returns the value.
+
+    <weight_decay>
     Decay strength, >= 0 and finite: ``weight_decay * p`` is added to the gradient (L2), or with
-    ``decoupled_weight_decay`` the parameter is multiplied by ``1 - lr * weight_decay``.""",
-    "options": """\
+    ``decoupled_weight_decay`` the parameter is multiplied by ``1 - lr * weight_decay``.
+
+    <decoupled_weight_decay>
+    Decay the parameters directly instead of adding the decay to the gradient. Can differ between groups.
+
+<options>
 maximize : bool, default False
     Ascend instead of descend. Can differ between groups.
-decoupled_weight_decay : bool, default {decoupled}
-    Decay the parameters directly instead of adding the decay to the gradient. Can differ between groups.
 max_grad_norm : float, optional
     Scale the gradients so that their global 2-norm is at most this value, > 0. Infinity computes ``grad_norm`` and
     scales nothing.
@@ -34,17 +34,15 @@ zero_grads : bool, default False
     Set the gradients to zero after the step, also after a skipped one.
 ema_decay : float, optional
     Keep an exponential moving average of the parameters with this decay, in [0, 1), in ``ema``. It starts as a copy.
-nonfinite : {{"propagate", "skip", "raise"}}, default "propagate"
+nonfinite : {"propagate", "skip", "raise"}, default "propagate"
     What to do if a gradient is infinite or NaN. "propagate": update as usual; with ``max_grad_norm``, one NaN then
     reaches every parameter. "skip": change nothing and count the step in ``skipped``. "raise": change nothing and raise
     ``FloatingPointError``.
 state_dir : path, optional
     Existing folder in which the states are created as memory-mapped ``.npy`` files, so that they may be larger than
     memory. The files must not exist yet, and are kept after the program has ended. A forked child shares them with its
-    parent, so only one of the two may continue.""",
-}
+    parent, so only one of the two may continue.
 
-SECTIONS = """\
 Attributes
 ----------
 param_groups : tuple of mappings
@@ -71,9 +69,8 @@ ValueError
     Nothing is modified.
 OSError
     If the files of ``state_dir`` cannot be created, or exist already.
-"""
 
-NOTES = """\
+<notes>
 The stages of a step run in this order, each on a cache-sized chunk of the arrays: divide the gradient by
 ``grad_scale``, scale it to ``max_grad_norm``, negate it for ``maximize``, add the coupled decay, update with the
 decoupled decay, update the moving average, set the gradient to zero. Clipping and the check of ``nonfinite`` cost one
@@ -91,12 +88,15 @@ gradient that the rule squares, ``grad_avg``            1.4e-17        1.9e-152
 ======================================================  =============  =============
 """
 
+from __future__ import annotations
+
+import re
+
+MARKER = re.compile(r"^ *<(\w+)>$", re.MULTILINE)
+
 
 def insert_shared_sections(doc: str) -> str:
-    """Return the docstring of an optimizer class with the shared text inserted."""
-    decoupled = "True" if "<options decoupled>" in doc else "False"
-    doc = doc.replace("<options decoupled>", "<options>")
-    for name, text in PARAMETERS.items():
-        shared = text.format(decoupled=decoupled) if name == "options" else text
-        doc = doc.replace(f"    <{name}>" if shared.startswith("    ") else f"<{name}>", shared)
-    return doc.replace("Notes\n-----\n", f"{SECTIONS}\nNotes\n-----\n{NOTES}\n")
+    """Return the docstring of an optimizer class with the shared text in place of the markers."""
+    _, *shared = MARKER.split(__doc__)  # a name, its text, the next name, ...
+    texts = {name: text.strip("\n") for name, text in zip(shared[::2], shared[1::2], strict=True)}
+    return MARKER.sub(lambda match: texts.get(match[1], match[0]), doc)

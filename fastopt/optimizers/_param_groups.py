@@ -6,38 +6,26 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any, NoReturn
 
 from fastopt import _core
-from fastopt._util.validation import (
-    Check,
-    betas,
-    check_known,
-    choice,
-    decay,
-    directory,
-    finite_positive,
-    flag,
-    fraction,
-    non_negative,
-    optional,
-    positive,
-)
+from fastopt._util import validation
 
-CHECKS: dict[str, Check] = {
-    "lr": non_negative,
-    "betas": betas,
-    "eps": non_negative,
-    "weight_decay": non_negative,
-    "alpha": decay,
-    "momentum": decay,
-    "dampening": fraction,
-    "form": choice("classical", "ema"),
-    **dict.fromkeys(["amsgrad", "centered", "decoupled_weight_decay", "eps_inside_sqrt", "maximize", "nesterov"], flag),
+FLAGS = ["amsgrad", "centered", "decoupled_weight_decay", "eps_inside_sqrt", "maximize", "nesterov"]
+CHECKS: dict[str, validation.Check] = {
+    "lr": validation.non_negative,
+    "betas": validation.betas,
+    "eps": validation.non_negative,
+    "weight_decay": validation.non_negative,
+    "alpha": validation.decay,
+    "momentum": validation.decay,
+    "dampening": validation.fraction,
+    "form": validation.choice("classical", "ema"),
+    **dict.fromkeys(FLAGS, validation.flag),
     # options of the whole step
-    "max_grad_norm": optional(positive),
-    "grad_scale": finite_positive,
-    "zero_grads": flag,
-    "ema_decay": optional(decay),
-    "nonfinite": choice("propagate", "skip", "raise"),
-    "state_dir": optional(directory),
+    "max_grad_norm": validation.optional(validation.positive),
+    "grad_scale": validation.finite_positive,
+    "zero_grads": validation.flag,
+    "ema_decay": validation.optional(validation.decay),
+    "nonfinite": validation.choice("propagate", "skip", "raise"),
+    "state_dir": validation.optional(validation.directory),
 }
 
 MAY_VARY = {"lr", "eps", "weight_decay", "alpha", "momentum", "dampening"}  # and either of the betas
@@ -45,15 +33,15 @@ MAY_VARY = {"lr", "eps", "weight_decay", "alpha", "momentum", "dampening"}  # an
 
 def check_hyperparameter(name: str, label: str, value: Any) -> Any:
     """Check a hyperparameter; if it is a function of the step, its results are checked at each step."""
-    if name in MAY_VARY and _is_function(value):
-        return value
     if name == "betas":
-        return betas(label, value, lambda own, beta: beta if _is_function(beta) else decay(own, beta))
-    return CHECKS[name](label, value)
+        return validation.betas(label, value, _or_function(validation.decay))
+    check = CHECKS[name]
+    return _or_function(check)(label, value) if name in MAY_VARY else check(label, value)
 
 
-def _is_function(value: Any) -> bool:
-    return callable(value) and not isinstance(value, type)  # a schedule's class instead of a schedule is a mistake
+def _or_function(check: validation.Check) -> validation.Check:
+    """Return a check that also accepts a function, but not a class: that of a schedule in its place is a mistake."""
+    return lambda name, value: value if callable(value) and not isinstance(value, type) else check(name, value)
 
 
 def varies(value: Any) -> bool:
@@ -64,11 +52,11 @@ def varies(value: Any) -> bool:
 def hyperparameter_at(name: str, value: Any, steps: int) -> Any:
     """Return a hyperparameter after a number of completed steps."""
     if isinstance(value, tuple):
-        return tuple(_result_at(f"{name}[{i}]", decay, beta, steps) for i, beta in enumerate(value))
+        return tuple(_result_at(f"{name}[{i}]", validation.decay, beta, steps) for i, beta in enumerate(value))
     return _result_at(name, CHECKS[name], value, steps)
 
 
-def _result_at(label: str, check: Check, value: Any, steps: int) -> Any:
+def _result_at(label: str, check: validation.Check, value: Any, steps: int) -> Any:
     """Return the checked result of a function of the step, or a value that is not a function as it is."""
     return check(f"{label} (the result of {value!r} at step {steps})", value(steps)) if callable(value) else value
 
@@ -101,7 +89,7 @@ class Group(MutableMapping[str, Any]):
 
     def changed(self, changes: Mapping[str, Any], where: str = "") -> dict[str, Any]:
         """Return all hyperparameters after some changes, called ``where`` in errors, or raise."""
-        check_known(self._owner, changes, self.checked)
+        validation.check_known(self._owner, changes, self.checked)
         checked = {**self.checked, **self._check(changes, where or self._where)}
         kernel = self._kernel_of(checked)
         if kernel != self.kernel:

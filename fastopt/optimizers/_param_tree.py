@@ -127,14 +127,16 @@ class Container(ParamTree):
 class ArrayList(Container):
     """A list or tuple."""
 
-    def __init__(self, params: Sequence[Any]) -> None:
-        super().__init__(range(len(params)), [param_tree(param) for param in params])
+    expected_type, expected_items = "a list or tuple like the parameters", "items like the parameters"
+
+    def __init__(self, children: list[ParamTree]) -> None:
+        super().__init__(range(len(children)), children)
 
     def items(self, values: Any, name: str) -> list[Any]:
         if not isinstance(values, (list, tuple)):
-            raise TypeError(f"{name} must be a list or tuple like the parameters, got {type(values).__name__!r}")
+            raise TypeError(f"{name} must be {self.expected_type}, got {type(values).__name__!r}")
         if len(values) != len(self.children):
-            raise ValueError(f"{name} must have {len(self.children)} items like the parameters, got {len(values)}")
+            raise ValueError(f"{name} must have {len(self.children)} {self.expected_items}, got {len(values)}")
         return list(values)
 
     def build(self, items: list[Any]) -> tuple[Any, ...]:
@@ -167,21 +169,10 @@ class ArrayDict(Container):
         return MappingProxyType(dict(zip(self.keys, items, strict=True)))
 
 
-class ParamGroups(Container):
+class ParamGroups(ArrayList):
     """The trees of parameter groups."""
 
-    def __init__(self, groups: list[ParamTree]) -> None:
-        super().__init__(range(len(groups)), groups)
-
-    def items(self, values: Any, name: str) -> list[Any]:
-        if not isinstance(values, (list, tuple)):
-            raise TypeError(f"{name} must be a list with an item for each group, got {type(values).__name__!r}")
-        if len(values) != len(self.children):
-            raise ValueError(f"{name} must have {len(self.children)} items, one for each group, got {len(values)}")
-        return list(values)
-
-    def build(self, items: list[Any]) -> list[Any]:
-        return items
+    expected_type, expected_items = "a list with an item for each group", "items, one for each group"
 
 
 def param_tree(params: Any) -> ParamTree:
@@ -191,7 +182,7 @@ def param_tree(params: Any) -> ParamTree:
     if isinstance(params, Mapping):
         return ArrayDict(params)
     if isinstance(params, (list, tuple)):
-        return ArrayList(params)
+        return ArrayList([param_tree(param) for param in params])
     return SingleArray(params)
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from fastopt import _core
 from fastopt._util.arrays import Array
-from fastopt._util.validation import check_keys, count
+from fastopt._util.validation import check_keys, check_state, count
 from fastopt.optimizers._param_groups import CHECKS, Group, varies
 from fastopt.optimizers._param_tree import pairs, plain
 from fastopt.schedules._base import StatefulSchedule, stateful_schedules
@@ -19,17 +18,14 @@ from fastopt.schedules._base import StatefulSchedule, stateful_schedules
 if TYPE_CHECKING:
     from fastopt.optimizers._base import Optimizer
 
+PROGRESS_CHECKS = {"steps": count, "skipped": count, "grad_scale": CHECKS["grad_scale"]}
+
 
 class Changes(NamedTuple):
     """Checked changes: arrays to copy and dictionaries to update, each (target, source)."""
 
     copies: list[tuple[Array, Array]]
     updates: list[tuple[dict[str, Any], dict[str, Any]]]
-
-    @classmethod
-    def together(cls, parts: Sequence[Changes]) -> Changes:
-        """Join changes that are to be made all or none."""
-        return cls([copy for part in parts for copy in part.copies], [new for part in parts for new in part.updates])
 
 
 def snapshot(optimizer: Optimizer, array: Callable[[Any], Array]) -> dict[str, Any]:
@@ -53,22 +49,22 @@ def snapshot(optimizer: Optimizer, array: Callable[[Any], Array]) -> dict[str, A
 
 def checked(optimizer: Optimizer, where: str, state_dict: Any) -> Changes:
     """Check what ``snapshot`` returned, called ``where`` in errors, and return the changes that load it."""
-    check_keys(where, state_dict, ["steps", "skipped", "grad_scale", "param_groups"])
-    grad_scale = CHECKS["grad_scale"](f"{where}['grad_scale']", state_dict["grad_scale"])
-    steps, skipped = (count(f"{where}[{name!r}]", state_dict[name]) for name in ("steps", "skipped"))
+    progress = check_state(where, state_dict, PROGRESS_CHECKS, ["param_groups"])
     saved, groups = state_dict["param_groups"], optimizer.param_groups
     if not isinstance(saved, (list, tuple)):
         raise TypeError(f"{where}['param_groups'] must be a list, got {type(saved).__name__!r}")
     if len(saved) != len(groups):
         raise ValueError(f"{where}['param_groups'] must have {len(groups)} groups, got {len(saved)}")
-    copies, updates = Changes.together(
-        [
-            _checked_group(group, f"{where}['param_groups'][{i}]", own)
-            for i, (group, own) in enumerate(zip(groups, saved, strict=True))
-        ]
-    )
-    progress = (optimizer._plan.progress, _core.progress(steps, skipped, grad_scale))
-    return Changes([*_without_overlap(copies), progress], updates)
+    changes = Changes([], [])
+    for i, (group, own) in enumerate(zip(groups, saved, strict=True)):
+        _check_group(group, f"{where}['param_groups'][{i}]", own, changes)
+    # A source that shares memory with a target is copied, because it may be read after that target was written.
+    targets = {str(i): target for i, (target, _) in enumerate(changes.copies)}
+    for i, (target, source) in enumerate(changes.copies):
+        if _core.first_overlap(source, targets):
+            changes.copies[i] = target, source.copy()
+    changes.copies.append((optimizer._plan.progress, _core.progress(**progress)))
+    return changes
 
 
 def apply(optimizer: Optimizer | None, changes: Changes) -> None:
@@ -110,35 +106,15 @@ def _stateful(group: Group) -> dict[str, list[StatefulSchedule]]:
     return {name: found for name, value in group.items() if (found := stateful_schedules(value))}
 
 
-def _checked_group(group: Group, where: str, saved: Any) -> Changes:
+def _check_group(group: Group, where: str, saved: Any, changes: Changes) -> None:
+    """Check the saved state of a group, and add the changes that load it to the others."""
     stateful = _stateful(group)
     constant = [name for name, value in group.items() if not varies(value)]
     check_keys(where, saved, [*constant, *stateful, "state"])
     values = group.changed({name: saved[name] for name in constant}, where)
-    updates = [(vars(group), {"checked": values})]
+    changes.updates.append((vars(group), {"checked": values}))
     for name in stateful:
-        updates += checked_schedules(group[name], f"{where}[{name!r}]", saved[name])
+        changes.updates.extend(checked_schedules(group[name], f"{where}[{name!r}]", saved[name]))
     check_keys(f"{where}['state']", saved["state"], list(group.state))
-    copies = [
-        pair
-        for name, state in group.state.items()
-        for pair in pairs(state, saved["state"][name], f"{where}['state'][{name!r}]")
-    ]
-    return Changes(copies, updates)
-
-
-def _without_overlap(copies: list[tuple[Array, Array]]) -> list[tuple[Array, Array]]:
-    """Copy each source that shares memory with a target, because it is read after that target was written."""
-    targets = sorted(_span(target) for target, _ in copies)  # they do not overlap
-    result = []
-    for target, source in copies:
-        begin, end = _span(source)
-        last = bisect_left(targets, (end,)) - 1  # the last that begins before the source ends
-        overlaps = last >= 0 and targets[last][1] > begin
-        result.append((target, source.copy() if overlaps else source))
-    return result
-
-
-def _span(array: Array) -> tuple[int, int]:
-    begin = array.ctypes.data
-    return begin, begin + array.nbytes
+    for name, state in group.state.items():
+        changes.copies.extend(pairs(state, saved["state"][name], f"{where}['state'][{name!r}]"))

@@ -40,10 +40,14 @@ class Adam(Optimizer):
         <weight_decay>
     amsgrad : bool, default False
         Divide by the largest :math:`v` so far.
+    decoupled_weight_decay : bool, default False
+        <decoupled_weight_decay>
     <options>
 
     Notes
     -----
+    <notes>
+
     Epsilon is added outside the root and after the bias correction, as in the paper's algorithm and in PyTorch; Keras
     and scikit-learn add it before the correction. AMSGrad takes the maximum before the bias correction, as PyTorch
     does. The states are ``exp_avg`` (m), ``exp_avg_sq`` (v) and with AMSGrad ``max_exp_avg_sq``.
@@ -96,10 +100,8 @@ class Adam(Optimizer):
     @staticmethod
     def _step_coefficients(h: Mapping[str, Any], lr: float, step: int) -> dict[str, float]:
         beta1, beta2 = h["betas"]
-        return {
-            "step_size": lr / (1.0 - power(beta1, step)),
-            "inv_sqrt_bias2": 1.0 / math.sqrt(1.0 - power(beta2, step)),
-        }
+        bias1, bias2 = 1.0 - power(beta1, step), 1.0 - power(beta2, step)
+        return {"step_size": lr / bias1, "inv_sqrt_bias2": 1.0 / math.sqrt(bias2)}
 
 
 class AdamW(Adam):
@@ -126,10 +128,14 @@ class AdamW(Adam):
         Decay strength :math:`\lambda`, >= 0 and finite.
     amsgrad : bool, default False
         Divide by the largest :math:`v` so far.
-    <options decoupled>
+    decoupled_weight_decay : bool, default True
+        <decoupled_weight_decay>
+    <options>
 
     Notes
     -----
+    <notes>
+
     The decay does not pass through the averages, so it acts on all parameters alike. It is multiplied by the rate of
     the step, as in PyTorch. Epsilon is added outside the root and after the bias correction, as in PyTorch. The states
     are ``exp_avg`` (m), ``exp_avg_sq`` (v) and with AMSGrad ``max_exp_avg_sq``.

@@ -43,10 +43,14 @@ class RMSprop(Optimizer):
         Divide by the estimated standard deviation. A variance that rounding makes negative counts as 0.
     eps_inside_sqrt : bool, default False
         Add ``eps`` inside the square root.
+    decoupled_weight_decay : bool, default False
+        <decoupled_weight_decay>
     <options>
 
     Notes
     -----
+    <notes>
+
     Epsilon is outside the root by default, as in PyTorch; Keras and Optax have it inside. The states are ``square_avg``
     (v), ``grad_avg`` (a) and ``momentum_buffer`` (b).
 
@@ -79,16 +83,8 @@ class RMSprop(Optimizer):
         eps_inside_sqrt: bool = False,
         **common: Unpack[Common],
     ) -> None:
-        own = {
-            "lr": lr,
-            "alpha": alpha,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "momentum": momentum,
-            "centered": centered,
-            "eps_inside_sqrt": eps_inside_sqrt,
-        }
-        super().__init__(params, own, **common)
+        own = {"lr": lr, "alpha": alpha, "eps": eps, "weight_decay": weight_decay, "momentum": momentum}
+        super().__init__(params, {**own, "centered": centered, "eps_inside_sqrt": eps_inside_sqrt}, **common)
 
     @staticmethod
     def _kernel(h: Mapping[str, Any]) -> str:

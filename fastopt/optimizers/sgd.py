@@ -36,10 +36,14 @@ class SGD(Optimizer):
         <weight_decay>
     nesterov : bool, default False
         Use Nesterov's look-ahead; it requires a momentum and no dampening.
+    decoupled_weight_decay : bool, default False
+        <decoupled_weight_decay>
     <options>
 
     Notes
     -----
+    <notes>
+
     The learning rate stays outside the buffer (state ``momentum_buffer``), as in PyTorch. `Momentum` has the forms with
     the rate, or an average, inside; they differ as soon as the rate changes.
 
@@ -70,14 +74,8 @@ class SGD(Optimizer):
         nesterov: bool = False,
         **common: Unpack[Common],
     ) -> None:
-        own = {
-            "lr": lr,
-            "momentum": momentum,
-            "dampening": dampening,
-            "weight_decay": weight_decay,
-            "nesterov": nesterov,
-        }
-        super().__init__(params, own, **common)
+        own = {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay}
+        super().__init__(params, {**own, "nesterov": nesterov}, **common)
 
     @staticmethod
     def _kernel(h: Mapping[str, Any]) -> str:
@@ -123,10 +121,14 @@ class Momentum(Optimizer):
         Use Nesterov's look-ahead, with the new buffer.
     form : {"classical", "ema"}, default "classical"
         "classical" is the form of Keras and scikit-learn; "ema" is the exponential moving average of the gradient.
+    decoupled_weight_decay : bool, default False
+        <decoupled_weight_decay>
     <options>
 
     Notes
     -----
+    <notes>
+
     The forms differ as soon as the learning rate :math:`\eta` changes. PyTorch's form is `SGD`. The buffer v is the
     state ``momentum_buffer``.
 

@@ -34,26 +34,9 @@ from fastopt.schedules._decay import (
 from fastopt.schedules._plateau import Plateau
 from fastopt.schedules._plot import plot_schedule
 
-__all__ = [
-    "Constant",
-    "Cosine",
-    "CosineRestarts",
-    "Cyclic",
-    "Exponential",
-    "InverseTimeDecay",
-    "Join",
-    "Linear",
-    "OneCycle",
-    "PiecewiseConstant",
-    "Plateau",
-    "Polynomial",
-    "Schedule",
-    "StatefulSchedule",
-    "StepDecay",
-    "Warmup",
-    "WarmupStableDecay",
-    "plot_schedule",
-]
+__all__ = ["Constant", "Cosine", "CosineRestarts", "Cyclic", "Exponential", "InverseTimeDecay", "Join", "Linear"]
+__all__ += ["OneCycle", "PiecewiseConstant", "Plateau", "Polynomial", "Schedule", "StatefulSchedule", "StepDecay"]
+__all__ += ["Warmup", "WarmupStableDecay", "plot_schedule"]
 
 for _name in __all__:
     if isinstance(globals()[_name], type):  # a pickle must not name a private module, which may change

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastopt._util.records import Frozen, attributes_equal, attributes_repr
-from fastopt._util.validation import Check, FunctionOfStep, any_number, check_keys
+from fastopt._util.validation import Check, FunctionOfStep, any_number, check_state
 
 
 class Schedule:
@@ -169,8 +169,7 @@ class StatefulSchedule(Schedule):
 
     def _check_state(self, name: str, state_dict: Any) -> dict[str, Any]:
         """Return the attributes to set in order to load a state, or raise; ``name`` is used in error messages."""
-        check_keys(name, state_dict, list(self.state_checks))
-        return {key: check(f"{name}[{key!r}]", state_dict[key]) for key, check in self.state_checks.items()}
+        return check_state(name, state_dict, self.state_checks)
 
 
 def stateful_schedules(schedule: Any) -> list[StatefulSchedule]:
