@@ -120,6 +120,7 @@ static void *worker_main(void *index) {
         if (entered)
             atomic_fetch_sub(&state, 1);
     }
+    return NULL; /* never reached; gcc and clang warn without it */
 }
 
 /* A forked child has none of its parent's threads. */
