@@ -195,6 +195,12 @@ class Foreign:
         return self.array.__array_interface__
 
 
+def read_only(array):
+    """Return an array after making it read-only."""
+    array.flags.writeable = False
+    return array
+
+
 def leaves(value):
     """Return all arrays in a value, for an optimizer its parameters, states and counters (but not ``grad_norm``)."""
     if isinstance(value, fastopt.Optimizer):

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import hard_numbers, same_bits
+from cases import hard_numbers, read_only, same_bits
 from hypothesis import HealthCheck, event, given, note, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -218,11 +218,6 @@ def cast(x, dtype):
     with np.errstate(all="ignore"):
         values = np.zeros(x.shape, dtype) if dtype.kind in "MmVO" else x.astype(dtype)
     return values if dtype.hasobject else guarded(values)
-
-
-def read_only(array):
-    array.flags.writeable = False
-    return array
 
 
 def overlapping(x, target, shift):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import layouts, same_bits
+from cases import layouts, read_only, same_bits
 from processes import run_python
 from resume import digest
 
@@ -256,11 +256,6 @@ REFUSED = [
     ),
     (lambda f: fastopt.load(f.with_suffix(".txt")), ValueError, "path must end in .*, got"),
 ]
-
-
-def read_only(array):
-    array.flags.writeable = False
-    return array
 
 
 @pytest.mark.parametrize(("call", "error", "message"), REFUSED, ids=[message for *_, message in REFUSED])

@@ -43,7 +43,7 @@ def test_values_are_copied_in_and_written_to_the_buffer():
     assert flat.buffer.tolist() == [0, 2, 4, 6, 7, 5, 5]
 
 
-def test_buffer_and_layout_are_read_only_and_from_buffer_checks_them():
+def test_buffer_and_layout_are_read_only():
     flat = Flat({"w": 2})
     with pytest.raises(AttributeError):
         flat.buffer = np.ones(2)
@@ -51,14 +51,6 @@ def test_buffer_and_layout_are_read_only_and_from_buffer_checks_them():
         flat.layout = {}
     with pytest.raises(TypeError):
         flat.layout["x"] = (3,)
-    with pytest.raises(ValueError, match=r"buffer must be .* of shape \(2,\) .*, got float64 of shape \(3,\)"):
-        Flat.from_buffer({"w": (2,)}, np.ones(3))
-    with pytest.raises(TypeError, match=r"buffer must be a NumPy array, got 'list'"):
-        Flat.from_buffer({"w": 2}, [1.0, 2.0])
-    with pytest.raises(TypeError, match=r"layout must be a mapping of names to shapes .*, got 'int'"):
-        Flat.from_buffer(5, np.ones(2))
-    with pytest.raises(TypeError, match=r"layout\['w'\] must be a shape .*, got 2.0"):
-        Flat.from_buffer(MappingProxyType({"w": 2.0}), np.ones(2))
     for layout in ({"w": 2}, MappingProxyType({"w": 2}), flat.layout):
         assert Flat.from_buffer(layout, np.ones(2))["w"].tolist() == [1, 1]
 
@@ -84,29 +76,4 @@ def test_select_and_repr():
     flat = Flat({"w1": 2, "b1": 1, "w2": 2})
     assert list(flat.select("w*")) == ["w1", "w2"]
     assert flat.select("b?")["b1"] is flat["b1"]
-    with pytest.raises(KeyError, match="pattern must match one of"):
-        flat.select("x*")
-    with pytest.raises(TypeError, match=r"pattern must be a string, got 5"):
-        flat.select(5)
     assert repr(flat) == "Flat({'w1': (2,), 'b1': (1,), 'w2': (2,)}, dtype=float32)"
-
-
-@pytest.mark.parametrize(
-    ("shapes", "dtype", "error", "message"),
-    [
-        ([(2, 2)], np.float32, TypeError, r"shapes_or_arrays must be a mapping .*, got 'list'"),
-        ({1: (2, 2)}, np.float32, TypeError, r"shapes_or_arrays must have strings as names, got 1"),
-        ({"w": "abc"}, np.float32, TypeError, r"shapes_or_arrays\['w'\] must be a shape or an array, got 'abc'"),
-        ({"w": (2, 2.0)}, np.float32, TypeError, r"shapes_or_arrays\['w'\] must be a shape or .*, got \(2, 2.0\)"),
-        ({"w": (2, -1)}, np.float32, ValueError, r"shapes_or_arrays\['w'\] must have dimensions >= 0, got \(2, -1\)"),
-        ({"w": np.ones(2, complex)}, np.float32, TypeError, r"shapes_or_arrays\['w'\] must be castable to float32"),
-        ({"w": (2, True)}, np.float32, TypeError, r"shapes_or_arrays\['w'\] must be a shape or .*, got \(2, True\)"),
-        ({"w": np.ma.ones(2)}, np.float32, TypeError, r"shapes_or_arrays\['w'\] .*mask"),
-        ({"w": 2}, None, TypeError, r"dtype must be float32 or float64, got None"),
-        ({"w": 2}, np.float16, TypeError, r"dtype must be float32 or float64, got .*float16"),
-        ({"w": 2}, ">f4", TypeError, r"dtype must be float32 or float64, got '>f4'"),
-    ],
-)
-def test_invalid_arguments_raise(shapes, dtype, error, message):
-    with pytest.raises(error, match=message):
-        Flat(shapes, dtype)

@@ -286,29 +286,3 @@ def test_plot():
 def test_result_is_immutable():
     with pytest.raises(AttributeError):
         LRFinderResult(np.ones(1), np.ones(1), None).suggestion = 3.0
-
-
-W = np.ones(3)
-SGD = fastopt.SGD(W)
-INVALID = [
-    (lambda: find_lr(3, SGD), TypeError, "step must be a function .*, got 3"),
-    (lambda: find_lr(lambda i: 1.0, W), TypeError, "optimizer must be a fastopt.Optimizer, got 'ndarray'"),
-    (lambda: find_lr(lambda i: 1.0, SGD, start=0), ValueError, "start must be a finite number > 0, got 0"),
-    (lambda: find_lr(lambda i: 1.0, SGD, end=math.inf), ValueError, "end must be .*, got inf"),
-    (lambda: find_lr(lambda i: 1.0, SGD, end="10"), TypeError, "end must be .*, got '10'"),
-    (lambda: find_lr(lambda i: 1.0, SGD, start=1, end=1), ValueError, r"start must be below end \(1.0\), got 1.0"),
-    (lambda: find_lr(lambda i: 1.0, SGD, steps=1), ValueError, "steps must be an int >= 2, got 1"),
-    (lambda: find_lr(lambda i: 1.0, SGD, steps=9.0), TypeError, "steps must be .*, got 9.0"),
-    (lambda: find_lr(lambda i: 1.0, SGD, restore=[1.0]), TypeError, r"restore\[0\] must be an array .*, got 'float'"),
-    (lambda: find_lr(lambda i: 1.0, SGD, restore=np.ones(3, int)), TypeError, "restore must have dtype .*, got int64"),
-    (lambda: find_lr(lambda i: None, SGD), TypeError, r"step\(0\) must be a number, got None"),
-    (lambda: find_lr(lambda i: np.ones(2), SGD), TypeError, r"step\(0\) must be a number, got array"),
-]
-
-
-@pytest.mark.parametrize(("call", "error", "message"), INVALID, ids=lambda x: getattr(x, "__name__", str(x)))
-def test_invalid_arguments_raise(call, error, message):
-    before = SGD.state_dict()
-    with pytest.raises(error, match=message):
-        call()
-    assert SGD.state_dict() == before

@@ -84,18 +84,6 @@ def test_file_that_another_process_creates_first_is_not_deleted(tmp_path, monkey
     assert [file.read_text() for file in tmp_path.iterdir()] == ["precious"]
 
 
-@pytest.mark.parametrize(
-    ("folder", "error", "message"),
-    [
-        (3, TypeError, "state_dir must be the path of a directory, got 3"),
-        ("/no/such", ValueError, "state_dir must be an existing directory, got '/no/such'"),
-    ],
-)
-def test_state_dir_is_checked(folder, error, message):
-    with pytest.raises(error, match=message):
-        fastopt.Adam(np.ones(3), state_dir=folder)
-
-
 FULL = """
 import os, resource, sys
 import numpy as np, fastopt

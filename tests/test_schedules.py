@@ -1,4 +1,4 @@
-"""Schedules: values, invalid arguments, state, and use in optimizers."""
+"""Schedules: values, state, and use in optimizers."""
 
 from __future__ import annotations
 
@@ -267,73 +267,11 @@ def test_schedules_that_differ_are_not_equal():
         hash(plateau)
 
 
-@pytest.mark.parametrize("schedule", [EXAMPLES[0], s.Plateau(0.1)], ids=str)
-def test_call_rejects_invalid_steps(schedule):
-    for step in (-1, np.array([3, -1])):
-        with pytest.raises(ValueError, match=r"step must be an int >= 0 .*, got"):
-            schedule(step)
-    for step in (0.5, "1", None, np.ones(2), True):
-        with pytest.raises(TypeError, match=r"step must be an int >= 0 .*, got"):
-            schedule(step)
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: s.Constant(math.nan), "value must be .*, got nan"),
-        (lambda: s.Exponential(0.1, -1), "decay_rate must be .*, got -1"),
-        (lambda: s.Exponential(0.1, 0.5, 0), "transition_steps must be .*, got 0"),
-        (lambda: s.StepDecay(0.1, 2.5), "step_size must be .*, got 2.5"),
-        (lambda: s.PiecewiseConstant(0.1, 5), "boundaries_and_scales must be a mapping .*, got 5"),
-        (lambda: s.PiecewiseConstant(0.1, {-1: 0.5}), "step in boundaries_and_scales must be .*, got -1"),
-        (lambda: s.PiecewiseConstant(0.1, {3: "x"}), r"boundaries_and_scales\[3\] must be .*, got 'x'"),
-        (
-            lambda: s.PiecewiseConstant(0.1, [(10, 0.1), (10, 0.5)]),
-            r"boundaries_and_scales must have distinct steps, got \[\(10",
-        ),
-        (
-            lambda: s.Join((s.Constant(t) for t in (0.0, 1.0)), [1]),
-            "schedules must be a list or tuple, got 'generator'",
-        ),
-        (lambda: s.Join([s.Constant(1.0)], None), "boundaries must be a list or tuple, got 'NoneType'"),
-        (lambda: s.Warmup(lambda step: "0.5", 2)(1), r"<function .*\(0\) must be a number, got '0.5'"),
-        (lambda: s.Join([lambda step: None], [])(1), r"<function .*\(1\) must be a number, got None"),
-        (lambda: s.plot_schedule(5, 10), "schedule must be .*, got 5"),
-        (lambda: s.Plateau(0.1).update("0.5"), "metric must be .*, got '0.5'"),
-        (lambda: s.Plateau(0.1).update(True), "metric must be .*, got True"),
-        (lambda: s.InverseTimeDecay(0.1, -0.1), "decay_rate must be .*, got -0.1"),
-        (lambda: s.Polynomial(0.1, 0.0, 0, 10), "power must be .*, got 0"),
-        (lambda: s.Linear(0.1, math.inf, 10), "end_value must be .*, got inf"),
-        (lambda: s.Cosine("a", 10), "init_value must be .*, got 'a'"),
-        (lambda: s.CosineRestarts(0.1, 10, 1.5), "multiplier must be .*, got 1.5"),
-        (lambda: s.OneCycle(10, 1.0, 1.5), "pct_start must be .*, got 1.5"),
-        (lambda: s.Cyclic(0.1, 0.2, 10, 0), "step_size_down must be .*, got 0"),
-        (lambda: s.WarmupStableDecay(0.1, -1, 2, 3), "warmup_steps must be .*, got -1"),
-        (lambda: s.Warmup(0.1, 10), "schedule must be .*, got 0.1"),
-        (
-            lambda: s.Join([s.Constant(1.0)], [1]),
-            r"boundaries must have one step less than there are schedules \(1\), got 1",
-        ),
-        (lambda: s.Join([s.Constant(1.0), 3], [1]), r"schedules\[1\] must be .*, got 3"),
-        (lambda: s.Join([s.Constant(1.0)] * 3, [5, 1]), r"boundaries must be in ascending order, got \[5, 1\]"),
-        (lambda: s.Plateau(0.1, factor=1.0), "factor must be .*, got 1.0"),
-        (lambda: s.Plateau(0.1, mode="least"), "mode must be .*, got 'least'"),
-        (lambda: s.Plateau(0.1).update("x"), "metric must be .*, got 'x'"),
-        (lambda: s.plot_schedule(s.Constant(1.0), 0), "steps must be .*, got 0"),
-    ],
-)
-def test_invalid_arguments_raise(make, message):
-    with pytest.raises((TypeError, ValueError), match=message):
-        make()
-
-
 def test_plot_shows_every_step():
     pytest.importorskip("matplotlib")
     (axes,) = s.plot_schedule(s.Linear(0.0, 1.0, 10), 20).axes
     (line,) = axes.lines
     assert line.get_ydata().tolist() == s.Linear(0.0, 1.0, 10)(np.arange(20)).tolist()
-    with pytest.raises(TypeError, match=r"schedule\(0\) must be a number, got 'fast'"):
-        s.plot_schedule(lambda _: "fast", 20)
 
 
 VARYING = [
@@ -399,13 +337,6 @@ def test_step_checks_schedule_values_before_writing():
     assert optimizer.steps == 3
 
 
-def test_kernels_reject_schedules():
-    with pytest.raises(TypeError, match=r"lr must be a finite number >= 0, got Constant"):
-        fastopt.kernels.sgd(np.ones(3), np.ones(3), step=1, lr=s.Constant(0.1))
-    with pytest.raises(TypeError, match=r"betas\[0\] must be .*, got Constant"):
-        fastopt.kernels.adam(*np.ones((4, 3)), step=1, betas=(s.Constant(0.9), 0.999))
-
-
 def test_resumed_run_restores_the_state_of_schedules():
     def make():
         return fastopt.AdamW(
@@ -432,16 +363,3 @@ def test_resumed_run_restores_the_state_of_schedules():
     assert second.lr == whole.lr
     for name, state in whole.state.items():
         assert same_bits(state, second.state[name])
-
-
-@pytest.mark.parametrize(
-    "invalid", [None, [], [{"value": 0.1}], [{"value": "x", "best": 1, "bad_epochs": 0, "cooldown_left": 0}]]
-)
-def test_invalid_schedule_state_changes_nothing(invalid):
-    optimizer = fastopt.SGD(np.ones(3), lr=s.Plateau(0.1))
-    saved = optimizer.state_dict()
-    saved["param_groups"][0]["lr"], saved["steps"] = invalid, 5
-    with pytest.raises((TypeError, ValueError), match=r"state_dict\['param_groups'\]\[0\]\['lr'\]"):
-        optimizer.load_state_dict(saved)
-    assert optimizer.steps == 0
-    assert optimizer.lr == 0.1
