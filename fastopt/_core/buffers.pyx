@@ -133,8 +133,11 @@ cdef int check_spans(list spans) except -1:
             raise ValueError(f"{name} and {other} overlap in memory")
 
 
-def first_overlap(array, dict others):
-    """Return the name of the first of some C-contiguous arrays (or None) that shares memory with ``array``, or None."""
+def first_overlap(array, dict others, bint may_equal=False):
+    """Return the name of the first of some C-contiguous arrays (or None) that shares memory with ``array``, or None.
+
+    With ``may_equal``, arrays may occupy exactly the same memory.
+    """
     cdef Py_buffer mine, view
     cdef char *begin
     cdef char *end
@@ -146,6 +149,8 @@ def first_overlap(array, dict others):
         if other is not None:
             PyObject_GetBuffer(other, &view, PyBUF_SIMPLE)
             shared = <char *>view.buf < end and begin < <char *>view.buf + view.len and begin < end
+            if may_equal and view.buf == begin and view.len == end - begin:
+                shared = False
             PyBuffer_Release(&view)
             if shared:
                 return name

@@ -214,19 +214,26 @@ cdef void run_chunk(const void *context, int64_t i) noexcept nogil:
     fp_env_restore(before)
 
 
-def count_labels(const int64_t[::1] labels, int64_t classes, int64_t ignore_index):
-    """Return the number of labels that are not ``ignore_index``, or -1 - i if the i-th is the first invalid one."""
-    cdef int64_t i, size = labels.shape[0]
+def count_labels(labels, int64_t classes, int64_t ignore_index):
+    """Return the number of labels that are not ``ignore_index``, or -1 - i if the i-th is the first invalid one.
+
+    ``labels`` is a C-contiguous array of int64.
+    """
+    cdef Py_buffer view
+    cdef int64_t i, size
     cdef fastopt_argument arguments[3]          # as in csrc/ops.def
     cdef double counted
-    arguments[0].array = <void *>&labels[0] if size else NULL
+    PyObject_GetBuffer(labels, &view, PyBUF_SIMPLE)
+    PyBuffer_Release(&view)                     # the caller keeps the memory
+    size = view.len // sizeof(int64_t)
+    arguments[0].array = view.buf
     arguments[1].integer = classes
     arguments[2].integer = ignore_index
     counted = current_table.ops[FASTOPT_F64][FASTOPT_OP_count_labels](arguments, 0, size)
     if counted >= 0:
         return <int64_t>counted
     for i in range(size):
-        if labels[i] != ignore_index and not 0 <= labels[i] < classes:
+        if (<const int64_t *>view.buf)[i] != ignore_index and not 0 <= (<const int64_t *>view.buf)[i] < classes:
             return -1 - i
 
 
@@ -268,9 +275,11 @@ def run(str name, dict arguments, int64_t count, int64_t chunk, int64_t elements
                 slot.array = views[held].buf
                 held += 1
         call.sums = <double *>allocate(chunks, sizeof(double))
-        with nogil:
+        if elements < SERIAL_BELOW:             # shorter than releasing the GIL and taking it again
             threads.parallel_for(run_chunk, &call, chunks, threads.count, threads.spin)
-        if elements >= SERIAL_BELOW:
+        else:
+            with nogil:
+                threads.parallel_for(run_chunk, &call, chunks, threads.count, threads.spin)
             end_parallel()
         before = fp_env_set()
         for i in range(chunks):

@@ -64,15 +64,17 @@ def output_like(out: Array | None, x: Array, name: str, others: dict[str, Any]) 
     if out is None:
         return np.empty_like(x)
     check_like("out", out, x, name, writable=True)
-    if out.ctypes.data != x.ctypes.data:
-        check_no_overlap_with("out", out, {name: x})
+    check_no_overlap_with("out", out, {name: x}, may_equal=True)
     check_no_overlap_with("out", out, others)
     return out
 
 
-def check_no_overlap_with(name: str, array: Array, others: dict[str, Any]) -> None:
-    """Raise if an array shares memory with one of the others, which are C-contiguous or None."""
-    other = _core.first_overlap(array, others)
+def check_no_overlap_with(name: str, array: Array, others: dict[str, Any], *, may_equal: bool = False) -> None:
+    """Raise if an array shares memory with one of the others, which are C-contiguous or None.
+
+    With ``may_equal``, arrays may occupy exactly the same memory.
+    """
+    other = _core.first_overlap(array, others, may_equal)
     if other is not None:
         raise ValueError(f"{name} and {other} overlap in memory")
 

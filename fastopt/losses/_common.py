@@ -57,7 +57,7 @@ def class_target(
     is_uint64 = given.dtype.kind == "u" and given.itemsize == 8
     invalid = classes if classes != ignore_index else classes + 1  # a label beyond int64 must not wrap around
     labels = np.ascontiguousarray(np.where(given <= MAX_INT64, given, invalid) if is_uint64 else given, np.int64)
-    counted = _core.count_labels(labels if labels.ndim == 1 else labels.reshape(-1), classes, ignore_index)
+    counted = _core.count_labels(labels, classes, ignore_index)
     if counted < 0:
         where = tuple(int(i) for i in np.unravel_index(-1 - counted, labels.shape))
         row = where[0] if len(where) == 1 else where

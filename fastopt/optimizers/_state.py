@@ -58,11 +58,11 @@ def checked(optimizer: Optimizer, where: str, state_dict: Any) -> Changes:
     changes = Changes([], [])
     for i, (group, own) in enumerate(zip(groups, saved, strict=True)):
         _check_group(group, f"{where}['param_groups'][{i}]", own, changes)
-    # A source that shares memory with a target is copied, because it may be read after that target was written.
-    targets = {str(i): target for i, (target, _) in enumerate(changes.copies)}
-    for i, (target, source) in enumerate(changes.copies):
-        if _core.first_overlap(source, targets):
-            changes.copies[i] = target, source.copy()
+    arrays = [array for target_and_source in changes.copies for array in target_and_source]
+    try:
+        _core.check_no_overlap(arrays, [""] * len(arrays))
+    except ValueError:  # a state_dict made of this optimizer's arrays: one may be read after another was written
+        changes.copies[:] = [(target, source.copy()) for target, source in changes.copies]
     changes.copies.append((optimizer._plan.progress, _core.progress(**progress)))
     return changes
 

@@ -106,7 +106,7 @@ def _blocks(x: Array) -> list[Array]:
 
 def _sum_rows(x: Array) -> Array:
     """Return the sum of the rows: sixteen at a time in the array's dtype, and these sums in float64."""
-    sixteens = (sum(x[begin : begin + ROWS]) for begin in range(0, len(x), ROWS))
+    sixteens = (reduce(np.add, x[begin : begin + ROWS]) for begin in range(0, len(x), ROWS))
     return sum(sixteens, np.zeros(x.shape[1]))
 
 
