@@ -168,9 +168,9 @@ def sum_squares(arrays: Sequence[Array]) -> float:
     """
     total = 0.0
     for array in arrays:
-        x = array.ravel().astype(np.float64)
-        for begin in range(0, x.size, BLOCK):
-            total += float(sum_in_lanes(x[begin : begin + BLOCK] ** 2))
+        blocks = np.zeros((-(-array.size // BLOCK), BLOCK))
+        blocks.ravel()[: array.size] = array.ravel()
+        total = sum(sum_in_lanes(blocks * blocks).tolist(), total)
     return total
 
 
