@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import run_python
 
 import fastopt
 from fastopt import kernels, optimizers, reference, schedules
@@ -93,6 +94,11 @@ def test_subclass_of_an_optimizer_keeps_its_own_docstring():
 
     assert inspect.getdoc(Documented) == "Do something else."
     assert inspect.getdoc(Undocumented) == inspect.getdoc(fastopt.Adam)
+
+
+def test_import_works_without_docstrings():
+    done = run_python("-OO", "-c", "import fastopt; print(fastopt.Adam.__doc__)")
+    assert done.stdout == "None\n", done.stderr
 
 
 @pytest.mark.skipif(not README.exists(), reason="needs the README")
