@@ -170,7 +170,8 @@ def sum_squares(arrays: Sequence[Array]) -> float:
     for array in arrays:
         blocks = np.zeros((-(-array.size // BLOCK), BLOCK))
         blocks.ravel()[: array.size] = array.ravel()
-        total = sum(sum_in_lanes(blocks * blocks).tolist(), total)
+        for block in sum_in_lanes(blocks * blocks):  # not sum(), which compensates for rounding since Python 3.12
+            total += float(block)
     return total
 
 
