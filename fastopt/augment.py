@@ -34,7 +34,14 @@ import numpy.typing as npt
 
 from fastopt import _core
 from fastopt._util import random, validation
-from fastopt._util.arrays import Array, as_numeric_array, check_array, check_no_overlap_with, check_representable
+from fastopt._util.arrays import (
+    Array,
+    as_int64,
+    as_numeric_array,
+    check_array,
+    check_no_overlap_with,
+    check_representable,
+)
 
 __all__ = ["affine", "augment"]
 
@@ -354,7 +361,7 @@ def _image_numbers(index: npt.ArrayLike | None, count: int) -> Array:
         raise ValueError(f"index must have shape {(count,)}, the number of each image, got {numbers.shape}")
     if count and not 0 <= numbers.min() <= numbers.max() < MAX_IMAGES:
         raise ValueError(f"index must be in [0, 2**32), got numbers from {numbers.min()} to {numbers.max()}")
-    return np.ascontiguousarray(numbers, np.int64)
+    return as_int64(numbers)
 
 
 def _sine_and_cosine(degrees: Array) -> tuple[Array, Array]:

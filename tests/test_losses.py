@@ -10,6 +10,7 @@ from cases import REALS, same_bits
 
 import fastopt
 from fastopt import losses, reference, runtime
+from fastopt._util.arrays import as_int64
 
 RNG = np.random.default_rng(0)
 
@@ -412,6 +413,14 @@ def test_labels_of_every_kind_are_accepted(kind):
     value, gradient = losses.cross_entropy(logits, kind(labels), out=np.empty_like(logits))
     assert (value, same_bits(gradient, wanted[1])) == (wanted[0], True)
     assert losses.dice(logits, kind(labels))[0] == losses.dice(logits, labels)[0]
+
+
+def test_misaligned_labels_are_copied():
+    labels = np.zeros(5 * 8 + 1, np.uint8)[1:].view(np.int64)
+    assert not labels.flags.aligned
+    assert as_int64(labels).flags.aligned
+    logits = np.zeros((5, 2))
+    assert losses.cross_entropy(logits, labels)[0] == losses.cross_entropy(logits, labels.copy())[0]
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.uint64, np.int8])

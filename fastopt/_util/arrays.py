@@ -52,6 +52,12 @@ def as_numeric_array(name: str, value: Any, kinds: str, expected: str) -> Array:
     return array
 
 
+def as_int64(array: Array) -> Array:
+    """Return integers as C-contiguous, aligned int64, which kernels need; copied only if they are not."""
+    result = np.ascontiguousarray(array, np.int64)
+    return result if result.flags.aligned else result.copy()
+
+
 def check_representable(name: str, value: float, dtype: np.dtype[Any]) -> float:
     """Return a number that does not overflow or underflow when it is rounded to ``dtype``, or raise."""
     if 0.0 < abs(value) < MIN_POSITIVE[dtype.char] or abs(value) > MAX_FINITE[dtype.char]:

@@ -8,7 +8,15 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from fastopt import _core
-from fastopt._util.arrays import Array, aligned_zeros, as_numeric_array, check_array, check_like, output_like
+from fastopt._util.arrays import (
+    Array,
+    aligned_zeros,
+    as_int64,
+    as_numeric_array,
+    check_array,
+    check_like,
+    output_like,
+)
 from fastopt._util.validation import choice
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
@@ -56,7 +64,7 @@ def class_target(
         raise ValueError(f"target must have shape {x.shape[:-1]}, a label for each row of {name}, got {given.shape}")
     is_uint64 = given.dtype.kind == "u" and given.itemsize == 8
     invalid = classes if classes != ignore_index else classes + 1  # a label beyond int64 must not wrap around
-    labels = np.ascontiguousarray(np.where(given <= MAX_INT64, given, invalid) if is_uint64 else given, np.int64)
+    labels = as_int64(np.where(given <= MAX_INT64, given, invalid) if is_uint64 else given)
     counted = _core.count_labels(labels, classes, ignore_index)
     if counted < 0:
         where = tuple(int(i) for i in np.unravel_index(-1 - counted, labels.shape))
