@@ -292,6 +292,13 @@ def malicious_files(good):
 
 
 @npz
+def test_stored_member_with_a_huge_compressed_size_is_rejected(target):
+    content = bytearray(target.good)
+    content[content.index(b"PK\x01\x02") + 23] |= 0x40  # 2^30 bytes, in the entry of the first member
+    target.rejects(bytes(content), "a member is compressed or encrypted")
+
+
+@npz
 def test_malicious_npz_is_rejected(target):
     cases = malicious_files(target.good)
     for content, message in cases.values():

@@ -51,7 +51,8 @@ def _open_npz(path: Path) -> Iterator[OpenFile]:
             infos = archive.infolist()
             if sum(info.file_size for info in infos) > os.fstat(file.fileno()).st_size:
                 raise ValueError("the members are larger than the file")
-            if any(info.compress_type or info.flag_bits & 1 for info in infos):
+            # zipfile allocates the compressed size before it reads
+            if any(info.compress_type or info.compress_size != info.file_size or info.flag_bits & 1 for info in infos):
                 raise ValueError("a member is compressed or encrypted")
             members = {info.filename.removesuffix(".npy"): info for info in infos}
             if TEXT not in members:
