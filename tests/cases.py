@@ -224,3 +224,17 @@ def bits(array: np.ndarray) -> np.ndarray:
 def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
     """Return whether two arrays have the same type, shape and bits."""
     return a.dtype == b.dtype and a.shape == b.shape and bool((bits(a) == bits(b)).all())
+
+
+def check_gradients(network, *batch, tolerance, **options):
+    """Compare 50 gradients of an example's network with differences of its loss."""
+    network.loss_and_gradients(*batch, **options)
+    params, grads = network.params.buffer, network.grads.buffer.copy()
+    for i in np.random.default_rng(0).choice(params.size, 50, replace=False):
+        kept, h = params[i], 1e-6
+        params[i] = kept + h
+        above = network.loss_and_gradients(*batch, **options)
+        params[i] = kept - h
+        below = network.loss_and_gradients(*batch, **options)
+        params[i] = kept
+        assert abs((above - below) / (2 * h) - grads[i]) <= max(tolerance, 1e-6 * abs(grads[i]))

@@ -9,6 +9,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from cases import check_gradients
 from processes import run_python
 
 import fastopt
@@ -57,16 +58,7 @@ def test_gradients_are_differences_of_the_loss():
     images, labels = rng.uniform(0, 1, (10, 784)), rng.integers(0, 10, 10)
     network = common.Network((mnist.PIXELS, mnist.HIDDEN, 10), 0, mnist.DROPOUT, dtype=np.float64)
     batch = fastopt.cross_entropy, images, labels
-    network.loss_and_gradients(*batch, step=1)
-    params, grads = network.params.buffer, network.grads.buffer.copy()
-    for i in rng.choice(params.size, 30, replace=False):
-        kept, h = params[i], 1e-6
-        params[i] = kept + h
-        above = network.loss_and_gradients(*batch, step=1)
-        params[i] = kept - h
-        below = network.loss_and_gradients(*batch, step=1)
-        params[i] = kept
-        assert (above - below) / (2 * h) == pytest.approx(grads[i], abs=1e-7)
+    check_gradients(network, *batch, step=1, tolerance=1e-7)
 
 
 GOOD = idx(np.arange(24, dtype=np.uint8).reshape(2, 3, 4))

@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+from cases import check_gradients
 from processes import run_python
 
 from fastopt.examples import common, digits, segmentation
@@ -42,17 +43,7 @@ def test_gradients_are_differences_of_the_loss():
     images, masks = segmentation.load(seed=0)
     batch = segmentation.LOSS, segmentation.windows(images[:2].astype(np.float64)), masks[:2].astype(np.float64)
     network = common.Network((segmentation.WINDOW**2, segmentation.HIDDEN, 1), seed=0, dtype=np.float64)
-    network.loss_and_gradients(*batch)
-    params, grads = network.params.buffer, network.grads.buffer.copy()
-    rng = np.random.default_rng(0)
-    for i in rng.choice(params.size, 50, replace=False):
-        kept, h = params[i], 1e-6
-        params[i] = kept + h
-        above = network.loss_and_gradients(*batch)
-        params[i] = kept - h
-        below = network.loss_and_gradients(*batch)
-        params[i] = kept
-        assert (above - below) / (2 * h) == pytest.approx(grads[i], abs=1e-7)
+    check_gradients(network, *batch, tolerance=1e-7)
 
 
 def test_finds_strokes_and_draws_a_sheet(tmp_path):

@@ -53,7 +53,7 @@ def watched(call):
 
 
 def state_of(value):
-    """Return what is not an array of the caller in an optimizer or another object with a state."""
+    """Return the state of an optimizer or another stateful object, without the arrays of the caller, or None."""
     if isinstance(value, fastopt.Optimizer):
         return [value.grad_scale, *map(dict, value.param_groups)]
     if isinstance(value, (fastopt.EarlyStopping, fastopt.DynamicLossScale, StatefulSchedule)):
