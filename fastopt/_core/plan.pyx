@@ -18,47 +18,15 @@ from fastopt._core.buffers cimport (
     FASTOPT_F32, REAL_NAMES, acquire, allocate, check_spans, first_nonfinite, real_of, shape_of, span_of,
 )
 from fastopt._core.kernels cimport (
-    SERIAL_BELOW, Threads, begin_parallel, end_parallel, fastopt_parallel_for, fastopt_table, fp_env_restore,
-    fp_env_set, spin_between_loops, table,
+    SERIAL_BELOW, Threads, begin_parallel, end_parallel, fp_env_restore, fp_env_set, spin_between_loops, table,
+)
+from fastopt._core.step cimport (
+    FASTOPT_GRAD, FASTOPT_MAX_COEFFICIENTS, FASTOPT_MAX_OPERANDS, FASTOPT_MAX_STAGES, fastopt_accumulate,
+    fastopt_chunk, fastopt_group, fastopt_run_stages, fastopt_stage, fastopt_step, fastopt_sum_squares,
+    fastopt_tensor,
 )
 
 from fastopt._core.kernels import CHUNK, KERNELS, isa, thread_count
-
-cdef extern from "step.h" nogil:
-    enum: FASTOPT_GRAD, FASTOPT_MAX_OPERANDS, FASTOPT_MAX_STAGES, FASTOPT_MAX_COEFFICIENTS
-
-    struct fastopt_stage:
-        int kernel, first_operand, first_coefficient
-
-    struct fastopt_group:
-        fastopt_stage stages[1]                 # C knows the true sizes
-        int stage_count
-        double f64[1]
-        float f32[1]
-
-    struct fastopt_tensor:
-        const fastopt_group *group
-        int64_t size
-        int real
-        void *operands[1]
-        void *grad_sum
-
-    struct fastopt_chunk:
-        const fastopt_tensor *tensor
-        int64_t begin, end
-
-    struct fastopt_step:
-        const fastopt_table *table
-        fastopt_parallel_for *parallel_for
-        int threads
-        int64_t spin
-        const fastopt_chunk *chunks
-        int64_t chunk_count
-        double *chunk_sums
-
-    void fastopt_run_stages(const fastopt_step *)
-    double fastopt_sum_squares(const fastopt_step *)
-    void fastopt_accumulate(const fastopt_step *, bint first, bint zero_grads)
 
 cdef enum Nonfinite:
     PROPAGATE, SKIP, RAISE
