@@ -10,7 +10,7 @@ static void run_stages_on_chunk(const void *context, int64_t i) {
     const struct fastopt_step *step = context;
     const struct fastopt_chunk *chunk = &step->chunks[i];
     const struct fastopt_tensor *tensor = chunk->tensor;
-    const struct fastopt_group *group = tensor->group;
+    const struct fastopt_group *group = chunk->group;
     const uint64_t before = fp_env_set();
     for (int s = 0; s < group->stage_count; s++) {
         const struct fastopt_stage *stage = &group->stages[s];

@@ -23,7 +23,7 @@ struct fastopt_stage {
     int kernel, first_operand, first_coefficient;
 };
 
-/* Members shared by the tensors of a parameter group. */
+/* Members shared by the chunks of a parameter group that have taken part in as many steps. */
 struct fastopt_group {
     struct fastopt_stage stages[FASTOPT_MAX_STAGES];
     int stage_count;
@@ -32,7 +32,6 @@ struct fastopt_group {
 };
 
 struct fastopt_tensor {
-    const struct fastopt_group *group;
     int64_t size;
     int real;
     void *operands[FASTOPT_MAX_OPERANDS]; /* of all stages, in order */
@@ -41,6 +40,7 @@ struct fastopt_tensor {
 
 struct fastopt_chunk {
     const struct fastopt_tensor *tensor;
+    const struct fastopt_group *group;
     int64_t begin, end;
 };
 

@@ -139,7 +139,7 @@ class EarlyStopping:
             the copy. Nothing is changed.
         """
         metric = validation.any_number("metric", metric)
-        self._pairs(params, writable=False)
+        self._check_params(params, writable=False)
         changes: dict[str, Any] = {"epochs": self.epochs + 1}
         if self.epochs >= self.start_from_epoch:
             if self._is_better(metric):
@@ -164,19 +164,20 @@ class EarlyStopping:
         TypeError, ValueError
             If the parameters differ in form, shape or dtype, or are read-only. Nothing is written.
         """
-        copies = self._pairs(params, writable=True)
+        self._check_params(params, writable=True)
         if self._best_params is None:
             raise RuntimeError(f"there are no parameters to restore: none of {self.epochs} epochs was good")
-        _core.commit([(target, best) for best, target in copies], [])
+        _core.commit(pairs(params, self._best_params, "params"), [])
 
     def _is_better(self, metric: float) -> bool:
         sign = 1.0 if self.mode == "max" else -1.0
         return sign * metric > sign * self.best + self.min_delta
 
-    def _pairs(self, params: Any, writable: bool) -> list[tuple[Array, Array]]:
-        """Check the parameters, and return (copy, parameter) for each array if there is a copy."""
+    def _check_params(self, params: Any, writable: bool) -> None:
+        """Check the parameters; they must match the copy if there is one."""
         check_arrays("params", params, writable)
-        return [] if self._best_params is None else pairs(self._best_params, params, "params")
+        if self._best_params is not None:
+            pairs(self._best_params, params, "params")
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of the state, without the arguments.

@@ -62,9 +62,9 @@ def _kernel_function(cls: type[Optimizer]) -> Callable[..., None]:
             names, got = ", ".join(needed), ", ".join(operands)
             raise TypeError(f"kernels.{cls.rule} must have {names} for these hyperparameters, got {got}")
         grad = operands.pop("grad")
-        plan = _core.Plan([((kernel,), [("", operands)])], {})
+        plan = _core.Plan([((kernel,), [("", None, operands)])], {}, None, None, None, "propagate", False)
         plan.set_coefficients(0, cls._all_static_coefficients(h, scale))
-        plan.step([grad], cls._all_step_coefficients([h], step - 1))
+        plan.step([grad], None, lambda: [cls._all_step_coefficients(h, h["lr"], step)])
 
     call.__name__ = call.__qualname__ = cls.rule
     call.__doc__ = f"{inspect.getdoc(getattr(reference, cls.rule))}\n\n{STATES}"

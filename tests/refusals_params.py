@@ -12,6 +12,7 @@ from fastopt import SGD, Adam, Flat, Momentum
 
 NOT_ARRAY = "must be an array (something with the buffer protocol or __array_interface__), got "
 NOT_REAL = "must have dtype float32 or float64, got "
+NOT_DENSE = "must be contiguous, with its axes in any order, got "
 MASKED = "must be an array without a mask, got a masked array"
 
 
@@ -41,7 +42,8 @@ def byte_swapped(size):
 INVALID_PARAMS = [
     (None, TypeError, NOT_ARRAY + "'NoneType'"),
     (1.0, TypeError, NOT_ARRAY + "'float'"),
-    ((x for x in [np.zeros(2)]), TypeError, NOT_ARRAY + "'generator'"),
+    ((x for x in [np.zeros(2)]), TypeError, NOT_ARRAY + "'generator': pass list(...) of it"),
+    ({"w": np.zeros(2)}.values(), TypeError, NOT_ARRAY + "'dict_values': pass list(...) of it"),
     ("w", TypeError, NOT_ARRAY + "'str'"),
     (bytearray(8), TypeError, NOT_REAL + "'B'"),
     (np.arange(4), TypeError, NOT_REAL + "int64"),
@@ -52,14 +54,11 @@ INVALID_PARAMS = [
     (np.array([1.0, None]), TypeError, NOT_REAL + "object"),
     (np.zeros(4, [("x", "f4")]), TypeError, NOT_REAL + "[('x', '<f4')]"),
     (byte_swapped(4), TypeError, NOT_REAL + f"{byte_swapped(4).dtype.str} (byte-swapped)"),
-    (np.ones(8)[::2], ValueError, "must be C-contiguous, got shape (4,) with strides (16,) bytes"),
-    (np.ones(8)[::-1], ValueError, "must be C-contiguous, got shape (8,) with strides (-8,) bytes"),
-    (np.ones((2, 3)).T, ValueError, "must be C-contiguous, got shape (3, 2) with strides (8, 24) bytes"),
-    (
-        np.broadcast_to(np.ones(3), (2, 3)),
-        ValueError,
-        "must be C-contiguous, got shape (2, 3) with strides (0, 8) bytes",
-    ),
+    (np.ones(8)[::2], ValueError, NOT_DENSE + "shape (4,) with strides (16,) bytes"),
+    (np.ones(8)[::-1], ValueError, NOT_DENSE + "shape (8,) with strides (-8,) bytes"),
+    (np.ones((4, 3)).T[:2], ValueError, NOT_DENSE + "shape (2, 4) with strides (8, 24) bytes"),
+    (np.ones((4, 3, 2))[:, :2], ValueError, NOT_DENSE + "shape (4, 2, 2) with strides (48, 16, 8) bytes"),
+    (np.broadcast_to(np.ones(3), (2, 3)), ValueError, NOT_DENSE + "shape (2, 3) with strides (0, 8) bytes"),
     (read_only(np.ones(4)), ValueError, "must be writable, got a read-only array"),
     (np.float32(1), ValueError, "must be writable, got a read-only array"),
     (misaligned(4), ValueError, "must be aligned to 4 bytes, got address 0x..."),
@@ -112,18 +111,19 @@ REFUSALS += [
 
 NOT_FLOAT32 = "must have dtype float32 as its parameter, got "
 NOT_4 = "must have shape (4,) as its parameter, got "
+CONVERT = ": pass np.ascontiguousarray(grads..., dtype=np.float32), or convert_grads=True to the optimizer"
 OVERLAP = "and params... overlap in memory"
 INVALID_GRADS = [  # for a parameter of 4 elements in float32, with 3 elements of memory on both sides
     (lambda param: [1.0] * 4, TypeError, "must be an array (something with ...), got 'list'"),
-    (lambda param: np.ones(4), TypeError, NOT_FLOAT32 + "float64"),
-    (lambda param: np.ones(4, np.int32), TypeError, NOT_FLOAT32 + "int32"),
-    (lambda param: byte_swapped(4), TypeError, NOT_FLOAT32 + "... (byte-swapped)"),
+    (lambda param: np.ones(4), TypeError, NOT_FLOAT32 + "float64" + CONVERT),
+    (lambda param: np.ones(4, np.int32), TypeError, NOT_FLOAT32 + "int32" + CONVERT),
+    (lambda param: byte_swapped(4), TypeError, NOT_FLOAT32 + "... (byte-swapped)" + CONVERT),
     (lambda param: np.ones(3, "f"), ValueError, NOT_4 + "(3,)"),
     (lambda param: np.ones(0, "f"), ValueError, NOT_4 + "(0,)"),
     (lambda param: np.ones((2, 2), "f"), ValueError, NOT_4 + "(2, 2)"),
     (lambda param: np.ones((), "f"), ValueError, NOT_4 + "()"),
-    (lambda param: np.ones(8, "f")[::2], ValueError, "must be C-contiguous, got ..."),
-    (lambda param: np.broadcast_to(np.float32(1), 4), ValueError, "must be C-contiguous, got ..."),
+    (lambda param: np.ones(8, "f")[::2], ValueError, "must be C-contiguous, got ..." + CONVERT),
+    (lambda param: np.broadcast_to(np.float32(1), 4), ValueError, "must be C-contiguous, got ..." + CONVERT),
     (lambda param: np.ma.ones(4, "f"), TypeError, MASKED),
     (lambda param: misaligned(4), ValueError, "must be aligned to 4 bytes, got address 0x..."),
     (lambda param: param, ValueError, OVERLAP),
@@ -175,7 +175,7 @@ REFUSALS += [
     (partial(SGD.step, SGD(np.ones(4))), TypeError, NONE),
     (partial(SGD.step, SGD(np.ones(4)), None), TypeError, NONE),
     (partial(SGD.step, SGD([np.ones(4)]), None), TypeError, NONE),
-    (partial(SGD.accumulate, SGD(np.ones(4)), None), TypeError, f"grads {NOT_ARRAY}'NoneType'"),
+    (partial(SGD.accumulate, SGD(np.ones(4)), None), TypeError, "grads must be an array like the parameters, got None"),
     (
         partial(SGD.step, ACCUMULATED, np.ones(2)),
         ValueError,
@@ -235,7 +235,7 @@ STRUCTURES = [
         "grads must have the layout {'w': (2, 2), 'b': (2,)}, got {'b': (2,), 'w': (2, 2)}",
     ),
     ([FLAT], [Flat({"w": 3})], ValueError, "grads[0] must have the layout {'w'..."),
-    (FLAT, Flat({"w": (2, 2), "b": 2}, np.float64), TypeError, f"grads {NOT_FLOAT32}float64"),
+    (FLAT, Flat({"w": (2, 2), "b": 2}, np.float64), TypeError, f"grads {NOT_FLOAT32}float64{CONVERT}"),
     (FLAT, FLAT, ValueError, "grads and params overlap in memory"),
     (GROUPS, np.ones(2), TypeError, "grads must be a list with an item for each group, got 'ndarray'"),
     (GROUPS, [np.ones(2)], ValueError, "grads must have 2 items, one for each group, got 1"),

@@ -15,7 +15,7 @@ from cases import CASES, REALS, calls_on_rows, same_bits, start_values
 import fastopt
 from fastopt import runtime
 from fastopt.augment import affine
-from fastopt.optimizers import _base as base
+from fastopt.optimizers import _build
 
 PAGE = mmap.PAGESIZE
 SIZES = [*range(1, 70), 127, 128, 129, 1023, 1025, 4095, 4096, 4097, 8193]
@@ -70,7 +70,7 @@ def test_steps_stay_within_their_arrays(case, real, monkeypatch):
                 plain = start.copy()
                 other = case.make(plain)
                 with monkeypatch.context() as patch:
-                    patch.setattr(base, "aligned_zeros", lambda *a, end=at_end: guarded(np.zeros(*a), end))
+                    patch.setattr(_build, "aligned_zeros", lambda *a, end=at_end: guarded(np.zeros(*a), end))
                     optimizer = case.make(params)
                 optimizer.step(grads)
                 other.step(start[::-1].copy())

@@ -356,7 +356,7 @@ def test_resumed_run_restores_the_state_of_schedules():
     run(first, 5)
     saved = first.state_dict()
     assert saved["param_groups"][0]["lr"] == [{"value": 0.1 / 16, "best": 1.0, "bad_epochs": 0, "cooldown_left": 0}]
-    assert "weight_decay" not in saved["param_groups"][0]
+    assert saved["param_groups"][0]["weight_decay"] is None
     second.load_state_dict(pickle.loads(pickle.dumps(saved)))
     assert second.param_groups[0]["lr"] == first.param_groups[0]["lr"]
     run(second, 4)

@@ -91,8 +91,8 @@ def record_steps(recorder, case, real, size):
     for step in (1, 2):
         operands["grad"] = hard_numbers(size, real, seed=step)
         before = {name: operand.copy() for name, operand in operands.items()}
-        coefficients = case.cls._all_static_coefficients(hyper) | case.cls._all_step_coefficients([hyper], step - 1)[0]
         lr = hyper["lr"](step - 1) if callable(hyper["lr"]) else hyper["lr"]
+        coefficients = case.cls._all_static_coefficients(hyper) | case.cls._all_step_coefficients(hyper, lr, step)
         getattr(kernels, case.cls.rule)(**operands, step=step, **{**hyper, "lr": lr})
         entry = _core.KERNELS[kernel]
         scalars = doubles(*(coefficients[name] for name in entry.coefficients))

@@ -1,6 +1,14 @@
 """The compiled core: checked buffers, the plan of a step, ops, instruction sets and threads."""
 
-from fastopt._core.buffers import check_no_mask, check_no_overlap, commit, first_overlap, inspect_array
+from fastopt._core.buffers import (
+    check_current,
+    check_no_mask,
+    check_no_overlap,
+    commit,
+    first_overlap,
+    inspect_array,
+    remedy,
+)
 from fastopt._core.kernels import (
     CHUNK,
     COMPILER,

@@ -5,11 +5,14 @@ Buffers are acquired as Py_buffer and not as typed memoryviews, which take sever
 """
 
 import sys
+from collections.abc import Iterator, MappingView
 
 from cpython.buffer cimport (
     Py_buffer, PyBUF_RECORDS_RO, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_IsContiguous, PyBuffer_Release,
     PyObject_CheckBuffer, PyObject_GetBuffer,
 )
+from cpython.dict cimport PyDict_GetItem
+from cpython.object cimport PyObject
 from libc.math cimport isfinite
 from libc.stdint cimport int64_t, uintptr_t
 from libc.stdlib cimport calloc, free
@@ -53,15 +56,26 @@ def check_no_mask(array, str name):
         raise TypeError(f"{name} must be an array without a mask, got a masked array")
 
 
-cdef int acquire(object array, Py_buffer *view, str name, str path, bint writable, const Py_buffer *like) except -1:
-    """Acquire the buffer of a float32 or float64 array, or raise an error that names it; ``like`` is the buffer of the
-    parameter that it belongs to, or NULL."""
+def remedy(value):
+    """Return a hint for the end of an error, for a value that is not an array but can be made one; else ''."""
+    if hasattr(value, "detach") and hasattr(value, "numpy"):
+        return ": pass .detach().numpy() of it, which shares its memory"
+    return ": pass list(...) of it" if isinstance(value, (Iterator, MappingView)) else ""
+
+
+cdef int acquire(object array, Py_buffer *view, str name, str path, bint writable, const Py_buffer *like,
+                 bint any_order=False) except -1:
+    """Acquire the buffer of a dense float32 or float64 array, or raise an error that names it.
+
+    ``like`` is the buffer of the parameter that it belongs to, which must have the same shape and strides. Without it,
+    an array must be C-contiguous unless its axes may have ``any_order``.
+    """
     if type(array) is not ndarray:
         check_no_mask(array, name + path)
     if not PyObject_CheckBuffer(array):
         if not hasattr(array, "__array_interface__"):
             raise TypeError(f"{name}{path} must be an array (something with the buffer protocol or "
-                            f"__array_interface__), got {type(array).__name__!r}")
+                            f"__array_interface__), got {type(array).__name__!r}{remedy(array)}")
         try:
             array = np.asarray(array)
         except (AttributeError, TypeError, ValueError) as error:
@@ -72,25 +86,28 @@ cdef int acquire(object array, Py_buffer *view, str name, str path, bint writabl
         dtype = getattr(array, "dtype", type(array).__name__)
         raise TypeError(f"{name}{path} must have dtype float32 or float64, got {dtype} ({error})") from None
     try:
-        check_buffer(array, view, name, path, writable, like)
+        check_buffer(array, view, name, path, writable, like, any_order)
     except BaseException:
         PyBuffer_Release(view)
         raise
 
 
 cdef int check_buffer(object array, const Py_buffer *view, str name, str path, bint writable,
-                      const Py_buffer *like) except -1:
+                      const Py_buffer *like, bint any_order) except -1:
     cdef int real = real_of(view)
     if real < 0 or (like != NULL and real != real_of(like)):
         expected = "float32 or float64" if like == NULL else f"{REAL_NAMES[real_of(like)]} as its parameter"
-        raise TypeError(f"{name}{path} must have dtype {expected}, got {dtype_name(array, view)}")
+        raise TypeError(f"{name}{path} must have dtype {expected}, got {dtype_name(array, view)}"
+                        f"{conversion(name, path, like)}")
     if like != NULL and (view.ndim != like.ndim or (
             view.ndim and memcmp(view.shape, like.shape, view.ndim * sizeof(Py_ssize_t)) != 0)):
         raise ValueError(f"{name}{path} must have shape {shape_of(like)} as its parameter, got {shape_of(view)}")
-    if not PyBuffer_IsContiguous(view, b"C"):
-        strides = tuple([view.strides[i] for i in range(view.ndim)])
-        raise ValueError(f"{name}{path} must be C-contiguous, got shape {shape_of(view)} with "
-                         f"strides {strides} bytes")
+    if not (is_dense(view, any_order) if like == NULL else same_strides(view, like)):
+        expected = "contiguous, with its axes in any order" if any_order else "C-contiguous"
+        if like != NULL and not PyBuffer_IsContiguous(like, b"C"):
+            expected = f"laid out as its parameter, with strides {strides_of(like)} bytes"
+        raise ValueError(f"{name}{path} must be {expected}, got shape {shape_of(view)} with strides "
+                         f"{strides_of(view)} bytes{conversion(name, path, like)}")
     if <uintptr_t>view.buf % view.itemsize != 0 and view.len:
         raise ValueError(f"{name}{path} must be aligned to {view.itemsize} bytes, got address "
                          f"{<uintptr_t>view.buf:#x}")
@@ -98,14 +115,93 @@ cdef int check_buffer(object array, const Py_buffer *view, str name, str path, b
         raise ValueError(f"{name}{path} must be writable, got a read-only array")
 
 
-def inspect_array(array, str name, str path="", bint writable=True):
+cdef str conversion(str name, str path, const Py_buffer *like):
+    """Return the end of an error: how to convert an array to the dtype and the strides of its parameter."""
+    if like == NULL:
+        return ""
+    function = "ascontiguousarray" if PyBuffer_IsContiguous(like, b"C") else "asfortranarray"
+    option = ", or convert_grads=True to the optimizer" if name == "grads" else ""
+    if not PyBuffer_IsContiguous(like, b"A"):
+        return f": pass a copy in np.empty_like(parameter){option}"
+    return f": pass np.{function}({name}{path}, dtype=np.{REAL_NAMES[real_of(like)]}){option}"
+
+
+cdef tuple strides_of(const Py_buffer *view):
+    return tuple([view.strides[i] for i in range(view.ndim)])
+
+
+cdef bint is_dense(const Py_buffer *view, bint any_order) noexcept:
+    """Return whether an array is C-contiguous, or with ``any_order`` whether some order of its axes is."""
+    cdef Py_ssize_t filled = view.itemsize      # bytes that the axes found so far fill
+    cdef int axis
+    if not any_order or PyBuffer_IsContiguous(view, b"C"):
+        return PyBuffer_IsContiguous(view, b"C")
+    while filled < view.len:
+        for axis in range(view.ndim):
+            if view.strides[axis] == filled and view.shape[axis] > 1:
+                filled *= view.shape[axis]
+                break
+        else:
+            return False
+    return True
+
+
+cdef bint same_strides(const Py_buffer *view, const Py_buffer *like) noexcept:
+    """Return whether two arrays of the same shape and dtype have their elements in the same order in memory."""
+    cdef int axis
+    if view.ndim == 0 or view.len == 0 or memcmp(view.strides, like.strides, view.ndim * sizeof(Py_ssize_t)) == 0:
+        return True
+    for axis in range(view.ndim):
+        if view.strides[axis] != like.strides[axis] and view.shape[axis] > 1:
+            return False
+    return True
+
+
+def inspect_array(array, str name, str path="", bint writable=True, bint any_order=False):
     """Return the shape and the dtype's name of a float32 or float64 array that the core can use, or raise."""
     cdef Py_buffer view
-    acquire(array, &view, name, path, writable, NULL)
+    acquire(array, &view, name, path, writable, NULL, any_order)
     try:
         return shape_of(&view), REAL_NAMES[real_of(&view)]
     finally:
         PyBuffer_Release(&view)
+
+
+def check_current(list containers):
+    """Raise ``ValueError`` if a container no longer holds the items that an optimizer was made with.
+
+    Each is ``(container, keys, items, size, path)``: ``size`` is the number of items, or -1 if it does not matter.
+    """
+    cdef dict mapping
+    cdef list array_list
+    cdef tuple keys, items
+    cdef Py_ssize_t i, size
+    cdef PyObject *item
+    for container, keys, items, size, path in containers:
+        if size >= 0 and len(container) != size:
+            raise ValueError(f"params{path} must have the {size} items that the optimizer was made with, "
+                             f"got {len(container)}: make a new optimizer, or use add_param_group")
+        if type(container) is dict:
+            mapping = container
+            for i in range(len(keys)):
+                item = PyDict_GetItem(mapping, keys[i])
+                if item != <PyObject *>items[i]:
+                    raise_stale(path, keys[i])
+        elif type(container) is list:
+            array_list = container
+            for i in range(len(keys)):
+                if array_list[i] is not items[i]:
+                    raise_stale(path, keys[i])
+        else:
+            for i in range(len(keys)):
+                if keys[i] not in container or container[keys[i]] is not items[i]:
+                    raise_stale(path, keys[i])
+
+
+cdef int raise_stale(str path, key) except -1:
+    where = f"params{path}[{key!r}]"
+    raise ValueError(f"{where} must be the object that the optimizer was made with, got another one: "
+                     f"write into the array ({where}[:] = ...), or make a new optimizer")
 
 
 def check_no_overlap(list arrays, list names):
@@ -113,7 +209,7 @@ def check_no_overlap(list arrays, list names):
     cdef Py_buffer view
     spans = []
     for array, name in zip(arrays, names, strict=True):
-        acquire(array, &view, name, "", False, NULL)
+        acquire(array, &view, name, "", False, NULL, True)
         if view.len:
             spans.append(span_of(&view, name))
         PyBuffer_Release(&view)
@@ -157,15 +253,15 @@ def first_overlap(array, dict others, bint may_equal=False):
     return None
 
 
-cdef int64_t first_nonfinite(const Py_buffer *view) noexcept:
-    """Return the index of the first element that is an infinity or a NaN, or -1."""
+cdef int64_t first_nonfinite(const Py_buffer *view, int64_t begin, int64_t end) noexcept:
+    """Return the index of the first element in a range that is an infinity or a NaN, or -1."""
     cdef int64_t i
     if view.itemsize == 4:
-        for i in range(view.len // 4):
+        for i in range(begin, end):
             if not isfinite((<const float *>view.buf)[i]):
                 return i
     else:
-        for i in range(view.len // 8):
+        for i in range(begin, end):
             if not isfinite((<const double *>view.buf)[i]):
                 return i
     return -1

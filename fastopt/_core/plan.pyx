@@ -1,32 +1,32 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""The plan of an optimizer: its parameters and states, checked once and cut into chunks.
+"""The plan of an optimizer: its tensors, its counters, and the order of a step.
 
 A step binds the gradients, computes their norm if it is needed, decides what happens to gradients that are not finite,
 and runs the stages. All checks come before the first write. The plan also counts the steps: a count changes in the same
 call as the arrays, so that neither a signal nor another thread ever sees one without the other.
 """
 
-from cpython.buffer cimport Py_buffer, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport Py_buffer, PyBUF_STRIDED, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport INFINITY, isfinite, isinf, sqrt
 from libc.stdint cimport int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport free
-from libc.string cimport memset
+from libc.string cimport memcmp, memset
 
 import numpy as np
 
 from fastopt._core.buffers cimport (
-    FASTOPT_F32, REAL_NAMES, acquire, allocate, check_spans, first_nonfinite, real_of, shape_of, span_of,
+    acquire, allocate, check_spans, first_nonfinite, same_strides, shape_of, span_of,
 )
 from fastopt._core.kernels cimport (
     SERIAL_BELOW, Threads, begin_parallel, end_parallel, fp_env_restore, fp_env_set, spin_between_loops, table,
 )
 from fastopt._core.step cimport (
-    FASTOPT_GRAD, FASTOPT_MAX_COEFFICIENTS, FASTOPT_MAX_OPERANDS, FASTOPT_MAX_STAGES, fastopt_accumulate,
-    fastopt_chunk, fastopt_group, fastopt_run_stages, fastopt_stage, fastopt_step, fastopt_sum_squares,
-    fastopt_tensor,
+    FASTOPT_GRAD, fastopt_accumulate, fastopt_run_stages, fastopt_step, fastopt_sum_squares, fastopt_tensor,
 )
+from fastopt._core.tensors cimport GroupInfo, Segment, Tensors
 
-from fastopt._core.kernels import CHUNK, KERNELS, isa, thread_count
+from fastopt._core.buffers import check_no_mask
+from fastopt._core.kernels import isa, thread_count
 
 cdef enum Nonfinite:
     PROPAGATE, SKIP, RAISE
@@ -36,184 +36,69 @@ NONFINITE = {"propagate": PROPAGATE, "skip": SKIP, "raise": RAISE}
 cdef struct Progress:
     int64_t steps, skipped
     int64_t parts                               # of a batch, whose gradients were accumulated
+    int64_t micro_steps                         # gradients that were passed to step and accumulate
     double grad_scale
     double norm                                 # of the last step's gradients
     int64_t has_norm
 
 
-cdef struct Span:                               # of memory
-    uintptr_t begin, end
-
-
-def progress(int64_t steps, int64_t skipped, double grad_scale):
+def progress(int64_t steps, int64_t skipped, int64_t micro_steps, double grad_scale):
     """Return the contents of ``Plan.progress`` for a number of completed steps."""
-    cdef Progress values = Progress(steps, skipped, 0, grad_scale, 0.0, 0)
+    cdef Progress values = Progress(steps, skipped, 0, micro_steps, grad_scale, 0.0, 0)
     return np.frombuffer((<char *>&values)[:sizeof(Progress)], np.uint8)
 
 
-cdef class GroupInfo:
-    """Data of a group that only the core uses."""
+cdef class Plan(Tensors):
+    """The tensors of an optimizer, and what is done with them.
 
-    cdef dict index                             # of each coefficient, by name
-    cdef list operands                          # the names of those of all stages, in order
-    cdef list grad_operands                     # the places of the gradient among them
-    cdef Py_ssize_t scale                       # the index of that coefficient
-    cdef double static_scale                    # its value before grad_scale and clipping
-    cdef bint has_f32
-
-
-cdef int set_coefficient(fastopt_group *group, GroupInfo info, Py_ssize_t i, double value) except -1:
-    """Round a coefficient and check its range. A gradient scale of 0 would silently do nothing."""
-    group.f64[i], group.f32[i] = value, <float>value
-    if isinf(value) or info.has_f32 and (
-            isinf(group.f32[i]) or i == info.scale and group.f32[i] == 0 and value != 0):
-        raise ValueError(f"the coefficient {list(info.index)[i]!r}, computed from the hyperparameters, must be within "
-                         f"the range of {'float32' if info.has_f32 else 'float64'}, got {value}")
-
-
-cdef class Plan:
-    """Parameters and states, checked, held and cut into chunks.
-
-    ``groups`` is a list of ``(kernels, tensors)``: the names of the kernels that run on each chunk, one after the
-    other, and for each tensor ``(path, {operand: array})`` with all operands but ``grad``. ``arguments`` maps an
-    operand to the user's name for it; with the path it names an array in messages: ``params['w1']``. ``locate(tensor,
-    element)`` returns the name and the index of an element of a tensor.
+    ``groups`` and ``arguments`` are those of `Tensors`. ``locate(tensor, element)`` returns the name and the index of
+    an element of a tensor; ``zeros(array)`` returns a new array with the dtype and the layout of another one.
 
     ``with plan:`` keeps out other threads and re-entrant calls, which get ``RuntimeError``.
     """
 
-    cdef fastopt_group *groups
-    cdef fastopt_tensor *tensors
-    cdef fastopt_chunk *chunks
-    cdef double *chunk_sums
-    cdef Py_buffer *held                        # parameters and states, for the life of the plan
-    cdef Py_buffer *params                      # of each tensor, a copy of the one in held
     cdef Py_buffer *grads                       # for the duration of a step
-    cdef Span *spans                            # that a step writes, besides gradients; by address
+    cdef unsigned char *unsummed                # of each segment: whether no accumulated gradient contained it
     cdef Progress *p
     cdef Py_buffer progress_view
-    cdef Py_ssize_t group_count, tensor_count, chunk_count, held_count, bound_count
-    cdef int64_t elements
-    cdef bint zero_grads, grads_known, busy, clips
+    cdef Py_ssize_t bound_count
+    cdef bint grads_known, busy, clips, convert_grads
     cdef double max_norm
     cdef Nonfinite nonfinite
-    cdef list infos, paths, span_names
-    cdef dict arguments
     cdef str grad_name
-    cdef object locate
+    cdef object locate, zeros
+    cdef list grad_sums                         # of each tensor: the sum of accumulated gradients, or None
+    cdef list converted                         # of each tensor: the array for converted gradients, or None
+    cdef list originals                         # of converted gradients, for the duration of a step
     cdef readonly object progress               # uint8 array that holds the Progress struct
-    cdef readonly list grad_sums                # of accumulated gradients, or None
-    cdef public bint dirty                      # whether the static coefficients are out of date
 
-    def __cinit__(self, list groups, dict arguments, locate=None, max_norm=None, str nonfinite="propagate"):
-        cdef Py_ssize_t g, i, t = 0
-        self.arguments, self.grad_name, self.locate = arguments, arguments.get("grad", "grad"), locate
-        self.infos, self.paths = [], []
+    def __cinit__(self, list groups, dict arguments, locate, zeros, max_norm, str nonfinite, bint convert_grads):
+        self.grad_name, self.locate, self.zeros = arguments.get("grad", "grad"), locate, zeros
         self.clips = max_norm is not None
         self.max_norm = max_norm if self.clips else INFINITY
-        self.nonfinite = NONFINITE[nonfinite]
-        self.dirty = True
-        self.progress = progress(0, 0, 1.0).copy()
+        self.nonfinite, self.convert_grads = NONFINITE[nonfinite], convert_grads
+        self.grads = <Py_buffer *>allocate(self.tensor_count, sizeof(Py_buffer))
+        self.unsummed = <unsigned char *>allocate(self.segment_count, 1)
+        self.grad_sums, self.converted = [None] * self.tensor_count, [None] * self.tensor_count
+        self.originals = []
+        self.progress = progress(0, 0, 0, 1.0).copy()
         PyObject_GetBuffer(self.progress, &self.progress_view, PyBUF_WRITABLE)
         self.p = <Progress *>self.progress_view.buf
-        self.group_count = len(groups)
-        self.tensor_count = sum([len(tensors) for _, tensors in groups])
-        self.groups = <fastopt_group *>allocate(self.group_count, sizeof(fastopt_group))
-        self.tensors = <fastopt_tensor *>allocate(self.tensor_count, sizeof(fastopt_tensor))
-        self.params = <Py_buffer *>allocate(self.tensor_count, sizeof(Py_buffer))
-        self.grads = <Py_buffer *>allocate(self.tensor_count, sizeof(Py_buffer))
-        self.held = <Py_buffer *>allocate(self.tensor_count * FASTOPT_MAX_OPERANDS, sizeof(Py_buffer))
-        spans = []
-        for g in range(self.group_count):
-            kernels, tensors = groups[g]
-            self.add_group(&self.groups[g], kernels)
-            for path, operands in tensors:
-                self.add_tensor(t, &self.groups[g], self.infos[g], path, operands, spans)
-                t += 1
-        check_spans(spans)
-        self.span_names = [name for _, _, name in spans]
-        self.spans = <Span *>allocate(len(spans), sizeof(Span))
-        for i in range(len(spans)):
-            self.spans[i] = Span(spans[i][0], spans[i][1])
-        self.cut()
 
     def __dealloc__(self):
-        cdef Py_ssize_t i
-        for i in range(self.held_count):
-            PyBuffer_Release(&self.held[i])
         PyBuffer_Release(&self.progress_view)  # does nothing if it was not acquired
-        free(self.groups)
-        free(self.tensors)
-        free(self.chunks)
-        free(self.chunk_sums)
-        free(self.held)
-        free(self.params)
         free(self.grads)
-        free(self.spans)
+        free(self.unsummed)
 
-    # Building
-
-    cdef int add_group(self, fastopt_group *group, tuple kernels) except -1:
-        cdef GroupInfo info = GroupInfo()
-        names = []
-        operands = []
-        if len(kernels) > FASTOPT_MAX_STAGES:
-            raise RuntimeError(f"{kernels} are too many; raise FASTOPT_MAX_STAGES")
-        for kernel in kernels:
-            index, its_operands, its_coefficients = KERNELS[kernel]
-            group.stages[group.stage_count] = fastopt_stage(index, len(operands), len(names))
-            group.stage_count += 1
-            operands += its_operands
-            names += its_coefficients
-        if len(operands) > FASTOPT_MAX_OPERANDS or len(names) > FASTOPT_MAX_COEFFICIENTS:
-            raise RuntimeError(f"{kernels} need {len(operands)} operands and {len(names)} coefficients; "
-                               "raise FASTOPT_MAX_OPERANDS or FASTOPT_MAX_COEFFICIENTS")
-        info.operands = operands
-        info.grad_operands = [i for i, operand in enumerate(operands) if operand == "grad"]
-        info.index = {name: i for i, name in enumerate(names)}
-        info.scale = names.index("scale")
-        self.infos.append(info)
-        self.zero_grads = self.zero_grads or "zero_grad" in kernels
-
-    cdef int add_tensor(self, Py_ssize_t t, fastopt_group *group, GroupInfo info, str path, dict operands,
-                        list spans) except -1:
-        cdef fastopt_tensor *tensor = &self.tensors[t]
-        cdef Py_buffer *view
+    def resume(self, Plan other):
+        """Take over the counters and the accumulated gradients of a plan whose tensors this one begins with."""
         cdef Py_ssize_t i
-        tensor.group = group
-        pointers = {"grad": 0}
-        for operand, array in operands.items():
-            view = &self.held[self.held_count]
-            name = self.arguments.get(operand, operand)
-            acquire(array, view, name, path, True, NULL if operand == "param" else &self.params[t])
-            self.held_count += 1
-            if operand == "param":
-                self.params[t] = view[0]
-                tensor.real, tensor.size = real_of(view), view.len // view.itemsize
-                info.has_f32 = info.has_f32 or tensor.real == FASTOPT_F32
-            pointers[operand] = <uintptr_t>view.buf
-            if view.len:
-                spans.append(span_of(view, name + path))
-        for i, operand in enumerate(info.operands):
-            tensor.operands[i] = <void *><uintptr_t>pointers[operand]
-        self.paths.append(path)
-
-    cdef int cut(self) except -1:
-        cdef Py_ssize_t t, count = 0
-        cdef int64_t begin, chunk = CHUNK
-        cdef fastopt_tensor *tensor
-        for t in range(self.tensor_count):
-            count += (self.tensors[t].size + chunk - 1) // chunk
-            self.elements += self.tensors[t].size
-        self.chunks = <fastopt_chunk *>allocate(count, sizeof(fastopt_chunk))
-        self.chunk_sums = <double *>allocate(count, sizeof(double))
-        for t in range(self.tensor_count):
-            tensor = &self.tensors[t]
-            begin = 0
-            while begin < tensor.size:
-                self.chunks[self.chunk_count] = fastopt_chunk(tensor, begin, min(begin + chunk, tensor.size))
-                self.chunk_count += 1
-                begin += chunk
+        self.p[0] = other.p[0]
+        for i in range(self.segment_count):
+            old = i < other.segment_count
+            self.missed_steps[i] = other.missed_steps[i] if old else self.p.steps
+            self.unsummed[i] = other.unsummed[i] if old else True
+        self.grad_sums[:other.tensor_count] = other.grad_sums
 
     # The lock
 
@@ -246,6 +131,11 @@ cdef class Plan:
         return self.p.parts
 
     @property
+    def micro_steps(self):
+        """The number of gradients passed to ``step`` and ``accumulate``."""
+        return self.p.micro_steps
+
+    @property
     def norm(self):
         """The norm that the last step computed, or None."""
         return self.p.norm if self.p.has_norm else None
@@ -259,90 +149,138 @@ cdef class Plan:
     def grad_scale(self, double value):
         self.p.grad_scale = value
 
-    # Settings, which hold until they change
-
-    def set_coefficients(self, Py_ssize_t g, dict coefficients):
-        """Set coefficients of a group, by name."""
-        cdef uint64_t before = fp_env_set()
-        try:
-            self.pack(g, coefficients)
-        finally:
-            fp_env_restore(before)
-
-    cdef int pack(self, Py_ssize_t g, dict coefficients) except -1:
-        """Set coefficients of a group; names that the group's kernels do not have are left out."""
-        cdef GroupInfo info = self.infos[g]
-        for name, value in coefficients.items():
-            index = info.index.get(name)
-            if index is not None:
-                set_coefficient(&self.groups[g], info, index, value)
-        if "scale" in coefficients:
-            info.static_scale = self.groups[g].f64[info.scale]
-
     # Stepping
 
-    def step(self, list grads, list coefficients):
-        """Run one step with a dictionary of coefficients for each group; the caller holds the lock.
+    def step(self, list grads, bytes skip, compute):
+        """Run one step.
 
-        If gradients are not finite, the step is skipped or raises ``FloatingPointError``, according to the policy.
+        ``grads`` has an array for each tensor, or None to leave it out; without ``grads``, the accumulated ones are
+        used. ``skip`` has a byte for each segment, which is not 0 if it is left out, or is None. ``compute()`` returns
+        a dictionary of coefficients for each of ``clocks``. If gradients are not finite, the step is skipped or raises
+        ``FloatingPointError``, according to the policy.
         """
         cdef fastopt_step work
         cdef double factor = 1.0
-        cdef Py_ssize_t g
-        cdef uint64_t before = fp_env_set()
+        cdef Py_ssize_t clock
+        cdef uint64_t before
+        cdef list coefficients
+        self.lock()
         try:
-            self.bind(grads)
-            for g in range(self.group_count):
-                self.pack(g, coefficients[g])
-            self.begin(&work)
-            self.p.has_norm = False
-            if self.clips or self.nonfinite != PROPAGATE:
-                if not self.compute_norm(&work):
-                    return
-                if self.clips and not isinf(self.max_norm) and not self.p.norm + 1e-6 <= self.max_norm:
-                    factor = self.max_norm / (self.p.norm + 1e-6)
-            self.scale_gradients(factor)
-            if self.elements < SERIAL_BELOW:    # shorter than releasing the GIL and taking it again
-                fastopt_run_stages(&work)
-            else:
-                with nogil:
+            self.bind_passed_or_summed(grads, skip)
+            coefficients = compute()
+            before = fp_env_set()
+            try:
+                for clock in range(len(self.clocks)):
+                    self.pack(clock, coefficients[clock])
+                self.begin(&work)
+                self.p.has_norm = False
+                if self.clips or self.nonfinite != PROPAGATE:
+                    if not self.compute_norm(&work):
+                        return
+                    if self.clips and not isinf(self.max_norm) and not self.p.norm + 1e-6 <= self.max_norm:
+                        factor = self.max_norm / (self.p.norm + 1e-6)
+                self.scale_gradients(factor * (1.0 / self.divisor()))
+                if self.elements < SERIAL_BELOW:  # shorter than releasing the GIL and taking it again
                     fastopt_run_stages(&work)
-                end_parallel()
-            self.p.steps += 1
-            self.p.parts = 0
+                else:
+                    with nogil:
+                        fastopt_run_stages(&work)
+                    end_parallel()
+                self.count_step(grads is not None)
+            finally:
+                fp_env_restore(before)
+            if self.zero_grads:
+                self.zero_left_out()
         finally:
             self.release()
-            fp_env_restore(before)
+            self.busy = False
 
-    def accumulate(self, list grads, zeros):
-        """Add gradients to ``grad_sums``, which ``zeros(shape, dtype)`` allocates."""
+    cdef int bind_passed_or_summed(self, list grads, bytes skip) except -1:
+        """Bind the gradients of a step, or the accumulated ones."""
+        if grads is not None and self.p.parts:
+            raise ValueError(f"{self.grad_name} must be None after accumulate: call step(), or accumulate these, too")
+        if grads is not None:
+            self.bind(grads, skip)
+        elif not self.p.parts:
+            raise TypeError(
+                f"{self.grad_name} must have the structure of the parameters if none were accumulated, got None")
+        elif skip is not None:
+            raise ValueError("skip must be empty after accumulate: what no accumulated gradient contained is left out")
+        else:
+            self.bind(self.grad_sums, self.unsummed[:self.segment_count])
+
+    cdef void count_step(self, bint passed) noexcept:
+        """Count a completed step, whose gradients were passed or accumulated before."""
+        cdef Py_ssize_t s
+        self.p.steps += 1
+        self.p.micro_steps += passed
+        self.p.parts = 0
+        for s in range(self.segment_count if self.leaves_out else 0):
+            if not self.active[s]:
+                self.missed_steps[s] += 1
+                self.cut_missed[s] += 1
+
+    def accumulate(self, list grads, bytes skip):
+        """Add gradients to the sums; ``grads`` and ``skip`` are those of `step`."""
         cdef fastopt_step work
         cdef Py_buffer view
-        cdef Py_ssize_t i
+        cdef Py_ssize_t i, s
+        cdef bint first
         cdef uint64_t before
         self.lock()                             # here: with a `with` statement, small calls take a quarter longer
         before = fp_env_set()
         try:
-            self.bind(grads)
-            if self.grad_sums is None:
-                self.grad_sums = [zeros(shape_of(&self.params[i]), REAL_NAMES[self.tensors[i].real])
-                                  for i in range(self.tensor_count)]
+            self.bind(grads, skip)
             for i in range(self.tensor_count):
-                PyObject_GetBuffer(self.grad_sums[i], &view, PyBUF_WRITABLE)
-                self.tensors[i].grad_sum = view.buf
-                PyBuffer_Release(&view)         # the list keeps the memory
+                if self.grad_sums[i] is None and grads[i] is not None:
+                    self.grad_sums[i] = self.zeros(<object>self.params[i].obj)
+                if self.grad_sums[i] is not None:
+                    PyObject_GetBuffer(self.grad_sums[i], &view, PyBUF_STRIDED | PyBUF_WRITABLE)
+                    self.tensors[i].grad_sum = view.buf
+                    PyBuffer_Release(&view)     # the list keeps the memory
             self.begin(&work)
+            first = self.p.parts == 0
             if self.elements < SERIAL_BELOW:
-                fastopt_accumulate(&work, self.p.parts == 0, self.zero_grads)
+                fastopt_accumulate(&work, first, self.zero_grads)
             else:
                 with nogil:
-                    fastopt_accumulate(&work, self.p.parts == 0, self.zero_grads)
+                    fastopt_accumulate(&work, first, self.zero_grads)
                 end_parallel()
+            for s in range(self.segment_count):
+                if self.active[s]:
+                    self.unsummed[s] = False
+                elif first:
+                    self.clear_sum(&self.segments[s])
+                    self.unsummed[s] = True
             self.p.parts += 1
+            self.p.micro_steps += 1
+            if self.zero_grads:
+                self.zero_left_out()
         finally:
             self.release()
             fp_env_restore(before)
             self.busy = False
+
+    cdef void clear_sum(self, const Segment *segment) noexcept:
+        """Set the sum of a segment to zero, if there is one."""
+        cdef Py_ssize_t item = self.params[segment.tensor].itemsize
+        if self.tensors[segment.tensor].grad_sum != NULL:
+            memset(<char *>self.tensors[segment.tensor].grad_sum + segment.begin * item, 0,
+                   (segment.end - segment.begin) * item)
+
+    cdef int zero_left_out(self) except -1:
+        """Set gradients to zero that were passed, but not read by the kernels."""
+        cdef Py_ssize_t s
+        cdef const Segment *segment
+        cdef Py_buffer *grad
+        for s in range(self.segment_count if self.leaves_out else 0):
+            segment = &self.segments[s]
+            grad = &self.grads[segment.tensor]
+            if not self.active[s] and grad.len:
+                memset(<char *>grad.buf + segment.begin * grad.itemsize, 0,
+                       (segment.end - segment.begin) * grad.itemsize)
+        for array in self.originals:
+            array[...] = 0
 
     cdef void begin(self, fastopt_step *work) noexcept:
         cdef Threads threads = begin_parallel(self.elements, self.chunk_count)
@@ -369,55 +307,66 @@ cdef class Plan:
 
     cdef bint accept_nonfinite(self) except -1:
         """Decide about a norm that is not finite, before anything is written; return whether the step goes on."""
-        cdef Py_ssize_t i, tensor = -1
-        cdef int64_t element = 0
-        for i in range(self.tensor_count):
-            element = first_nonfinite(&self.grads[i])
-            if element >= 0:
-                tensor = i
-                break
-        if tensor < 0 and isinf(self.max_norm) or tensor >= 0 and self.nonfinite == PROPAGATE:
+        cdef Py_ssize_t i, s, tensor = -1
+        cdef int64_t element = -1
+        for s in range(self.segment_count):
+            if self.active[s]:
+                tensor = self.segments[s].tensor
+                element = first_nonfinite(&self.grads[tensor], self.segments[s].begin, self.segments[s].end)
+                if element >= 0:
+                    break
+        if element < 0 and isinf(self.max_norm) or element >= 0 and self.nonfinite == PROPAGATE:
             return True
-        self.p.parts = 0
-        if tensor < 0:                          # the sum of squares is beyond float64
+        if element < 0 or self.nonfinite == RAISE:
+            self.p.parts = 0
+        if element < 0:                         # the sum of squares is beyond float64
             raise OverflowError("the norm of grads must be within float64 to be scaled to max_grad_norm, got infinity")
         if self.nonfinite == RAISE:
             name, index = self.locate(tensor, element)
-            value = np.asarray(self.grads[tensor].obj).ravel()[element]
+            value = np.asarray(self.grads[tensor].obj).ravel("K")[element]
             raise FloatingPointError(f"{self.grad_name}{name} must be finite, got {value} at index {index}")
         self.p.skipped += 1
+        self.p.micro_steps += self.p.parts == 0
+        self.p.parts = 0
         if self.zero_grads:                     # otherwise the next gradients would be added to these
             for i in range(self.tensor_count):
-                memset(self.grads[i].buf, 0, self.grads[i].len)
+                if self.grads[i].len:
+                    memset(self.grads[i].buf, 0, self.grads[i].len)
+            self.zero_left_out()
         return False
 
-    cdef int scale_gradients(self, double factor) except -1:
-        """Set the coefficient that multiplies the gradients."""
-        cdef double scale = 1.0 / self.divisor()
-        cdef Py_ssize_t g
-        cdef GroupInfo info
-        for g in range(self.group_count):
-            info = self.infos[g]
-            set_coefficient(&self.groups[g], info, info.scale, info.static_scale * scale * factor)
+    # Binding
 
-    cdef int bind(self, list grads) except -1:
-        """Acquire the gradients, and check that they overlap nothing that a step writes."""
-        cdef Py_ssize_t i
+    cdef int bind(self, list grads, bytes skip) except -1:
+        """Acquire the gradients, check that they overlap nothing that a step writes, and cut what takes part."""
+        cdef const unsigned char *flags = NULL
+        cdef Py_ssize_t i, s
         cdef fastopt_tensor *tensor
         cdef GroupInfo info
+        cdef void *memory
         cdef bint same = self.grads_known
         if len(grads) != self.tensor_count:
             raise ValueError(f"{self.grad_name} must have {self.tensor_count} arrays, got {len(grads)}")
         self.grads_known = False
+        if skip is not None:
+            flags = skip
         for i in range(self.tensor_count):
-            tensor = &self.tensors[i]
-            acquire(grads[i], &self.grads[i], self.grad_name, self.paths[i], self.zero_grads, &self.params[i])
+            tensor, memory, grad = &self.tensors[i], NULL, grads[i]
+            if grad is not None:
+                if self.convert_grads:
+                    grad = self.convert(i, grad)
+                acquire(grad, &self.grads[i], self.grad_name, self.paths[i], self.zero_grads, &self.params[i])
+                memory = self.grads[i].buf
+            else:
+                self.grads[i].len = 0           # of the last one
             self.bound_count += 1
-            if not same or tensor.operands[FASTOPT_GRAD] != self.grads[i].buf:
+            for s in range(self.first_segments[i], self.first_segments[i + 1]):
+                self.active[s] = grad is not None and (flags == NULL or not flags[s])
+            if not same or tensor.operands[FASTOPT_GRAD] != memory:
                 same = False
-                info = self.infos[tensor.group - self.groups]
+                info = self.infos[self.tensor_groups[i]]
                 for operand in info.grad_operands:
-                    tensor.operands[<Py_ssize_t>operand] = self.grads[i].buf
+                    tensor.operands[<Py_ssize_t>operand] = memory
         if not same:
             spans = []
             for i in range(self.tensor_count):
@@ -426,6 +375,35 @@ cdef class Plan:
                     spans.append(span_of(&self.grads[i], self.grad_name + self.paths[i]))
             check_spans(spans)
         self.grads_known = True
+        if (memcmp(self.active, self.cut_active, self.segment_count) != 0 or memcmp(
+                self.missed_steps, self.cut_missed, self.segment_count * sizeof(int64_t)) != 0):
+            self.cut()
+
+    cdef object convert(self, Py_ssize_t i, grad):
+        """Return a gradient with the dtype and the layout of its parameter, copied if it has others."""
+        cdef Py_buffer view
+        name = self.grad_name + self.paths[i]
+        check_no_mask(grad, name)
+        array = np.asarray(grad)
+        if array.dtype.kind not in "fiub":
+            raise TypeError(f"{name} must be an array of real numbers, got dtype {array.dtype}")
+        if array.shape != shape_of(&self.params[i]):
+            raise ValueError(f"{name} must have shape {shape_of(&self.params[i])} as its parameter, got {array.shape}")
+        if array.dtype.char in "fd" and array.dtype.isnative and array.flags.aligned:
+            PyObject_GetBuffer(array, &view, PyBUF_STRIDED)
+            fits = array.itemsize == self.params[i].itemsize and same_strides(&view, &self.params[i])
+            PyBuffer_Release(&view)
+            if fits:
+                return array
+        if self.zero_grads and (array is not grad or not array.flags.writeable):
+            raise ValueError(f"{name} must be a writable array to be set to zero, got {type(grad).__name__!r}")
+        if self.converted[i] is None:
+            self.converted[i] = self.zeros(<object>self.params[i].obj)
+        with np.errstate(all="ignore"):         # a value beyond float32 is infinite
+            np.copyto(self.converted[i], array, casting="same_kind")
+        if self.zero_grads:
+            self.originals.append(array)
+        return self.converted[i]
 
     cdef int check_apart(self, const Py_buffer *grad, str path) except -1:
         """Raise if a gradient overlaps memory that a step writes."""
@@ -440,10 +418,12 @@ cdef class Plan:
         if low < len(self.span_names) and self.spans[low].begin < end and begin < end:
             raise ValueError(f"{self.grad_name}{path} and {self.span_names[low]} overlap in memory")
 
-    cdef void release(self) noexcept:
+    cdef int release(self) except -1:
         while self.bound_count:
             self.bound_count -= 1
-            PyBuffer_Release(&self.grads[self.bound_count])
+            PyBuffer_Release(&self.grads[self.bound_count])  # does nothing for a tensor that was left out
+        if self.convert_grads:
+            self.originals.clear()
 
     def info(self):
         """Return how steps run between matrix products."""

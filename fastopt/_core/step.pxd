@@ -15,7 +15,6 @@ cdef extern from "step.h" nogil:
         float f32[1]
 
     struct fastopt_tensor:
-        const fastopt_group *group
         int64_t size
         int real
         void *operands[1]
@@ -23,6 +22,7 @@ cdef extern from "step.h" nogil:
 
     struct fastopt_chunk:
         const fastopt_tensor *tensor
+        const fastopt_group *group
         int64_t begin, end
 
     struct fastopt_step:

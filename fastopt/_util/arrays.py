@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
@@ -83,6 +84,23 @@ def check_no_overlap_with(name: str, array: Array, others: dict[str, Any], *, ma
     other = _core.first_overlap(array, others, may_equal)
     if other is not None:
         raise ValueError(f"{name} and {other} overlap in memory")
+
+
+def memory_axes(array: Array) -> tuple[int, ...]:
+    """Return the axes of a dense array in the order of memory: the last one is contiguous."""
+    return tuple(sorted(range(array.ndim), key=lambda axis: -array.strides[axis]))
+
+
+def in_memory_order(array: Array) -> Array:
+    """Return the C-contiguous view of a dense array."""
+    return np.transpose(array, memory_axes(array))
+
+
+def zeros_laid_out(like: Array, allocate: Callable[[Shape, npt.DTypeLike], Array]) -> Array:
+    """Return zeros with the shape, dtype and order of axes of a dense array; ``allocate`` makes C-contiguous ones."""
+    axes = memory_axes(like)
+    zeros = allocate(tuple(like.shape[axis] for axis in axes), like.dtype)
+    return np.transpose(zeros, tuple(axes.index(axis) for axis in range(like.ndim)))
 
 
 def aligned_zeros(shape: Shape, dtype: npt.DTypeLike) -> Array:

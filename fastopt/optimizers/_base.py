@@ -7,26 +7,21 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Mapping
-from pathlib import Path
-from types import MappingProxyType
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypedDict
 
 import numpy as np
 
 from fastopt import _core
-from fastopt._util.arrays import Array, aligned_zeros, mapped_zeros
-from fastopt._util.validation import check_known
-from fastopt.optimizers import _state
+from fastopt._util.validation import check_known, flag
+from fastopt.optimizers import _build, _state
 from fastopt.optimizers._docs import insert_shared_sections
 from fastopt.optimizers._param_groups import CHECKS, Group, hyperparameter_at
-from fastopt.optimizers._param_tree import ParamGroups, ParamTree, param_tree
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-SAFE_IN_FILE_NAMES = "[]' "  # besides letters, digits and -._~
-ARGUMENTS = {"param": "params", "grad": "grads"}  # the users' names of these operands
+    from fastopt.optimizers._param_tree import ParamTree, Watched
 
 
 class Common(TypedDict, total=False):
@@ -37,6 +32,7 @@ class Common(TypedDict, total=False):
     max_grad_norm: float | None
     grad_scale: float
     zero_grads: bool
+    convert_grads: bool
     ema_decay: float | None
     nonfinite: Literal["propagate", "skip", "raise"]
     state_dir: str | os.PathLike[str] | None
@@ -47,6 +43,7 @@ STEP_DEFAULTS = {
     "max_grad_norm": None,
     "grad_scale": 1.0,
     "zero_grads": False,
+    "convert_grads": False,
     "ema_decay": None,
     "nonfinite": "propagate",
     "state_dir": None,
@@ -55,6 +52,17 @@ STEP_DEFAULTS = {
 
 def _option(name: str, doc: str) -> property:
     return property(lambda self: self._options[name], doc=doc)
+
+
+def _attributes(structure: _build.Structure, plan: _core.Plan) -> dict[str, Any]:
+    """Return the attributes of an optimizer that depend on its parameter groups."""
+    return {
+        "_structure": structure,
+        "_tree": structure.tree,
+        "_watched": structure.tree.watched,
+        "param_groups": structure.groups,
+        "_plan": plan,
+    }
 
 
 class Optimizer:
@@ -72,11 +80,16 @@ class Optimizer:
     rule: ClassVar[str]
     """The name of the formula in ``fastopt.kernels`` and ``fastopt.reference``."""
 
+    _structure: _build.Structure
+    _tree: ParamTree
+    _watched: list[Watched]
+    _plan: _core.Plan
     param_groups: tuple[Group, ...]
     """The hyperparameters of each group; changes hold from the next step on."""
 
     max_grad_norm = _option("max_grad_norm", "The largest global norm that gradients are scaled to, or None.")
     zero_grads = _option("zero_grads", "Whether a step sets the gradients to zero.")
+    convert_grads = _option("convert_grads", "Whether gradients of another dtype or layout are copied.")
     ema_decay = _option("ema_decay", "The decay of the moving average of the parameters, or None.")
     nonfinite = _option("nonfinite", "The policy for gradients that are not finite.")
     state_dir = _option("state_dir", "The folder of the memory-mapped states, or None.")
@@ -86,38 +99,64 @@ class Optimizer:
             cls.__doc__ = insert_shared_sections(inspect.cleandoc(cls.__doc__))
 
     def __init__(self, params: Any, hyperparameters: dict[str, Any], **common: Unpack[Common]) -> None:
-        owner = type(self).__name__
-        hyperparameters = {**hyperparameters, **GROUP_DEFAULTS}
-        known = {**hyperparameters, **STEP_DEFAULTS}
-        check_known(owner, common, known)
+        known = {**hyperparameters, **GROUP_DEFAULTS, **STEP_DEFAULTS}
+        check_known(type(self).__name__, common, known)
         values = {**known, **common}
         self._options = {name: CHECKS[name](name, values[name]) for name in STEP_DEFAULTS}
-        self._has_groups = isinstance(params, (list, tuple)) and any(
-            isinstance(group, Mapping) and "params" in group for group in params
-        )
-        groups: list[Group] = []
-        trees: list[ParamTree] = []
-        for i, group in enumerate(params if self._has_groups else [{"params": params}]):
-            where = f"params[{i}]" if self._has_groups else "params"
-            if not isinstance(group, Mapping) or "params" not in group:
-                raise TypeError(f"{where} must be a group dict with 'params' like the others, got {group!r}")
-            own = {name: value for name, value in group.items() if name != "params"}
-            check_known(f"{owner}, in {where},", own, hyperparameters)
-            defaults = {name: values[name] for name in hyperparameters}
-            groups.append(Group(owner, where if self._has_groups else "", self._kernel, {**defaults, **own}))
-            trees.append(param_tree(group["params"]))
-        self.param_groups = tuple(groups)
-        self._tree = ParamGroups(trees) if self._has_groups else trees[0]
-        new_files: list[Path] = []
-        try:
-            self._plan = self._build(trees, new_files)
-        except BaseException:
-            for file in new_files:
-                file.unlink(missing_ok=True)
-            raise
-        self._plan.grad_scale = self._options.pop("grad_scale")
-        for group in self.param_groups:
+        self._defaults = {name: values[name] for name in known if name not in STEP_DEFAULTS}
+        structure = _build.parse(type(self), params, self._defaults)
+        for name, value in _attributes(structure, _build.build(structure, self._options)).items():
+            setattr(self, name, value)  # not by vars(), after which Python looks attributes up more slowly
+        for group in structure.groups:
             group._plan = self._plan
+        self._plan.grad_scale = self._options.pop("grad_scale")
+
+    def add_param_group(self, param_group: Mapping[str, Any]) -> None:
+        """Add a parameter group, for example layers that were frozen or did not exist before.
+
+        From then on, ``step`` takes a list with the gradients of each group, the new one last, and ``state`` and
+        ``ema`` are such lists. Parameters without groups become the first one. The number of steps of the new arrays
+        starts at 0 for the bias corrections; schedules continue with the steps of the optimizer. Between ``accumulate``
+        and ``step``, the gradients that were accumulated are kept, and the new group takes part in the step if later
+        parts have gradients for it.
+
+        Parameters
+        ----------
+        param_group : mapping
+            ``{"params": ...}`` with parameters as for the optimizer, and the hyperparameters that differ from the
+            arguments of the optimizer.
+
+        Raises
+        ------
+        TypeError, ValueError, OSError
+            As for the optimizer itself. Nothing is modified.
+        RuntimeError
+            If another thread uses the optimizer.
+
+        Examples
+        --------
+        >>> import fastopt, numpy as np
+        >>> head, body = np.zeros(2), np.zeros(3)
+        >>> optimizer = fastopt.SGD(head, lr=1.0)
+        >>> optimizer.step(np.ones(2))
+        >>> optimizer.add_param_group({"params": body, "lr": 0.5})
+        >>> optimizer.step([np.ones(2), np.ones(3)])
+        >>> head, body
+        (array([-2., -2.]), array([-0.5, -0.5, -0.5]))
+        """
+        plan = self._plan
+        plan.__enter__()
+        try:
+            structure = _build.with_group(type(self), self._structure, param_group, "param_group", self._defaults)
+            whole = _build.build(structure, self._options)
+            whole.resume(plan)
+            groups = [
+                (vars(group), {"_plan": whole, "_where": f"params[{i}]"}) for i, group in enumerate(structure.groups)
+            ]
+            _core.commit([], [(vars(self), _attributes(structure, whole)), *groups])
+        except BaseException:  # otherwise it stays locked, so that a thread that still has it cannot step
+            plan.__exit__()
+            raise
 
     # The formula, defined by a subclass
 
@@ -147,65 +186,66 @@ class Optimizer:
         }
 
     @classmethod
-    def _all_step_coefficients(cls, groups: list[dict[str, Any]], steps: int) -> list[dict[str, float]]:
-        """Return each group's coefficients of the step after ``steps`` completed ones, with the decoupled decay."""
-        result = []
-        for h in groups:
+    def _all_step_coefficients(cls, h: Mapping[str, Any], lr: float, step: int) -> dict[str, float]:
+        """Return the coefficients of one step, with the decoupled decay."""
+        coefficients = cls._step_coefficients(h, lr, step)
+        if h["decoupled_weight_decay"]:
+            coefficients["param_decay"] = 1.0 - lr * h["weight_decay"]
+        return coefficients
+
+    def _coefficients(self) -> list[dict[str, float]]:
+        """Return the coefficients of the next step for each of the plan's clocks."""
+        plan = self._plan
+        if plan.dirty:
+            self._sync()
+        steps, result = plan.steps, []
+        rates: dict[int, float] = {}  # by group, because a group can have several clocks
+        for g, missed in plan.clocks:
+            h = self.param_groups[g].resolved
             lr = h["lr"]
             if callable(lr):
-                lr = hyperparameter_at("lr", lr, steps)
-            coefficients = cls._step_coefficients(h, lr, steps + 1)
-            if h["decoupled_weight_decay"]:
-                coefficients["param_decay"] = 1.0 - lr * h["weight_decay"]
-            result.append(coefficients)
+                lr = rates[g] if g in rates else rates.setdefault(g, hyperparameter_at("lr", lr, steps))
+            # a call less than always _all_step_coefficients, which would take 5 % of a small step
+            compute = self._all_step_coefficients if h["decoupled_weight_decay"] else self._step_coefficients
+            result.append(compute(h, lr, steps + 1 - missed))
         return result
 
-    # Building
-
-    def _build(self, trees: list[ParamTree], new_files: list[Path]) -> _core.Plan:
-        """Allocate the states, and return the plan, which checks and holds all arrays."""
-        ema = [] if self.ema_decay is None else ["ema"]  # the name of a stage and of its state
-        zero_grad = ["zero_grad"] if self.zero_grads else []
-        plan = []
-        for i, (group, tree) in enumerate(zip(self.param_groups, trees, strict=True)):
-            names = [*_core.KERNELS[group.kernel].operands[2:], *ema]
-            paths = [f"[{i}]{path}" if self._has_groups else path for path in tree.paths]
-            kinds = [_core.inspect_array(param, "params", path) for param, path in zip(tree.arrays, paths, strict=True)]
-            tensors = [
-                (path, {"param": param, **{name: self._zeros(name + path, *kind, new_files) for name in names}})
-                for path, param, kind in zip(paths, tree.arrays, kinds, strict=True)
-            ]
-            if ema:
-                for _, operands in tensors:
-                    np.copyto(operands["ema"], operands["param"])
-            states = {name: tree.unflatten([operands[name] for _, operands in tensors]) for name in names}
-            group.state = MappingProxyType(states)
-            plan.append(((group.kernel, *ema, *zero_grad), tensors))
-        return _core.Plan(plan, ARGUMENTS, self._tree.locate, self.max_grad_norm, self.nonfinite)
-
-    def _zeros(self, name: str, shape: tuple[int, ...], dtype: str, new_files: list[Path]) -> Array:
-        """Return a new state, in memory or in a file."""
-        if self.state_dir is None:
-            return aligned_zeros(shape, dtype)
-        from urllib.parse import quote  # noqa: PLC0415  rarely needed, and takes a while to import
-
-        return mapped_zeros(self.state_dir / f"{quote(name, safe=SAFE_IN_FILE_NAMES)}.npy", shape, dtype, new_files)
+    def _sync(self) -> None:
+        """Pass the core all settings that hold until hyperparameters change."""
+        plan, decay = self._plan, self.ema_decay or 0.0
+        plan.dirty = False  # first: a schedule may change hyperparameters while it is called here
+        try:
+            stages = {"ema_decay": decay, "one_minus_ema_decay": 1.0 - decay, "zero": 0.0}
+            for group in self.param_groups:
+                group.resolved = group.at(plan.steps)
+            for g, group in enumerate(self.param_groups):
+                plan.set_coefficients(g, {**self._all_static_coefficients(group.resolved), **stages})
+        except BaseException:
+            plan.dirty = True
+            raise
+        plan.dirty = plan.dirty or any(group.varies for group in self.param_groups)
 
     # Stepping
 
-    def step(self, grads: Any = None) -> None:
+    def step(self, grads: Any = None, skip: Iterable[Any] = ()) -> None:
         """Update the parameters in place.
 
         Parameters
         ----------
         grads : Flat, ndarray or nested container of ndarray, optional
             Gradients with the structure, shapes and dtypes of the parameters; for groups, a list with an item for each
-            group. Without them, the step takes the mean of the accumulated gradients.
+            group. None in place of an array, a container or the item of a group leaves its parameters out of the step:
+            they, their states and averages do not change, they do not count in the norm, and the step does not count
+            for their bias corrections. Without ``grads``, the step takes the mean of the accumulated gradients.
+        skip : iterable of str, optional
+            Names of a `fastopt.Flat` that are left out, in place of None; for groups, a list with the names of each
+            group.
 
         Raises
         ------
         TypeError, ValueError
-            If gradients or a scheduled hyperparameter cannot be used. Nothing is modified.
+            If gradients or a scheduled hyperparameter cannot be used, or if a list or mapping of parameters contains
+            another array than when the optimizer was made. Nothing is modified.
         FloatingPointError
             If a gradient is not finite and ``nonfinite="raise"``. Nothing is modified.
         OverflowError
@@ -213,30 +253,22 @@ class Optimizer:
         RuntimeError
             If another thread, or a call that this one makes, uses the optimizer at the same time.
         """
-        plan = self._plan
-        with plan:
-            arrays = self._gradients(grads)
-            if plan.dirty:
-                self._sync()
-            plan.step(arrays, self._all_step_coefficients(self._resolved, plan.steps))
+        if self._watched:
+            _core.check_current(self._watched)
+        arrays = None if grads is None else self._tree.flatten(grads, "grads")
+        self._plan.step(arrays, self._left_out(skip) if skip else None, self._coefficients)
 
-    def _gradients(self, grads: Any) -> list[Any]:
-        """Return the flattened gradients of a step, or the accumulated ones."""
-        sums = self._plan.grad_sums if self._plan.parts else None
-        if sums is None and grads is None:
-            raise TypeError("grads must have the structure of the parameters if none were accumulated, got None")
-        if sums is None:
-            return self._tree.flatten(grads, "grads")
-        if grads is not None:
-            raise ValueError("grads must be None after accumulate: call step(), or accumulate these, too")
-        return sums
+    def _left_out(self, skip: Iterable[Any]) -> bytes:
+        """Return a byte for each segment: whether it is left out."""
+        return bytes(self._tree.left_out(skip, "skip"))
 
-    def accumulate(self, grads: Any) -> None:
+    def accumulate(self, grads: Any, skip: Iterable[Any] = ()) -> None:
         """Add the gradients of a part of a batch; ``step()`` then takes their mean.
 
         A batch that does not fit in memory can be processed in parts, which should have the same size. The division by
         their number is part of the step's scale and costs nothing. The sums take as much memory as the parameters. With
-        ``zero_grads``, the gradients passed here are set to zero.
+        ``zero_grads``, the gradients passed here are set to zero. The step leaves out arrays that none of the parts had
+        a gradient for.
 
         The sums are discarded by ``load_state_dict``, and by a step that is skipped or raises because they or their
         norm are not finite; ``state_dict`` raises between ``accumulate`` and ``step``.
@@ -245,6 +277,8 @@ class Optimizer:
         ----------
         grads : Flat, ndarray or nested container of ndarray
             Gradients as for `step`.
+        skip : iterable of str, optional
+            Names that are left out, as for `step`.
 
         Raises
         ------
@@ -262,21 +296,9 @@ class Optimizer:
         >>> params
         array([-2., -4.])
         """
-        self._plan.accumulate(self._tree.flatten(grads, "grads"), aligned_zeros)
-
-    def _sync(self) -> None:
-        """Pass the core all settings that hold until hyperparameters change."""
-        plan, decay = self._plan, self.ema_decay or 0.0
-        plan.dirty = False  # first: a schedule may change hyperparameters while it is called here
-        try:
-            stages = {"ema_decay": decay, "one_minus_ema_decay": 1.0 - decay, "zero": 0.0}
-            self._resolved = [group.at(plan.steps) for group in self.param_groups]
-            for g, h in enumerate(self._resolved):
-                plan.set_coefficients(g, {**self._all_static_coefficients(h), **stages})
-        except BaseException:
-            plan.dirty = True
-            raise
-        plan.dirty = plan.dirty or any(group.varies for group in self.param_groups)
+        if self._watched:
+            _core.check_current(self._watched)
+        self._plan.accumulate(self._tree.flatten(grads, "grads"), self._left_out(skip) if skip else None)
 
     # Inspecting
 
@@ -284,6 +306,11 @@ class Optimizer:
     def steps(self) -> int:
         """The number of completed steps."""
         return self._plan.steps
+
+    @property
+    def micro_steps(self) -> int:
+        """The number of gradients passed to ``step`` and ``accumulate``: it also moves between the parts of a batch."""
+        return self._plan.micro_steps
 
     @property
     def grad_norm(self) -> float | None:
@@ -336,7 +363,7 @@ class Optimizer:
     def state(self) -> Any:
         """The states by name, each with the structure of the parameters; for groups, a list of these."""
         states = [group.state for group in self.param_groups]
-        return states if self._has_groups else states[0]
+        return states if self._structure.has_groups else states[0]
 
     @property
     def ema(self) -> Any:
@@ -344,7 +371,7 @@ class Optimizer:
         if self.ema_decay is None:
             return None
         averages = [group.state["ema"] for group in self.param_groups]
-        return averages if self._has_groups else averages[0]
+        return averages if self._structure.has_groups else averages[0]
 
     def __repr__(self) -> str:
         groups = "; ".join(", ".join(f"{k}={v!r}" for k, v in group.items()) for group in self.param_groups)
@@ -366,9 +393,10 @@ class Optimizer:
         Returns
         -------
         dict
-            Plain numbers, and arrays in lists and dictionaries. Hyperparameters that are functions are left out, except
-            for the state of a `Plateau`, and so are the options of the whole step except for ``grad_scale``: make the
-            new optimizer with the same ones.
+            Plain numbers, and arrays in lists and dictionaries. Hyperparameters that are functions are None, except for
+            the state of a `Plateau`; ``missed_steps`` contains the numbers of steps that arrays were left out of. The
+            options of the whole step are not included, except for ``grad_scale``: make the new optimizer with the same
+            ones.
 
         Raises
         ------
@@ -378,16 +406,19 @@ class Optimizer:
         with self._plan:
             return _state.snapshot(self, np.array)
 
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state_dict: Mapping[str, Any], *, keep_hyperparameters: bool = False) -> None:
         """Load what ``state_dict`` returned; everything is checked before anything is modified.
 
-        The saved hyperparameters replace those of this optimizer, ``decoupled_weight_decay`` included; the class is not
-        compared.
+        Numbers and flags in ``param_groups`` are replaced by the saved ones, as in PyTorch, ``decoupled_weight_decay``
+        included. A hyperparameter that is a function here, or was one in the saved optimizer, stays as it is here:
+        functions are not saved. A `Plateau` takes over the state of a saved `Plateau`. The class is not compared.
 
         Parameters
         ----------
         state_dict : mapping
             The result of `state_dict`, of an optimizer with the same parameters, groups and options.
+        keep_hyperparameters : bool, default False
+            Keep all hyperparameters of this optimizer, to continue with others than the saved ones.
 
         Raises
         ------
@@ -396,4 +427,5 @@ class Optimizer:
         RuntimeError
             If another thread uses the optimizer.
         """
-        _state.apply(self, _state.checked(self, "state_dict", state_dict))
+        keep = flag("keep_hyperparameters", keep_hyperparameters)
+        _state.apply(self, _state.checked(self, "state_dict", state_dict, keep))

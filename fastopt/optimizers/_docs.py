@@ -5,10 +5,11 @@ marker here.
 
 <params>
 params : Flat, ndarray, nested lists, tuples and mappings of ndarray, or list of group dicts
-    Arrays to update in place: float32 or float64, C-contiguous, aligned, writable, not overlapping. Anything that
-    supports the buffer protocol or ``__array_interface__`` works. The arrays are never copied: write to them with
-    ``params["w"][:] = ...``, because ``params["w"] = ...`` on a dict makes a new array that the optimizer does not
-    see. Group dicts, ``[{"params": ..., "lr": 0.1}, ...]``, have their own values of the hyperparameters.
+    Arrays to update in place: float32 or float64, contiguous with the axes in any order (C, Fortran, channels last),
+    aligned, writable, not overlapping. Anything that supports the buffer protocol or ``__array_interface__`` works. The
+    arrays are never copied: write to them with ``params["w"][:] = ...``. If a list or mapping later contains another
+    array, for example after ``params["w"] = ...``, the next step raises ``ValueError``. Group dicts,
+    ``[{"params": ..., "lr": 0.1}, ...]``, have their own values of the hyperparameters.
 
     <lr>
     Learning rate :math:`\eta`, >= 0 and finite. Every hyperparameter that is a number may be a callable, a schedule of
@@ -31,7 +32,10 @@ max_grad_norm : float, optional
 grad_scale : float, default 1.0
     Divide the gradients by this number, > 0 and finite: the factor by which the loss was multiplied.
 zero_grads : bool, default False
-    Set the gradients to zero after the step, also after a skipped one.
+    Set the gradients to zero after the step, also after a skipped one, and also those of arrays that are left out.
+convert_grads : bool, default False
+    Copy gradients that have another dtype or order of axes than their parameters, or gaps, into arrays that are
+    allocated once; otherwise they raise. Values beyond float32 become infinite.
 ema_decay : float, optional
     Keep an exponential moving average of the parameters with this decay, in [0, 1), in ``ema``. It starts as a copy.
 nonfinite : {"propagate", "skip", "raise"}, default "propagate"
@@ -51,6 +55,9 @@ lr : float
     Learning rate of the next step, of the first group; setting it sets that of all groups.
 steps, skipped : int
     Numbers of completed steps and of steps skipped because a gradient was not finite.
+micro_steps : int
+    Number of gradients passed to ``step`` and ``accumulate``. It moves between the parts of a batch, where ``steps``
+    does not: use it for the random numbers of dropout and augmentation.
 grad_scale : float
     Divisor of the gradients, which may be set between steps.
 grad_norm : float or None
@@ -71,6 +78,10 @@ OSError
     If the files of ``state_dir`` cannot be created, or exist already.
 
 <notes>
+A gradient of None leaves its array out of a step: parameter, states and average keep their values, and bias
+corrections count an array's own steps, as in PyTorch. Schedules and other functions receive the number of steps of the
+optimizer.
+
 The stages of a step run in this order, each on a cache-sized chunk of the arrays: divide the gradient by
 ``grad_scale``, scale it to ``max_grad_norm``, negate it for ``maximize``, add the coupled decay, update with the
 decoupled decay, update the moving average, set the gradient to zero. Clipping and the check of ``nonfinite`` cost one

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from typing import Any, NoReturn
+import math
+from collections.abc import Iterator, Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from fastopt import _core
 from fastopt._util import validation
+
+if TYPE_CHECKING:
+    from fastopt.optimizers._base import Optimizer
 
 FLAGS = ["amsgrad", "centered", "decoupled_weight_decay", "eps_inside_sqrt", "maximize", "nesterov"]
 CHECKS: dict[str, validation.Check] = {
@@ -23,6 +27,7 @@ CHECKS: dict[str, validation.Check] = {
     "max_grad_norm": validation.optional(validation.positive),
     "grad_scale": validation.finite_positive,
     "zero_grads": validation.flag,
+    "convert_grads": validation.flag,
     "ema_decay": validation.optional(validation.decay),
     "nonfinite": validation.choice("propagate", "skip", "raise"),
     "state_dir": validation.optional(validation.directory),
@@ -69,19 +74,18 @@ class Group(MutableMapping[str, Any]):
     the parameters.
     """
 
-    state: Mapping[str, Any]
     checked: dict[str, Any]  # the hyperparameters as a plain dictionary, which is replaced and never changed
     kernel: str
+    resolved: dict[str, Any]  # the hyperparameters of the next step, in which only the rate may be a function
+    state: Any = None  # a mapping, once the states are allocated
 
-    def __init__(
-        self, owner: str, where: str, kernel_of: Callable[[Mapping[str, Any]], str], values: Mapping[str, Any]
-    ) -> None:
-        self._owner = owner
+    def __init__(self, cls: type[Optimizer], where: str, values: Mapping[str, Any]) -> None:
+        self._cls = cls
         self._where = where
-        self._kernel_of = kernel_of
         self._plan: _core.Plan | None = None
         self.checked = self._check(values, where)
-        self.kernel = kernel_of(self.checked)
+        self.resolved = dict(self.checked)
+        self.kernel = cls._kernel(self.checked)
 
     def _check(self, values: Mapping[str, Any], where: str) -> dict[str, Any]:
         label = where + "[{!r}]" if where else "{}"
@@ -89,9 +93,9 @@ class Group(MutableMapping[str, Any]):
 
     def changed(self, changes: Mapping[str, Any], where: str = "") -> dict[str, Any]:
         """Return all hyperparameters after some changes, called ``where`` in errors, or raise."""
-        validation.check_known(self._owner, changes, self.checked)
+        validation.check_known(self._cls.__name__, changes, self.checked)
         checked = {**self.checked, **self._check(changes, where or self._where)}
-        kernel = self._kernel_of(checked)
+        kernel = self._cls._kernel(checked)
         if kernel != self.kernel:
             names = ", ".join(name for name in changes if checked[name] != self.checked[name])
             raise ValueError(
@@ -116,7 +120,11 @@ class Group(MutableMapping[str, Any]):
         return self.checked[name]
 
     def __setitem__(self, name: str, value: Any) -> None:
-        self.update({name: value})
+        if name == "lr" and isinstance(value, float) and 0.0 <= value < math.inf:
+            self.checked = {**self.checked, "lr": float(value)}  # fast: many loops set it before each step
+            self.resolved["lr"] = float(value)
+        else:
+            self.update({name: value})
 
     def update(self, *changes: Any, **more: Any) -> None:
         """Change several hyperparameters, or none if one of them is wrong."""

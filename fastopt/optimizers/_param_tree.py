@@ -7,15 +7,18 @@ structure of the same kind, gradients for example, in the same order; ``unflatte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from fastopt import _core
-from fastopt._util.arrays import Array
+from fastopt._util.arrays import Array, in_memory_order, memory_axes
 from fastopt.flat import Flat
+
+Watched: TypeAlias = tuple[Any, tuple[Any, ...], tuple[Any, ...], int, str]
 
 
 class ParamTree:
@@ -23,14 +26,26 @@ class ParamTree:
 
     arrays: list[Any]  # anything with the buffer protocol or __array_interface__
     paths: list[str]
+    sizes: list[list[int] | None]  # of the segments of each array, which steps can leave out; None for one segment
+    segment_paths: list[str]
+    watched: list[Watched]  # the user's containers, as ``_core.check_current`` takes them
 
     def flatten(self, values: Any, name: str) -> list[Any]:
-        """Return the arrays of a structure like the parameters, or raise an error that calls it ``name``."""
+        """Return the arrays of a structure like the parameters, or raise an error that calls it ``name``.
+
+        None in place of an array or a container stands for arrays that are left out.
+        """
         raise NotImplementedError
 
     def unflatten(self, arrays: list[Any]) -> Any:
         """Return a structure like the parameters with these arrays."""
         raise NotImplementedError
+
+    def left_out(self, skip: Any, name: str) -> list[bool]:
+        """Return for each segment whether ``skip`` names it, or raise an error that calls it ``name``."""
+        raise TypeError(
+            f"{name} must be empty unless the parameters are a Flat, got {skip!r}: pass None in place of a gradient"
+        )
 
     def locate(self, i: int, element: int) -> tuple[str, tuple[int, ...]]:
         """Return the path of the array, and the index in it, of an element of the i-th of ``arrays``."""
@@ -42,9 +57,12 @@ class SingleArray(ParamTree):
 
     def __init__(self, array: Any) -> None:
         self.arrays = [array]
-        self.paths = [""]
+        self.paths = self.segment_paths = [""]
+        self.sizes, self.watched = [None], []
 
     def flatten(self, values: Any, name: str) -> list[Any]:
+        if values is None:
+            raise TypeError(f"{name} must be an array like the parameters, got None")
         return [values]
 
     def unflatten(self, arrays: list[Any]) -> Any:
@@ -52,13 +70,16 @@ class SingleArray(ParamTree):
 
 
 class FlatBuffer(ParamTree):
-    """A ``Flat``: to the core its buffer is one array."""
+    """A ``Flat``: to the core its buffer is one array, and each of its arrays a segment."""
 
     def __init__(self, flat: Flat) -> None:
         self.layout = flat.layout
         self.equal_layout = flat.layout  # the last one that compared equal: comparing takes longer than a small step
         self.arrays = [flat.buffer]
         self.paths = [""]
+        self.sizes = [[math.prod(shape) for shape in flat.layout.values()]]
+        self.segment_paths = [f"[{name!r}]" for name in flat.layout]
+        self.watched = []
 
     def flatten(self, values: Any, name: str) -> list[Any]:
         if not isinstance(values, Flat):
@@ -75,6 +96,15 @@ class FlatBuffer(ParamTree):
     def unflatten(self, arrays: list[Any]) -> Flat:
         return Flat._from_checked(self.layout, arrays[0])
 
+    def left_out(self, skip: Any, name: str) -> list[bool]:
+        if isinstance(skip, str) or not isinstance(skip, Iterable):
+            raise TypeError(f"{name} must be a list of names of the Flat, got {skip!r}")
+        names = list(skip)
+        for own in names:
+            if own not in self.layout:
+                raise ValueError(f"{name} must contain names of {list(self.layout)}, got {own!r}")
+        return [own in names for own in self.layout]
+
     def locate(self, i: int, element: int) -> tuple[str, tuple[int, ...]]:
         for name, view in self.unflatten(self.arrays).items():
             if element < view.size:
@@ -86,12 +116,16 @@ class FlatBuffer(ParamTree):
 class Container(ParamTree):
     """Base class of lists, mappings and groups of trees."""
 
-    def __init__(self, keys: Sequence[Any], children: list[ParamTree]) -> None:
+    def __init__(self, keys: Sequence[Any], children: list[ParamTree], watched: list[Watched]) -> None:
         self.keys = keys
         self.children = children
         self.is_shallow = all(isinstance(child, SingleArray) for child in children)
         self.arrays = [array for child in children for array in child.arrays]
-        self.paths = [f"[{key!r}]{path}" for key, child in zip(keys, children, strict=True) for path in child.paths]
+        self.sizes = [sizes for child in children for sizes in child.sizes]
+        labelled = [(f"[{key!r}]", child) for key, child in zip(keys, children, strict=True)]
+        self.paths = [label + path for label, child in labelled for path in child.paths]
+        self.segment_paths = [label + path for label, child in labelled for path in child.segment_paths]
+        self.watched = watched + [(*rest, label + path) for label, child in labelled for *rest, path in child.watched]
 
     def items(self, values: Any, name: str) -> list[Any]:
         """Return the items of a structure in the order of the children, or raise."""
@@ -108,7 +142,7 @@ class Container(ParamTree):
         return [
             array
             for key, child, item in zip(self.keys, self.children, items, strict=True)
-            for array in child.flatten(item, f"{name}[{key!r}]")
+            for array in ([None] * len(child.arrays) if item is None else child.flatten(item, f"{name}[{key!r}]"))
         ]
 
     def unflatten(self, arrays: list[Any]) -> Any:
@@ -129,12 +163,15 @@ class ArrayList(Container):
 
     expected_type, expected_items = "a list or tuple like the parameters", "items like the parameters"
 
-    def __init__(self, children: list[ParamTree]) -> None:
-        super().__init__(range(len(children)), children)
+    def __init__(self, params: Sequence[Any]) -> None:
+        items, keys = tuple(params), tuple(range(len(params)))
+        watched = [(params, keys, items, len(items), "")] if isinstance(params, list) else []
+        super().__init__(keys, [param_tree(param) for param in items], watched)
 
     def items(self, values: Any, name: str) -> list[Any]:
         if not isinstance(values, (list, tuple)):
-            raise TypeError(f"{name} must be {self.expected_type}, got {type(values).__name__!r}")
+            got = f"{type(values).__name__!r}{_core.remedy(values)}"
+            raise TypeError(f"{name} must be {self.expected_type}, got {got}")
         if len(values) != len(self.children):
             raise ValueError(f"{name} must have {len(self.children)} {self.expected_items}, got {len(values)}")
         return list(values)
@@ -154,7 +191,8 @@ class ArrayDict(Container):
                     f"params must be a mapping that keeps its arrays, got {type(params).__name__!r}, which returns a "
                     f"new array for {key!r} each time: pass dict(...) of it"
                 )
-        super().__init__(list(children), [param_tree(param) for param in children.values()])
+        watched = [(params, tuple(children), tuple(children.values()), len(children), "")]
+        super().__init__(list(children), [param_tree(param) for param in children.values()], watched)
 
     def items(self, values: Any, name: str) -> list[Any]:
         if not isinstance(values, Mapping):
@@ -170,9 +208,20 @@ class ArrayDict(Container):
 
 
 class ParamGroups(ArrayList):
-    """The trees of parameter groups."""
+    """The trees of parameter groups; ``containers`` are the users' containers that hold their parameters."""
 
     expected_type, expected_items = "a list with an item for each group", "items, one for each group"
+
+    def __init__(self, trees: list[ParamTree], sources: list[Mapping[str, Any]]) -> None:
+        watched = [(group, ("params",), (group["params"],), -1, f"[{i}]") for i, group in enumerate(sources)]
+        Container.__init__(self, range(len(trees)), trees, watched)
+
+    def left_out(self, skip: Any, name: str) -> list[bool]:
+        return [
+            segment
+            for i, (tree, own) in enumerate(zip(self.children, self.items(skip, name), strict=True))
+            for segment in (tree.left_out(own, f"{name}[{i}]") if own else [False] * len(tree.segment_paths))
+        ]
 
 
 def param_tree(params: Any) -> ParamTree:
@@ -182,7 +231,7 @@ def param_tree(params: Any) -> ParamTree:
     if isinstance(params, Mapping):
         return ArrayDict(params)
     if isinstance(params, (list, tuple)):
-        return ArrayList([param_tree(param) for param in params])
+        return ArrayList(params)
     return SingleArray(params)
 
 
@@ -190,7 +239,7 @@ def check_arrays(name: str, params: Any, writable: bool = True) -> list[Any]:
     """Return the arrays of parameters, or raise if an optimizer could not use them."""
     tree = param_tree(params)
     for array, path in zip(tree.arrays, tree.paths, strict=True):
-        _core.inspect_array(array, name, path, writable)
+        _core.inspect_array(array, name, path, writable, any_order=True)
     _core.check_no_overlap(tree.arrays, [name + path for path in tree.paths])
     return tree.arrays
 
@@ -205,21 +254,24 @@ def plain(params: Any, array: Callable[[Any], Array] = np.array) -> Any:
 
 
 def pairs(state: Any, saved: Any, where: str) -> list[tuple[Array, Array]]:
-    """Pair each array of a state with the saved one, or raise if they do not fit."""
+    """Pair each array of a state with the saved one, as C-contiguous views, or raise if they do not fit."""
     tree = param_tree(plain(state, np.asarray))  # what is saved has a dictionary for each Flat
     result = []
     for own, source, path in zip(tree.arrays, tree.flatten(saved, where), tree.paths, strict=True):
         _core.check_no_mask(source, f"{where}{path}")
         if isinstance(source, (list, tuple)):  # NumPy would make a new array of it
             raise TypeError(f"{where}{path} must be an array, got {type(source).__name__!r}")
-        target, values = np.asarray(own), np.asarray(source, order="C")
+        target, values = np.asarray(own), np.asarray(source)
         if values.dtype != target.dtype or values.shape != target.shape:
             raise ValueError(
                 f"{where}{path} must be {target.dtype} of shape {target.shape}, got {values.dtype} of {values.shape}"
             )
-        result.append((target, values))
+        result.append((in_memory_order(target), np.ascontiguousarray(values.transpose(memory_axes(target)))))
     return result
 
 
 def _index(array: Array, element: int) -> tuple[int, ...]:
-    return tuple(int(i) for i in np.unravel_index(element, array.shape))
+    """Return the index of an element that is counted in the order of memory."""
+    axes = memory_axes(array)
+    index = np.unravel_index(element, in_memory_order(array).shape)
+    return tuple(int(index[axes.index(axis)]) for axis in range(array.ndim))
