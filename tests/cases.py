@@ -14,7 +14,6 @@ import numpy as np
 
 import fastopt
 from fastopt import _core, losses, reference
-from fastopt._util.arrays import aligned_zeros
 
 CHUNK = _core.CHUNK
 SIZES = [0, 1, 7, 15, 16, 17, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 5, 1_000_003]
@@ -157,29 +156,32 @@ def calls_on_rows(x, target, labels, more):
 
 
 class Reference:
-    """The NumPy reference of a case as an optimizer, with copies of all arrays."""
+    """The NumPy reference of a case as an optimizer, with copies of all arrays; None leaves one out of a step."""
 
     def __init__(self, case: Case, params: list[np.ndarray]) -> None:
         self.case, self.steps, self.grad_norm = case, 0, None
+        self.own_steps = [0] * len(params)
         group = case.make([np.zeros(0, p.dtype) for p in params]).param_groups[0]
         self.hyper = {name: value for name, value in group.items() if name != "lr"}
         self.lr = group["lr"]
         self.rule = getattr(reference, case.cls.rule)
         self.common = {name: value for name, value in case.common.items() if name != "nonfinite"}
-        self.tensors = [
-            {"param": p.copy(), **{name: aligned_zeros(p.shape, p.dtype) for name in group.state}} for p in params
-        ]
+        self.tensors = [{"param": p.copy("K"), **{name: np.zeros_like(p) for name in group.state}} for p in params]
         for tensor in self.tensors:
             if "ema" in tensor:
                 tensor["ema"][...] = tensor["param"]
 
-    def step(self, grads: list[np.ndarray]) -> None:
+    def step(self, grads: list[np.ndarray | None]) -> None:
         """Run one step."""
         lr = self.lr(self.steps) if callable(self.lr) else self.lr
         self.steps += 1
         with np.errstate(all="ignore"):
-            tensors = [{**tensor, "grad": grad} for tensor, grad in zip(self.tensors, grads, strict=True)]
-            norm = reference.whole_step(self.rule, tensors, step=self.steps, lr=lr, **self.hyper, **self.common)
+            active = [i for i, grad in enumerate(grads) if grad is not None]
+            for i in active:
+                self.own_steps[i] += 1
+            tensors = [{**self.tensors[i], "grad": grads[i]} for i in active]
+            steps = [self.own_steps[i] for i in active]
+            norm = reference.whole_step(self.rule, tensors, step=steps, lr=lr, **self.hyper, **self.common)
         if self.common.get("max_grad_norm") is not None:
             self.grad_norm = norm
 
@@ -205,7 +207,11 @@ def leaves(value):
     """Return all arrays in a value, for an optimizer its parameters, states and counters (but not ``grad_norm``)."""
     if isinstance(value, fastopt.Optimizer):
         plan = value._plan
-        return [array for part in (value._tree.arrays, value.state, plan.progress[:32]) for array in leaves(part)]
+        return [
+            array
+            for part in (value._tree.arrays, value.state, plan.progress[:40], plan.missed)
+            for array in leaves(part)
+        ]
     if isinstance(value, Foreign):
         return [value.array]
     if isinstance(value, (np.ndarray, np.generic)):

@@ -157,7 +157,7 @@ def sum_squares(arrays: Sequence[Array]) -> float:
     Notes
     -----
     The order of the additions is fixed, so that the sum does not depend on the number of threads. Each array is cut
-    into blocks of 4,096 elements. In a block, element i is added to lane i % 16; the sixteen lanes are then added by
+    in the order of memory into blocks of 4,096 elements. In a block, element i is added to lane i % 16; the sixteen lanes are then added by
     halves, and the blocks in order.
 
     Examples
@@ -169,7 +169,7 @@ def sum_squares(arrays: Sequence[Array]) -> float:
     total = 0.0
     for array in arrays:
         blocks = np.zeros((-(-array.size // BLOCK), BLOCK))
-        blocks.ravel()[: array.size] = array.ravel()
+        blocks.ravel()[: array.size] = array.ravel("K")
         for block in sum_in_lanes(blocks * blocks):  # not sum(), which compensates for rounding since Python 3.12
             total += float(block)
     return total
@@ -206,6 +206,7 @@ def whole_step(
     rule: Callable[..., None],
     tensors: Sequence[dict[str, Array]],
     *,
+    step: int | Sequence[int],
     max_grad_norm: float | None = None,
     grad_scale: float = 1.0,
     ema_decay: float | None = None,
@@ -220,6 +221,8 @@ def whole_step(
         A rule of this package, such as `sgd`.
     tensors : sequence of dict
         For each tensor its arrays by name: the rule's operands, and "ema" with `ema_decay`. Updated in place.
+    step : int or sequence of int
+        Number of this step, >= 1, or one for each tensor, if some were left out of earlier steps.
     max_grad_norm : float, optional
         Scale the gradients so that their global 2-norm is at most this value.
     grad_scale : float, default 1.0
@@ -250,9 +253,10 @@ def whole_step(
     if max_grad_norm is not None:
         norm = math.sqrt(sum_squares([tensor["grad"] for tensor in tensors])) / grad_scale
         scale *= clip_factor(norm, max_grad_norm)
-    for tensor in tensors:
+    steps = [step] * len(tensors) if isinstance(step, int) else step
+    for tensor, own_step in zip(tensors, steps, strict=True):
         operands = {name: array for name, array in tensor.items() if name != "ema"}
-        rule(**operands, scale=scale, **hyperparameters)
+        rule(**operands, step=own_step, scale=scale, **hyperparameters)
         if ema_decay is not None:
             ema(tensor["ema"], tensor["param"], decay=ema_decay)
         if zero_grads:
