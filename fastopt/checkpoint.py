@@ -94,7 +94,7 @@ from fastopt._util.array_file import FORMATS, Format, OpenFile
 from fastopt._util.arrays import Array
 from fastopt._util.atomic_file import replace
 from fastopt._util.records import Frozen
-from fastopt._util.validation import FunctionOfStep, check_instance, function_of_step, positive_count
+from fastopt._util.validation import FunctionOfStep, check_instance, flag, function_of_step, positive_count
 from fastopt.early_stopping import EarlyStopping
 from fastopt.optimizers import Optimizer, _state
 from fastopt.optimizers._param_tree import check_arrays, pairs, plain
@@ -238,6 +238,7 @@ def load(
     optimizer: Optimizer | None = None,
     early_stopping: EarlyStopping | None = None,
     schedule: FunctionOfStep | None = None,
+    keep_hyperparameters: bool = False,
 ) -> Checkpoint:
     """Restore what `save` saved, in place, and return the arrays and metadata.
 
@@ -253,6 +254,9 @@ def load(
         Early stopping to restore.
     schedule : Schedule, optional
         Schedule to restore, with the same number of `fastopt.schedules.Plateau` as the saved one.
+    keep_hyperparameters : bool, default False
+        Keep all hyperparameters of the optimizer, to continue with others than the saved ones. Without it, those that
+        are numbers are loaded, as in PyTorch, and those that are functions, here or in the saved optimizer, are kept.
 
     Returns
     -------
@@ -289,6 +293,7 @@ def load(
     ({}, [array([1., 1.]), array([0.])])
     """
     source, file_format = _resolve(path)
+    keep = flag("keep_hyperparameters", keep_hyperparameters)
     if params is not None:
         check_arrays("params", params)
     _check_types(optimizer, early_stopping)
@@ -302,7 +307,9 @@ def load(
             if thing is not None and name not in tree:
                 raise ValueError(f"it has no {name}, only {', '.join(tree) or 'metadata'}")
         copies = [] if params is None else pairs(params, tree["params"], "params")
-        changes = Changes([], []) if optimizer is None else _state.checked(optimizer, "optimizer", tree["optimizer"])
+        changes = Changes([], [])
+        if optimizer is not None:
+            changes = _state.checked(optimizer, "optimizer", tree["optimizer"], keep)
         changes.copies.extend(copies)
         if early_stopping is not None:
             state = early_stopping._check_state("early_stopping", tree["early_stopping"])

@@ -188,6 +188,85 @@ REFUSALS += [
     ),
 ]
 
+ADDED, TAKEN = SGD([np.ones(2)]), np.ones(3)
+FORTRAN, CHANNELS = np.asfortranarray(np.ones((2, 3))), np.ones((2, 3, 4)).transpose(0, 2, 1)
+REFUSALS += [
+    (partial(call, SGD(params), grads, skip), error, message)
+    for call in (SGD.step, SGD.accumulate)
+    for params, grads, skip, error, message in [
+        (FLAT, FLAT.copy(), ["x"], ValueError, "skip must contain names of ['w', 'b'], got 'x'"),
+        (FLAT, FLAT.copy(), "w", TypeError, "skip must be a list of names of the Flat, got 'w'"),
+        (FLAT, FLAT.copy(), 1, TypeError, "skip must be a list of names of the Flat, got 1"),
+        (
+            {"w": np.ones(2)},
+            {"w": np.ones(2)},
+            ["w"],
+            TypeError,
+            "skip must be empty unless the parameters are a Flat, got ['w']: pass None in place of a gradient",
+        ),
+        ([{"params": FLAT}], [FLAT.copy()], [[], []], ValueError, "skip must have 1 items, one for each group, got 2"),
+        ([{"params": FLAT}], [FLAT.copy()], [["x"]], ValueError, "skip[0] must contain names of ['w', 'b'], got 'x'"),
+        (
+            [{"params": GOOD}],
+            [np.ones(3)],
+            [["x"]],
+            TypeError,
+            "skip[0] must be empty unless the parameters are a Flat...",
+        ),
+    ]
+]
+REFUSALS += [
+    (
+        partial(SGD.step, ACCUMULATED, skip=["w"]),
+        TypeError,
+        "skip must be empty unless the parameters are a Flat, got ['w']: pass None in place of a gradient",
+    ),
+    *[
+        (partial(SGD.add_param_group, ADDED, group), error, message)
+        for group, error, message in [
+            (None, TypeError, "param_group must be a group dict with 'params' like the others, got None"),
+            ({"lr": 1.0}, TypeError, "param_group must be a group dict with 'params' like the others, got {'lr': 1.0}"),
+            ({"params": TAKEN, "beta": 1.0}, TypeError, "SGD, in param_group, has no option 'beta'..."),
+            ({"params": TAKEN, "lr": -1.0}, ValueError, "params[1]['lr'] must be a finite number >= 0, got -1.0"),
+            ({"params": [1.0]}, TypeError, f"params[1][0] {NOT_ARRAY}'float'"),
+            ({"params": [TAKEN, TAKEN]}, ValueError, "params[1][0] and params[1][1] overlap in memory"),
+            ({"params": ADDED._tree.arrays[0]}, ValueError, "params[0][0] and params[1] overlap in memory"),
+        ]
+    ],
+    (
+        partial(SGD.step, SGD(FORTRAN), np.ones((2, 3))),
+        ValueError,
+        "grads must be laid out as its parameter, with strides (8, 16) bytes, ...: pass np.asfortranarray(grads, ...",
+    ),
+    (
+        partial(SGD.step, SGD(CHANNELS), np.ones((2, 4, 3))),
+        ValueError,
+        "grads must be laid out as its parameter, with strides (96, 8, 32) bytes, ...: pass a copy in np.empty_like(...",
+    ),
+    *[
+        (
+            partial(SGD.step, SGD([np.ones(2)], convert_grads=True, zero_grads=zero), [grad]),
+            error,
+            "grads[0] " + message,
+        )
+        for zero, grad, error, message in [
+            (False, np.ones(3), ValueError, "must have shape (2,) as its parameter, got (3,)"),
+            (False, 1.0, ValueError, "must have shape (2,) as its parameter, got ()"),
+            (False, np.ones(2, complex), TypeError, "must be an array of real numbers, got dtype complex128"),
+            (False, [1.0, None], TypeError, "must be an array of real numbers, got dtype object"),
+            (False, ["1", "2"], TypeError, "must be an array of real numbers, got dtype <U1"),
+            (False, np.ma.ones(2), TypeError, MASKED),
+            (True, [1.0, 2.0], ValueError, "must be a writable array to be set to zero, got 'list'"),
+            (
+                True,
+                read_only(np.ones(2, "f4")),
+                ValueError,
+                "must be a writable array to be set to zero, got a read-only array",
+            ),
+        ]
+    ],
+]
+
 W, WB = {"w": np.ones(2)}, {"w": np.ones(2), "b": np.ones(1)}
 GROUPS = [{"params": np.ones(2)}, {"params": np.ones(2)}]
 DEEP = {"a": {"b": [np.ones(2)]}}

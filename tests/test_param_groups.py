@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from cases import CASES, Reference, hard_numbers, same_bits, start_values
 
 import fastopt
 
@@ -133,3 +134,111 @@ def test_rate_beyond_float32_is_valid_in_float64():
     param = np.ones(4)
     fastopt.SGD(param, lr=1e300).step(np.ones(4))
     assert (param == -1e300).all()
+
+
+# Groups that come later
+
+
+def grouped(a, b):
+    return [{"w": a}, [b]]
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.common.get("nonfinite") != "raise"], ids=str)
+def test_added_group_begins_its_own_steps(case):
+    """The bits are those of the reference, whose new tensor has its own number of steps, and the old schedule."""
+    old, new = start_values(300, np.float32), start_values(70, np.float32, seed=2)
+    wanted = Reference(case, [old, new])
+    optimizer, added = case.make({"w": old}), [new]
+    for step in range(8):
+        grads = [hard_numbers(300, np.float32, step), hard_numbers(70, np.float32, 50 + step)]
+        if step == 3:
+            optimizer.add_param_group({"params": added})
+        wanted.step([grads[0].copy(), grads[1].copy() if step >= 3 else None])
+        optimizer.step({"w": grads[0]} if step < 3 else grouped(*grads))
+        assert wanted.grad_norm in (None, optimizer.grad_norm)
+    assert optimizer.steps == 8
+    assert same_bits(old, wanted.tensors[0]["param"])
+    assert same_bits(new, wanted.tensors[1]["param"])
+    for name in optimizer.state[0]:
+        assert same_bits(optimizer.state[0][name]["w"], wanted.tensors[0][name])
+        assert same_bits(optimizer.state[1][name][0], wanted.tensors[1][name])
+
+
+def test_added_group_has_the_arguments_of_the_optimizer_and_its_own_values():
+    a, b, c = np.zeros(1), np.zeros(1), fastopt.Flat({"x": 1})
+    optimizer = fastopt.SGD(a, lr=1.0, momentum=0.5)
+    optimizer.lr = 0.25  # the present value, not the argument
+    optimizer.add_param_group({"params": b, "momentum": 0.0})
+    optimizer.add_param_group({"params": c, "lr": 2.0})
+    assert [group["lr"] for group in optimizer.param_groups] == [0.25, 1.0, 2.0]
+    optimizer.step([np.ones(1), np.ones(1), fastopt.Flat({"x": np.ones(1)})])
+    assert (a[0], b[0], c["x"][0]) == (-0.25, -1.0, -2.0)
+    optimizer.param_groups[0]["lr"] = 1.0
+    optimizer.step([np.ones(1), None, None])
+    assert (a[0], b[0], c["x"][0]) == (-1.75, -1.0, -2.0)
+
+
+def test_group_may_be_added_between_the_parts_of_a_batch():
+    """What was accumulated stays; the new group takes part if a later part contains it."""
+    a, b = np.zeros(1), np.zeros(1)
+    optimizer = fastopt.SGD(a, lr=1.0)
+    optimizer.accumulate(np.ones(1))
+    optimizer.add_param_group({"params": b})
+    optimizer.accumulate([np.ones(1), np.full(1, 4.0)])
+    optimizer.step()
+    assert (a[0], b[0]) == (-1.0, -2.0)
+    optimizer.accumulate([np.ones(1), None])
+    optimizer.step()
+    assert (a[0], b[0]) == (-2.0, -2.0)
+    assert (optimizer.steps, optimizer.micro_steps) == (2, 3)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_added_groups_are_saved(suffix, tmp_path):
+    def make():
+        a, b = {"w": np.ones(3)}, np.ones(2)
+        optimizer = fastopt.AdamW(a, lr=0.1, ema_decay=0.5)
+        return a, b, optimizer
+
+    def run(optimizer, begin, end):
+        for step in range(begin, end):
+            grad = {"w": np.arange(3.0) + step}
+            optimizer.step(grad if len(optimizer.param_groups) == 1 else [grad, np.full(2, 1.0 + step)])
+
+    a, b, optimizer = make()
+    run(optimizer, 0, 3)
+    optimizer.add_param_group({"params": b, "lr": 0.5})
+    run(optimizer, 3, 5)
+    fastopt.save(tmp_path / f"run{suffix}", params={"a": a, "b": b}, optimizer=optimizer)
+    c, d, other = make()
+    with pytest.raises(ValueError, match=r"param_groups'\] must have 1 groups, got 2$"):
+        fastopt.load(tmp_path / f"run{suffix}", optimizer=other)
+    other.add_param_group({"params": d})
+    fastopt.load(tmp_path / f"run{suffix}", params={"a": c, "b": d}, optimizer=other)
+    for each in (optimizer, other):
+        run(each, 5, 8)
+    assert same_bits(a["w"], c["w"])
+    assert same_bits(b, d)
+    assert other.param_groups[1]["lr"] == 0.5
+    assert other.state_dict()["param_groups"][1]["missed_steps"] == {"": 3}
+
+
+def test_states_of_an_added_group_are_mapped_to_files(tmp_path):
+    optimizer = fastopt.Adam(np.ones(2), state_dir=tmp_path)
+    optimizer.add_param_group({"params": {"w": np.ones(3)}})
+    names = {file.name for file in tmp_path.iterdir()}
+    assert names == {"exp_avg.npy", "exp_avg_sq.npy", "exp_avg[1]['w'].npy", "exp_avg_sq[1]['w'].npy"}
+    with pytest.raises(ValueError, match=r"overlap in memory$"):
+        optimizer.add_param_group({"params": optimizer.state[0]["exp_avg"]})
+    assert {file.name for file in tmp_path.iterdir()} == names
+    optimizer.step([np.ones(2), {"w": np.ones(3)}])
+
+
+def test_old_groups_still_change_the_optimizer():
+    a, b = np.zeros(1), np.zeros(1)
+    optimizer = fastopt.SGD(a, lr=1.0)
+    group = optimizer.param_groups[0]
+    optimizer.add_param_group({"params": b})
+    group.update(lr=0.5, maximize=True)
+    optimizer.step([np.ones(1), np.ones(1)])
+    assert (a[0], b[0]) == (0.5, -1.0)

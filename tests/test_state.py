@@ -142,3 +142,78 @@ def test_states_keep_their_memory_when_loaded():
     before = [state.ctypes.data for state in optimizer.state.values()]
     optimizer.load_state_dict(fastopt.Adam(np.ones(2)).state_dict())
     assert [state.ctypes.data for state in optimizer.state.values()] == before
+
+
+# Resuming with other hyperparameters
+
+
+def plateau_at(value):
+    plateau = fastopt.schedules.Plateau(value, patience=0)
+    plateau.update(1.0)
+    plateau.update(1.0)  # a tenth of the value
+    return plateau
+
+
+RATES = {
+    "number": lambda: 0.5,
+    "schedule": lambda: fastopt.schedules.Cosine(0.25, decay_steps=10),
+    "plateau": lambda: plateau_at(2.0),
+}
+EXPECTED = {  # (saved, own): the rate after loading: the file's number or state, or the optimizer's own rate
+    ("number", "number"): 0.5,
+    ("number", "schedule"): fastopt.schedules.Cosine(1.0, decay_steps=10)(3),
+    ("number", "plateau"): 4.0,
+    ("schedule", "number"): 8.0,
+    ("schedule", "schedule"): fastopt.schedules.Cosine(1.0, decay_steps=10)(3),
+    ("schedule", "plateau"): 4.0,
+    ("plateau", "number"): 8.0,
+    ("plateau", "schedule"): fastopt.schedules.Cosine(1.0, decay_steps=10)(3),
+    ("plateau", "plateau"): 0.2,
+}
+OWN = {
+    "number": lambda: 8.0,
+    "schedule": lambda: fastopt.schedules.Cosine(1.0, decay_steps=10),
+    "plateau": lambda: fastopt.schedules.Plateau(4.0),
+}
+
+
+@pytest.mark.parametrize("suffix", ["dict", ".npz", ".safetensors"])
+@pytest.mark.parametrize(("saved", "own"), EXPECTED)
+def test_own_schedule_wins_over_the_saved_rate(saved, own, suffix, tmp_path):
+    first, second = np.ones(2), np.ones(2)
+    optimizer = fastopt.Adam(first, lr=RATES[saved]())
+    for _ in range(3):
+        optimizer.step(np.ones(2))
+    for keep in (False, True):
+        other = fastopt.Adam(second, lr=OWN[own](), eps=1.0)
+        if suffix == "dict":
+            other.load_state_dict(optimizer.state_dict(), keep_hyperparameters=keep)
+        else:
+            fastopt.save(tmp_path / f"run{suffix}", optimizer=optimizer)
+            fastopt.load(tmp_path / f"run{suffix}", optimizer=other, keep_hyperparameters=keep)
+        mine = OWN[own]()
+        assert other.lr == ((mine(3) if callable(mine) else mine) if keep else EXPECTED[saved, own])
+        assert other.param_groups[0]["eps"] == (1.0 if keep else 1e-8)
+        assert other.steps == 3
+        assert same_bits(other.state["exp_avg"], optimizer.state["exp_avg"])
+
+
+def test_kept_flags_and_functions_of_other_hyperparameters():
+    saved = fastopt.SGD(np.ones(1), lr=1.0, momentum=0.5, weight_decay=lambda step: 0.5)
+    own = fastopt.SGD(np.ones(1), lr=1.0, momentum=lambda step: 0.25, weight_decay=0.125, maximize=True)
+    own.load_state_dict(saved.state_dict())
+    group = own.param_groups[0]
+    assert (group["momentum"](0), group["weight_decay"], group["maximize"]) == (0.25, 0.125, False)
+    own = fastopt.SGD(np.ones(1), lr=1.0, momentum=0.75, maximize=True)
+    own.load_state_dict(saved.state_dict(), keep_hyperparameters=True)
+    assert (own.param_groups[0]["momentum"], own.param_groups[0]["maximize"]) == (0.75, True)
+
+
+def test_betas_of_which_one_is_a_function_stay():
+    saved = fastopt.Adam(np.ones(1), betas=(0.5, 0.75))
+    own = fastopt.Adam(np.ones(1), betas=(lambda step: 0.25, 0.875))
+    own.load_state_dict(saved.state_dict())
+    assert own.param_groups[0]["betas"][1] == 0.875
+    assert own.state_dict()["param_groups"][0]["betas"] is None
+    saved.load_state_dict(own.state_dict())
+    assert saved.param_groups[0]["betas"] == (0.5, 0.75)

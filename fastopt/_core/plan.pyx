@@ -6,7 +6,7 @@ and runs the stages. All checks come before the first write. The plan also count
 call as the arrays, so that neither a signal nor another thread ever sees one without the other.
 """
 
-from cpython.buffer cimport Py_buffer, PyBUF_STRIDED, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport Py_buffer, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport INFINITY, isfinite, isinf, sqrt
 from libc.stdint cimport int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport free
@@ -235,7 +235,7 @@ cdef class Plan(Tensors):
                 if self.grad_sums[i] is None and grads[i] is not None:
                     self.grad_sums[i] = self.zeros(<object>self.params[i].obj)
                 if self.grad_sums[i] is not None:
-                    PyObject_GetBuffer(self.grad_sums[i], &view, PyBUF_STRIDED | PyBUF_WRITABLE)
+                    PyObject_GetBuffer(self.grad_sums[i], &view, PyBUF_STRIDES | PyBUF_WRITABLE)
                     self.tensors[i].grad_sum = view.buf
                     PyBuffer_Release(&view)     # the list keeps the memory
             self.begin(&work)
@@ -389,14 +389,15 @@ cdef class Plan(Tensors):
             raise TypeError(f"{name} must be an array of real numbers, got dtype {array.dtype}")
         if array.shape != shape_of(&self.params[i]):
             raise ValueError(f"{name} must have shape {shape_of(&self.params[i])} as its parameter, got {array.shape}")
+        if self.zero_grads and (array is not grad and array.base is None or not array.flags.writeable):
+            got = "a read-only array" if isinstance(grad, np.ndarray) else repr(type(grad).__name__)
+            raise ValueError(f"{name} must be a writable array to be set to zero, got {got}")
         if array.dtype.char in "fd" and array.dtype.isnative and array.flags.aligned:
-            PyObject_GetBuffer(array, &view, PyBUF_STRIDED)
+            PyObject_GetBuffer(array, &view, PyBUF_STRIDES)
             fits = array.itemsize == self.params[i].itemsize and same_strides(&view, &self.params[i])
             PyBuffer_Release(&view)
             if fits:
                 return array
-        if self.zero_grads and (array is not grad or not array.flags.writeable):
-            raise ValueError(f"{name} must be a writable array to be set to zero, got {type(grad).__name__!r}")
         if self.converted[i] is None:
             self.converted[i] = self.zeros(<object>self.params[i].obj)
         with np.errstate(all="ignore"):         # a value beyond float32 is infinite

@@ -157,8 +157,8 @@ def sum_squares(arrays: Sequence[Array]) -> float:
     Notes
     -----
     The order of the additions is fixed, so that the sum does not depend on the number of threads. Each array is cut
-    in the order of memory into blocks of 4,096 elements. In a block, element i is added to lane i % 16; the sixteen lanes are then added by
-    halves, and the blocks in order.
+    into blocks of 4,096 elements, in the order of memory. In a block, element i is added to lane i % 16; the sixteen
+    lanes are then added by halves, and the blocks in order.
 
     Examples
     --------
