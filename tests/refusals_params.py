@@ -255,6 +255,7 @@ REFUSALS += [
             (False, np.ones(2, complex), TypeError, "must be an array of real numbers, got dtype complex128"),
             (False, [1.0, None], TypeError, "must be an array of real numbers, got dtype object"),
             (False, ["1", "2"], TypeError, "must be an array of real numbers, got dtype <U1"),
+            (False, [1.0, [2.0]], TypeError, "must be an array of real numbers, got 'list': ..."),
             (False, np.ma.ones(2), TypeError, MASKED),
             (True, [1.0, 2.0], ValueError, "must be a writable array to be set to zero, got 'list'"),
             (

@@ -384,7 +384,10 @@ cdef class Plan(Tensors):
         cdef Py_buffer view
         name = self.grad_name + self.paths[i]
         check_no_mask(grad, name)
-        array = np.asarray(grad)
+        try:
+            array = np.asarray(grad)
+        except (RuntimeError, TypeError, ValueError) as error:  # of ragged lists, or of PyTorch
+            raise TypeError(f"{name} must be an array of real numbers, got {type(grad).__name__!r}: {error}") from None
         if array.dtype.kind not in "fiub":
             raise TypeError(f"{name} must be an array of real numbers, got dtype {array.dtype}")
         if array.shape != shape_of(&self.params[i]):
