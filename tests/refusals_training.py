@@ -49,6 +49,7 @@ REFUSALS = [
     ),
     (partial(s.Join, (x for x in [ONE, ONE]), [1]), TypeError, "schedules must be a list or tuple, got 'generator'"),
     (partial(s.Join, [ONE], None), TypeError, "boundaries must be a list or tuple, got 'NoneType'"),
+    (partial(s.Join, [], []), ValueError, "schedules must contain at least one schedule, got none"),
     (partial(s.Join, [ONE, 3], [1]), TypeError, f"schedules[1] {OF_STEP}3"),
     (partial(s.Join, [ONE] * 3, [5, 1]), ValueError, "boundaries must be in ascending order, got [5, 1]"),
     (

@@ -81,7 +81,28 @@ def test_end_values_are_exact():
     for start, end in rng.normal(0, 1, (100, 2)).tolist():
         for schedule in (s.Cosine(start, 10, end), s.Linear(start, end, 10)):
             assert (schedule(0), schedule(10)) == (start, end)
-    assert s.Exponential(0.0, 2.0)(2000) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("init_value", "decay_rate", "step", "value"),
+    [
+        (0.0, 2.0, 2000, 0.0),
+        (2.0**-1000, 2.0, 2000, 2.0**1000),
+        (-(2.0**-1074), 2.0, 2097, -(2.0**1023)),
+        (2.0**1000, 0.5, 2000, 2.0**-1000),
+        (1.5 * 2.0**1023, 0.25, 1048, 1.5 * 2.0**-1073),
+        (1.0, 0.5, 1074, 2.0**-1074),
+        (1.0, 0.5, 2**53, 0.0),
+        (-1.0, 2.0, 1024, -INF),
+        (1e-300, 1e300, 10**9, INF),
+    ],
+)
+def test_exponential_is_exact_if_only_the_power_is_out_of_range(init_value, decay_rate, step, value):
+    assert s.Exponential(init_value, decay_rate)(step) == s.StepDecay(init_value, 1, decay_rate)(step) == value
+
+
+def test_piecewise_constant_without_boundaries_is_constant():
+    assert s.PiecewiseConstant(0.1, {})(5) == s.PiecewiseConstant(0.1, [])(5) == 0.1
 
 
 def test_state_inside_a_user_defined_schedule_is_saved():
