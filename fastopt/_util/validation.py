@@ -1,7 +1,8 @@
 """Argument checks with one form of error: "lr must be a finite number >= 0, got -1".
 
-A check takes the name of an argument and its value, and returns the value, converted to float, int or Path. It raises
-``TypeError`` for a wrong type and ``ValueError`` for a value out of range.
+A check takes the name of an argument and its value, and returns the value, converted to float, int, bool, str or Path.
+It raises ``TypeError`` for a wrong type and ``ValueError`` for a value out of range. NumPy's scalars and arrays without
+dimensions count as the Python objects that they hold.
 """
 
 from __future__ import annotations
@@ -55,16 +56,24 @@ def integer(expected: str, low: int, bits: int = COUNT_BITS) -> Callable[[str, A
     return check
 
 
+def python_scalar(value: Any) -> Any:
+    """Return the bool, number or string in a NumPy scalar or an array without dimensions; other values as they are."""
+    if getattr(value, "shape", None) != () or hasattr(value, "mask"):
+        return value
+    array = np.asarray(value)
+    return array.item() if array.dtype.kind in "biufU" else value
+
+
 def is_real(value: Any) -> bool:
-    """Return whether the value is a real number: Python's, NumPy's or an array without dimensions."""
-    if getattr(value, "shape", None) == ():
-        return np.asarray(value).dtype.kind in "fiu"
-    return isinstance(value, Real) and not isinstance(value, bool)
+    """Return whether the value is a real number, and not a bool."""
+    value = python_scalar(value)
+    return isinstance(value, Real) and not isinstance(value, (bool, np.timedelta64))
 
 
 def is_int(value: Any) -> bool:
-    """Return whether the value is an integer, Python's or NumPy's, and not a bool."""
-    return isinstance(value, Integral) and not isinstance(value, bool)
+    """Return whether the value is an integer, and not a bool."""
+    value = python_scalar(value)
+    return isinstance(value, Integral) and not isinstance(value, (bool, np.timedelta64))
 
 
 def choice(*options: Any) -> Check:
@@ -72,9 +81,10 @@ def choice(*options: Any) -> Check:
     expected = " or ".join(map(repr, options))
 
     def check(name: str, value: Any) -> Any:
+        found = python_scalar(value)
         for option in options:
-            if value is option or (isinstance(value, type(option)) and value == option):
-                return value
+            if isinstance(found, type(option)) and found == option:
+                return option
         raise ValueError(f"{name} must be {expected}, got {value!r}")
 
     return check
@@ -99,7 +109,9 @@ flag = choice(True, False)
 
 
 def pair(name: str, value: Any, expected: str, check: Check) -> tuple[Any, Any]:
-    """Check a tuple or list of two values, each with ``check``."""
+    """Check a tuple, list or array of two values, each with ``check``."""
+    if isinstance(value, np.ndarray) and value.ndim == 1:
+        value = value.tolist()
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         raise TypeError(f"{name} must be {expected}, got {value!r}")
     return check(f"{name}[0]", value[0]), check(f"{name}[1]", value[1])
