@@ -235,6 +235,22 @@ REFUSED = [
         TypeError,
         "metadata and states must be JSON, got array",
     ),
+    *[
+        (lambda f, wrong=wrong: fastopt.save(f, metadata=wrong), TypeError, f"metadata and states must be .*{message}")
+        for wrong, message in [
+            ({1: "a", "1": "b"}, r"the keys \[1, '1'\] are not distinct as strings"),
+            ([{"a": {True: 1, "true": 2}}], r"the keys \[True, 'true'\] are not distinct"),
+            ({np.int64(1): "a", "1": "b"}, r"the keys \[1, '1'\] are not distinct"),
+            ({(1, 2): 3}, "keys must be str, int, float, bool or None, not tuple"),
+            (np.longdouble(1), "(longdouble|float128) is not JSON serializable"),
+            ({"a": np.ma.array(1)}, "MaskedArray is not JSON serializable"),
+        ]
+    ],
+    (
+        lambda f: fastopt.save(f, params=fastopt.SGD(P).ema),
+        TypeError,
+        "params, optimizer, .* must be given, got none",
+    ),
     (
         lambda f: fastopt.save(f, metadata=np.timedelta64(1, "s")),
         TypeError,
@@ -289,10 +305,16 @@ def test_numpy_scalars_are_saved_as_numbers(file):
     schedule, early_stopping = fastopt.schedules.Plateau(1.0), fastopt.EarlyStopping()
     schedule.value, early_stopping.best = np.float32(0.5), np.float64(2)
     metadata = {"loss": np.float32(0.5), "epoch": np.int64(3), "done": np.bool_(True), "names": ("a", "b"), 1: None}
+    metadata |= {np.int64(2): [{np.float32(0.5): (np.int8(1),), np.True_: np.array(2.5), None: np.array(True)}]}
+    metadata |= {np.str_("group"): fastopt.SGD(np.ones(1)).param_groups[0], "counts": {}}
     fastopt.save(file, schedule=schedule, early_stopping=early_stopping, metadata=metadata)
     schedule.value = 1.0
     found = fastopt.load(file, schedule=schedule).metadata
-    assert found == {"loss": 0.5, "epoch": 3, "done": True, "names": ["a", "b"], "1": None}
+    assert repr(found) == repr(
+        {"loss": 0.5, "epoch": 3, "done": True, "names": ["a", "b"], "1": None}
+        | {"2": [{"0.5": [1], "true": 2.5, "null": True}]}
+        | {"group": dict(fastopt.SGD(np.ones(1)).param_groups[0]), "counts": {}}
+    )
     assert schedule.value == 0.5
     schedule.value = "0.5"
     with pytest.raises(TypeError, match=r"value must be a finite number, got '0\.5'"):
