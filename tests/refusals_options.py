@@ -119,6 +119,36 @@ REFUSALS += [
         TypeError,
         "Adam has no option 'momentum'; options are lr, betas, eps, ...nonfinite, state_dir",
     ),
+    *[
+        (partial(cls, GOOD, **{name: 0.5}), TypeError, f"{cls.__name__} has no option {name!r}; {hint} are lr, ...")
+        for cls, hints in [
+            (
+                Adam,
+                {
+                    "learning_rate": "lr",
+                    "beta1": "betas",
+                    "b2": "betas",
+                    "epsilon": "eps",
+                    "weightdecay": "weight_decay",
+                },
+            ),
+            (AdamW, {"wd": "weight_decay", "lambda": "weight_decay", "rho": None, "decay": None, "alpha": None}),
+            (SGD, {"Momentum": "momentum", "ema_momentum": "ema_decay", "b1": None, "epsilon": None, "fused": None}),
+            (RMSprop, {"rho": "alpha", "decay": "alpha", "clipnorm": "max_grad_norm", "zero_grad": "zero_grads"}),
+        ]
+        for name, meant in hints.items()
+        for hint in [f"did you mean {meant!r}? Options" if meant else "options"]
+    ],
+    (
+        partial(set_value, PLAIN, "learning_rate", 1),
+        TypeError,
+        "SGD has no option 'learning_rate'; did you mean 'lr'? Options are lr, ...",
+    ),
+    (
+        partial(SGD, [{"params": GOOD, 3: 1.0}]),
+        TypeError,
+        "SGD, in params[0], has no option 3; options are ...",
+    ),
     (
         partial(SGD, [{"params": np.ones(1)}, {"params": np.ones(1), "betas": (0.9, 0.99)}]),
         TypeError,

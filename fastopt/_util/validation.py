@@ -18,6 +18,19 @@ import numpy as np
 
 COUNT_BITS = 62  # keeps the core's int64 counters far from overflow
 
+OTHER_NAMES = {  # of options, in PyTorch, Keras, Optax, MLX, scikit-learn, thinc and autograd
+    "lr": ["learning_rate", "learning_rate_init", "learn_rate", "step_size", "eta", "lr_decay"],
+    "betas": ["beta1", "beta2", "beta_1", "beta_2", "b1", "b2"],
+    "eps": ["epsilon"],
+    "momentum": ["mass", "nesterovs_momentum"],
+    "alpha": ["rho", "decay", "gamma"],
+    "weight_decay": ["wd", "L2", "l2", "lambda"],
+    "decoupled_weight_decay": ["L2_is_weight_decay"],
+    "max_grad_norm": ["clipnorm", "global_clipnorm", "clip_norm", "grad_clip"],
+    "grad_scale": ["loss_scale_factor"],
+    "ema_decay": ["ema_momentum", "use_ema", "use_averages"],
+}
+
 FunctionOfStep: TypeAlias = Callable[[int], float]
 FloatOrSchedule: TypeAlias = float | FunctionOfStep
 Check: TypeAlias = Callable[[str, Any], Any]
@@ -145,10 +158,15 @@ def check_instance(name: str, value: Any, cls: type) -> None:
 
 
 def check_known(owner: str, names: Mapping[str, Any], known: Mapping[str, Any]) -> None:
-    """Raise ``TypeError`` for the first name that is not a known option."""
+    """Raise ``TypeError`` for the first name that is not a known option, with the option that is probably meant."""
     for name in names:
         if name not in known:
-            raise TypeError(f"{owner} has no option {name!r}; options are {', '.join(known)}")
+            from difflib import get_close_matches  # noqa: PLC0415  rarely needed, and takes a while to import
+
+            meant = [option for option, others in OTHER_NAMES.items() if name in others]
+            meant = [option for option in meant or get_close_matches(str(name), known, 1) if option in known]
+            hint = f"did you mean {meant[0]!r}? Options" if meant else "options"
+            raise TypeError(f"{owner} has no option {name!r}; {hint} are {', '.join(known)}")
 
 
 def check_keys(name: str, value: Any, expected: list[str]) -> None:
