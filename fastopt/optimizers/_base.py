@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypedDict
+from weakref import WeakSet
 
 import numpy as np
 
@@ -118,6 +119,7 @@ class Optimizer:
         self._plan.grad_scale = self._options.pop("grad_scale")
         for group in self.param_groups:
             group._plan = self._plan
+        self._loss_scales: WeakSet[Any] = WeakSet()  # every DynamicLossScale, which remembers the counts of steps
 
     # The formula, defined by a subclass
 

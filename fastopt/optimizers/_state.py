@@ -64,6 +64,8 @@ def checked(optimizer: Optimizer, where: str, state_dict: Any) -> Changes:
     except ValueError:  # a state_dict made of this optimizer's arrays: one may be read after another was written
         changes.copies[:] = [(target, source.copy()) for target, source in changes.copies]
     changes.copies.append((optimizer._plan.progress, _core.progress(**progress)))
+    counts = progress["steps"], progress["skipped"]
+    changes.updates.extend((vars(scale), {"_counts": counts}) for scale in optimizer._loss_scales)
     return changes
 
 
@@ -79,11 +81,15 @@ def apply(optimizer: Optimizer | None, changes: Changes) -> None:
 
 @contextmanager
 def trial(optimizer: Optimizer, others: Iterable[Any] = ()) -> Iterator[None]:
-    """Undo on exit, also by an exception, all that steps change in an optimizer, its parameters and other arrays."""
+    """Undo on exit, also by an exception, all that steps change in an optimizer, its parameters and other arrays.
+
+    This includes every `DynamicLossScale` of the optimizer.
+    """
     plan = optimizer._plan
     arrays = [np.asarray(array) for array in [*optimizer._tree.arrays, plan.progress, *others]]
     copies = [(array, np.array(array)) for array in arrays]
     before = checked(optimizer, "state_dict", optimizer.state_dict())
+    before.updates.extend((vars(scale), dict(vars(scale))) for scale in optimizer._loss_scales)
     try:
         yield
     finally:
