@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import layouts, read_only, same_bits
+from cases import layouts, leaves, read_only, same_bits
 from processes import run_python
 from resume import digest
 
@@ -320,6 +320,26 @@ def test_numpy_scalars_are_saved_as_numbers(file):
     with pytest.raises(TypeError, match=r"value must be a finite number, got '0\.5'"):
         fastopt.save(file, schedule=schedule)
     fastopt.load(file, early_stopping=early_stopping)
+
+
+def test_results_of_other_functions_can_be_saved(file):
+    """The averages of an optimizer with groups, arrays of a checkpoint, states of schedules and of a loss scale."""
+    first, second = (
+        fastopt.SGD([{"params": {"w": np.full(3, x)}}, {"params": [W + x]}], ema_decay=0.5, nonfinite="skip")
+        for x in (1.0, 2.0)
+    )
+    wanted = [array.copy() for array in leaves(first.ema)]
+    schedule, loss_scale = fastopt.schedules.Plateau(1.0), fastopt.DynamicLossScale(first, init_scale=4.0)
+    metadata = [schedule.state_dict(), loss_scale.state_dict()]
+    fastopt.save(file, params=first.ema, arrays={"x": W, "y": np.array(3)}, metadata=metadata)
+    found = fastopt.load(file, params=second.ema)
+    assert all(map(same_bits, leaves(second.ema), wanted))
+    fastopt.save(file, arrays=found.arrays, metadata=found.metadata)
+    schedule.update(1.0)
+    loss_scale.load_state_dict({"scale": 8.0, "good_steps": 3})
+    schedule.load_state_dict(fastopt.load(file).metadata[0])
+    loss_scale.load_state_dict(found.metadata[1])
+    assert [schedule.state_dict(), loss_scale.state_dict()] == metadata
 
 
 @pytest.mark.parametrize("kills", [5, pytest.param(100, marks=pytest.mark.slow)])

@@ -133,6 +133,20 @@ def test_infinite_metrics():
     assert found == [None, None, 2, 2, 4, 4, 4]
 
 
+def test_averages_of_groups_can_be_watched_and_restored():
+    params = [{"w": np.ones(3)}, [np.ones((2, 2), np.float32)]]
+    optimizer = fastopt.SGD([{"params": params[0]}, {"params": params[1]}], lr=1.0, ema_decay=0.5)
+    early_stopping = EarlyStopping()
+    for metric in (1.0, 2.0):
+        optimizer.step([{"w": np.ones(3)}, [np.ones((2, 2), np.float32)]])
+        early_stopping.update(metric, optimizer.ema)
+    early_stopping.restore(params)
+    assert (params[0]["w"] == 0.5).all()
+    assert (params[1][0] == 0.5).all()
+    early_stopping.restore(optimizer.ema)
+    assert (optimizer.ema[0]["w"] == 0.5).all()
+
+
 def test_no_parameters_can_be_watched():
     early_stopping = EarlyStopping(2)
     assert [early_stopping.update(metric, []) for metric in (1.0, 2.0, 3.0)] == [False, False, True]
