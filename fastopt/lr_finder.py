@@ -131,8 +131,7 @@ def find_lr(
 
     Losses are smoothed by an exponential average whose weights fall to 1/e over a twentieth of ``steps``; for the
     suggestion it is centered, so that it does not lag. The loss diverges when this average, after that many steps,
-    exceeds 4 times its lowest value. For losses of both signs, it must exceed the lowest value by 3 times the average
-    magnitude of the losses there.
+    exceeds its lowest value by 3 times the average magnitude of the losses there (so a positive one by a factor of 4).
 
     References
     ----------

@@ -94,7 +94,7 @@ def choice(*options: Any) -> Check:
     expected = " or ".join(map(repr, options))
 
     def check(name: str, value: Any) -> Any:
-        found = python_scalar(value)
+        found = value if type(value) in (str, bool) else python_scalar(value)  # type() is faster
         for option in options:
             if isinstance(found, type(option)) and found == option:
                 return option

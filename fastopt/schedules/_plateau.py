@@ -30,8 +30,8 @@ class Plateau(StatefulSchedule):
     threshold : float, default 1e-4
         Smallest change that counts as an improvement, >= 0 and finite.
     threshold_mode : {"rel", "abs"}, default "rel"
-        Whether ``threshold`` is a fraction of the magnitude of the best metric or a difference from it. Every metric is
-        better than the worst infinity, and none is better than the best one.
+        Whether ``threshold`` is a fraction of the magnitude of the best metric or a difference from it. Every other
+        metric is better than the worst infinity, and none is better than the best one.
     cooldown : int, default 0
         Number of epochs after a reduction in which bad epochs are not counted, >= 0.
     min_value : float, default 0.0
