@@ -12,7 +12,7 @@ from fastopt._util import validation
 if TYPE_CHECKING:
     from fastopt.optimizers._base import Optimizer
 
-FLAGS = ["amsgrad", "centered", "decoupled_weight_decay", "eps_inside_sqrt", "maximize", "nesterov"]
+FLAGS = ["amsgrad", "centered", "decoupled_weight_decay", "eps_hat", "eps_inside_sqrt", "maximize", "nesterov"]
 CHECKS: dict[str, validation.Check] = {
     "lr": validation.non_negative,
     "betas": validation.betas,
