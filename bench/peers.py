@@ -225,7 +225,7 @@ class ScikitLearn(Peer):
         self.optimizer.update_params(self.params, self.grads)
 
     def formula(self):
-        return {"rule": "adam", "options": [{"eps": 1e-8 / (1 - 0.999**step) ** 0.5} for step in (1, 2, 3)]}
+        return {"rule": "adam", "options": [{"eps_hat": True}] * 3}
 
 
 class NumPyOut(TensorWise):

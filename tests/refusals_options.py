@@ -38,6 +38,7 @@ HYPERPARAMETERS = [  # class, name, expected, values out of range, values of a w
     (Adam, "betas", "two numbers in [0, 1)", [], [(0.9,), 0.9, None, (0.9, 0.9, 0.9)]),
     (Adam, "eps", RATE, [-1e-30, math.nan], [None]),
     (Adam, "amsgrad", FLAG, [None, 2], []),
+    (AdamW, "eps_hat", FLAG, [None, 1], []),
 ]
 INVALID_BETAS = [  # index of the wrong one
     (1, (0.9, 1.0), ValueError),

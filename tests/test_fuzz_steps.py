@@ -41,7 +41,13 @@ RULES = {
         {"momentum": 0.9},
         {"centered": True, "momentum": 0.5, "eps_inside_sqrt": True},
     ],
-    "adam": [{}, {"amsgrad": True}, {"betas": (0.5, 0.0)}, {"betas": (0.0, 0.999), "eps": 0.0}],
+    "adam": [
+        {},
+        {"amsgrad": True},
+        {"betas": (0.5, 0.0)},
+        {"betas": (0.0, 0.999), "eps": 0.0},
+        {"eps_hat": True, "eps": 0.25},
+    ],
 }
 CLASSES = {"sgd": [fastopt.SGD], "momentum": [fastopt.Momentum], "rmsprop": [fastopt.RMSprop]}
 CLASSES["adam"] = [fastopt.Adam, fastopt.AdamW]

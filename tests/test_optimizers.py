@@ -185,6 +185,37 @@ def test_average_starts_as_a_copy_of_the_parameters():
     assert fastopt.SGD(params).ema is None
 
 
+@pytest.mark.parametrize("amsgrad", [False, True])
+def test_epsilon_hat_is_added_before_the_bias_correction(amsgrad):
+    """Kingma & Ba, before section 2.1, and with AMSGrad as in Keras; gradients are not large beside epsilon."""
+    rng, lr, beta1, beta2, eps = np.random.default_rng(0), 0.01, 0.9, 0.999, 1e-2
+    start, m, v, largest = rng.normal(size=100), 0.0, 0.0, 0.0
+    param, wanted = start.copy(), start.copy()
+    optimizer = fastopt.Adam(param, lr, (beta1, beta2), eps, amsgrad=amsgrad, eps_hat=True)
+    for step in range(1, 31):
+        grad = rng.normal(0, 0.1 / step, 100)
+        optimizer.step(grad)
+        m, v = beta1 * m + (1 - beta1) * grad, beta2 * v + (1 - beta2) * grad**2
+        largest = np.maximum(largest, v) if amsgrad else v
+        wanted -= lr * math.sqrt(1 - beta2**step) / (1 - beta1**step) * m / (np.sqrt(largest) + eps)
+    np.testing.assert_allclose(param, wanted, rtol=1e-13)
+    assert np.abs(param - start).max() > 0.01
+
+
+def test_epsilon_hat_is_the_formula_of_scikit_learn():
+    peer = pytest.importorskip("sklearn.neural_network._stochastic_optimizers")
+    rng, options = np.random.default_rng(0), {"betas": (0.8, 0.95), "eps": 1e-2}
+    param = rng.normal(size=100)
+    theirs = param.copy()
+    optimizer = fastopt.Adam(param, 0.01, eps_hat=True, **options)
+    other = peer.AdamOptimizer([theirs], 0.01, *options["betas"], options["eps"])
+    for _ in range(30):
+        grad = rng.normal(0, 0.1, 100)
+        optimizer.step(grad)
+        other.update_params([theirs], [grad])
+    np.testing.assert_allclose(param, theirs, rtol=1e-13)
+
+
 def test_repr_shows_hyperparameters_and_steps():
     text = repr(fastopt.Adam(np.zeros(1), lr=0.5))
     assert text.startswith("Adam(lr=0.5, betas=(0.9, 0.999), eps=1e-08")
