@@ -80,6 +80,9 @@ class Optimizer:
     rule: ClassVar[str]
     """The name of the formula in ``fastopt.kernels`` and ``fastopt.reference``."""
 
+    _start_values: ClassVar[dict[str, str]] = {}
+    """The options that states start with, by the name of the state. They are in no group, since they are used once."""
+
     _structure: _build.Structure
     _tree: ParamTree
     _watched: list[Watched]
@@ -187,10 +190,10 @@ class Optimizer:
 
     @classmethod
     def _all_step_coefficients(cls, h: Mapping[str, Any], lr: float, step: int) -> dict[str, float]:
-        """Return the coefficients of one step, with the decoupled decay."""
+        """Return the coefficients of one step, with the decoupled decay if the rule has not added it."""
         coefficients = cls._step_coefficients(h, lr, step)
         if h["decoupled_weight_decay"]:
-            coefficients["param_decay"] = 1.0 - lr * h["weight_decay"]
+            coefficients.setdefault("param_decay", 1.0 - lr * h["weight_decay"])
         return coefficients
 
     def _coefficients(self) -> list[dict[str, float]]:

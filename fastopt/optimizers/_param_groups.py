@@ -16,7 +16,9 @@ FLAGS = ["amsgrad", "centered", "decoupled_weight_decay", "eps_hat", "eps_inside
 CHECKS: dict[str, validation.Check] = {
     "lr": validation.non_negative,
     "betas": validation.betas,
+    "lr_decay": validation.non_negative,
     "eps": validation.non_negative,
+    "initial_accumulator_value": validation.non_negative,
     "weight_decay": validation.non_negative,
     "alpha": validation.decay,
     "momentum": validation.decay,
@@ -33,7 +35,7 @@ CHECKS: dict[str, validation.Check] = {
     "state_dir": validation.optional(validation.directory),
 }
 
-MAY_VARY = {"lr", "eps", "weight_decay", "alpha", "momentum", "dampening"}  # and either of the betas
+MAY_VARY = {"lr", "lr_decay", "eps", "weight_decay", "alpha", "momentum", "dampening"}  # and either of the betas
 
 
 def check_hyperparameter(name: str, label: str, value: Any) -> Any:
