@@ -11,7 +11,7 @@ from operator import ior, setitem
 import numpy as np
 
 import fastopt
-from fastopt import SGD, Adam, AdamW, Momentum, RMSprop, kernels, schedules
+from fastopt import SGD, Adagrad, Adam, AdamW, Momentum, RMSprop, kernels, schedules
 
 # Hyperparameters and options -----------------------------------------------------------------------------------------
 
@@ -35,6 +35,7 @@ HYPERPARAMETERS = [  # class, name, expected, values out of range, values of a w
     (RMSprop, "eps", RATE, [-1e-30, math.nan, math.inf], ["x"]),
     (RMSprop, "centered", FLAG, [1, "x"], []),
     (RMSprop, "eps_inside_sqrt", FLAG, [np.array(True)], []),
+    (Adagrad, "lr_decay", RATE, [-0.1, math.nan], ["x"]),
     (Adam, "betas", "two numbers in [0, 1)", [], [(0.9,), 0.9, None, (0.9, 0.9, 0.9)]),
     (Adam, "eps", RATE, [-1e-30, math.nan], [None]),
     (Adam, "amsgrad", FLAG, [None, 2], []),
@@ -99,6 +100,7 @@ REFUSALS += [
     )
     for copier in (copy.copy, copy.deepcopy, pickle.dumps)
 ]
+START = "initial_accumulator_value"
 NESTEROV = "nesterov must be False without a momentum or with a dampening, got True with "
 REFUSALS += [
     (lambda: setitem(WITH_STATE.state, "momentum_buffer", np.ones(2)), TypeError, "..."),
@@ -133,6 +135,23 @@ REFUSALS += [
     (partial(set_value, PLAIN, "beta", 1), TypeError, "SGD has no option 'beta'; options are ..."),
     (lambda: PLAIN.param_groups[0].pop("lr"), TypeError, "lr cannot be removed from a group"),
     (lambda: PLAIN.param_groups[0].update(weight_decay=0.5, lr=-1), ValueError, f"lr must be {RATE}, got -1"),
+    *[
+        (partial(Adagrad, GOOD, initial_accumulator_value=value), error, f"{START} must be {RATE}, got ...")
+        for value, error in [(-1, ValueError), (math.inf, ValueError), (None, TypeError), (lambda step: 1, TypeError)]
+    ],
+    *[
+        (
+            partial(Adagrad, np.ones(3, np.float32), initial_accumulator_value=value),
+            ValueError,
+            f"{START} must be within the range of float32, got {value}",
+        )
+        for value in (1e39, 1e-46)
+    ],
+    (
+        partial(set_value, Adagrad(GOOD), START, 1.0),
+        TypeError,
+        f"Adagrad has no option {START!r}; options are lr, lr_decay, weight_decay, eps, ...",
+    ),
     (
         partial(set_value, Adam(GOOD), "amsgrad", True),
         ValueError,

@@ -41,6 +41,7 @@ RULES = {
         {"momentum": 0.9},
         {"centered": True, "momentum": 0.5, "eps_inside_sqrt": True},
     ],
+    "adagrad": [{}, {"lr_decay": 0.5}, {"eps": 0.0}],
     "adam": [
         {},
         {"amsgrad": True},
@@ -50,7 +51,7 @@ RULES = {
     ],
 }
 CLASSES = {"sgd": [fastopt.SGD], "momentum": [fastopt.Momentum], "rmsprop": [fastopt.RMSprop]}
-CLASSES["adam"] = [fastopt.Adam, fastopt.AdamW]
+CLASSES |= {"adagrad": [fastopt.Adagrad], "adam": [fastopt.Adam, fastopt.AdamW]}
 
 
 def hyperparameters(rule):

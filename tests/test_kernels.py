@@ -17,7 +17,7 @@ def test_function_has_the_bits_of_the_class(case, real):
     start, grad = start_values(1000, real), hard_numbers(1000, real)
     param = start.copy()
     optimizer = case.make(param)
-    arrays = {"param": start.copy(), **{name: np.zeros(1000, real) for name in optimizer.state}}
+    arrays = {"param": start.copy(), **{name: state.copy() for name, state in optimizer.state.items()}}
     function = getattr(kernels, case.cls.rule)
     hyperparameters = dict(optimizer.param_groups[0])
     for step in (1, 2, 3):

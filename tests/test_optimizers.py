@@ -103,7 +103,7 @@ def test_finite_gradients_with_a_norm_beyond_float64_are_not_skipped():
 
 def test_infinite_parameters_stay_infinite():
     """An option that is off removes its term instead of multiplying it by zero, which would give NaN."""
-    for cls in (fastopt.SGD, fastopt.Momentum, fastopt.RMSprop, fastopt.Adam, fastopt.AdamW):
+    for cls in (fastopt.SGD, fastopt.Momentum, fastopt.RMSprop, fastopt.Adagrad, fastopt.Adam, fastopt.AdamW):
         param = np.array([-np.inf, 1, np.inf], np.float32)
         optimizer = cls(param, ema_decay=0.5, max_grad_norm=1.0)
         optimizer.step(np.array([1, 0, -1], np.float32))
@@ -214,6 +214,26 @@ def test_epsilon_hat_is_the_formula_of_scikit_learn():
         optimizer.step(grad)
         other.update_params([theirs], [grad])
     np.testing.assert_allclose(param, theirs, rtol=1e-13)
+
+
+def test_lr_decay_is_inverse_time_decay_of_the_rate():
+    """The rate of a step also decays the parameters, so the two are interchangeable."""
+    start, options = start_values(100, np.float64), {"weight_decay": 0.1, "decoupled_weight_decay": True}
+    one, other = start.copy(), start.copy()
+    decaying = fastopt.Adagrad(one, lr=0.5, lr_decay=0.25, **options)
+    scheduled = fastopt.Adagrad(other, lr=fastopt.schedules.InverseTimeDecay(0.5, 0.25), **options)
+    for step in range(5):
+        for optimizer in (decaying, scheduled):
+            optimizer.step(hard_numbers(100, np.float64, step))
+    assert same_bits(one, other)
+    assert (decaying.lr, scheduled.lr) == (0.5, 0.5 / 2.25)
+
+
+def test_sum_of_adagrad_starts_with_the_value_of_its_group(tmp_path):
+    params = [{"params": np.zeros(2), "initial_accumulator_value": 0.25}, {"params": {"w": np.zeros((1, 3))}}]
+    first, second = fastopt.Adagrad(params, initial_accumulator_value=2.0, state_dir=tmp_path).state
+    assert first["sum"].tolist() == np.load(tmp_path / "sum[0].npy").tolist() == [0.25, 0.25]
+    assert second["sum"]["w"].tolist() == np.load(tmp_path / "sum[1]['w'].npy").tolist() == [[2, 2, 2]]
 
 
 def test_repr_shows_hyperparameters_and_steps():
