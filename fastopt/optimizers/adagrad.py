@@ -46,9 +46,9 @@ class Adagrad(Optimizer):
     -----
     <notes>
 
-    The formula, the defaults and the name of the state ``sum`` (s) are PyTorch's. Keras and Optax add epsilon inside the
-    root, start the sum at 0.1 and have no ``lr_decay``. The sum never decreases, so steps become smaller and smaller;
-    `RMSprop` has a moving average in its place.
+    The formula, the defaults and the name of the state ``sum`` (s) are PyTorch's. Keras and Optax add epsilon inside
+    the root, start the sum at 0.1 and have no ``lr_decay``. The sum never decreases, so steps become smaller and
+    smaller; `RMSprop` has a moving average in its place.
 
     References
     ----------
