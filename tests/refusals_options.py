@@ -216,7 +216,9 @@ REFUSALS += [
 
 # Kernels -------------------------------------------------------------------------------------------------------------
 
-A, B, C, D = (np.ones(4) for _ in range(4))
+A, B, C, D, READ = (np.ones(4) for _ in range(5))
+E = np.ones(8)
+READ.flags.writeable = False
 CALLED = "kernels.sgd must be called as sgd(param...): "
 REFUSALS += [
     (
@@ -253,7 +255,42 @@ REFUSALS += [
     ),
     (lambda: kernels.sgd(A, B, step=1, beta=1), TypeError, CALLED + "got an unexpected keyword argument 'beta'"),
     (lambda: kernels.sgd(A, B, step=1, lr=-1), ValueError, f"lr must be {RATE}, got -1"),
+    (lambda: kernels.sgd(A, B, None, 1), TypeError, CALLED + "too many positional arguments"),
     (lambda: kernels.sgd(A, A, step=1), ValueError, "grad and param overlap in memory"),
+    (lambda: kernels.sgd(E[1:5], E[:4], step=1), ValueError, "grad and param overlap in memory"),
+    (lambda: kernels.adam(A, B, C, B, step=1), ValueError, "grad and exp_avg_sq overlap in memory"),
+    (lambda: kernels.adam(A, E[1:5], C, E[4:], step=1), ValueError, "grad and exp_avg_sq overlap in memory"),
+    (lambda: kernels.adam(E[4:], A, B, E[1:5], step=1), ValueError, "exp_avg_sq and param overlap in memory"),
+    (lambda: kernels.adam(A, B, E[:4], E[3:7], step=1), ValueError, "exp_avg and exp_avg_sq overlap in memory"),
+    (
+        lambda: kernels.sgd(A, np.ones(4, np.float32), step=1),
+        TypeError,
+        "grad must have dtype float64 as its parameter, ...",
+    ),
+    (
+        lambda: kernels.sgd(E[::2], A, step=1),
+        ValueError,
+        "param must be contiguous, with its axes in any order, got shape (4,) with strides (16,) bytes",
+    ),
+    (lambda: kernels.sgd(READ, A, step=1), ValueError, "param must be writable, got a read-only array"),
+    (
+        lambda: kernels.momentum(A, B, READ, step=1),
+        ValueError,
+        "momentum_buffer must be writable, got a read-only array",
+    ),
+    *[
+        (
+            partial(kernels.rmsprop, *(np.ones(4, real) for _ in range(3)), **{"step": 1, **options}),
+            ValueError,
+            f"the coefficient {name!r}, computed from the hyperparameters, must be within the range of {real}, got ...",
+        )
+        for name, real, options in [
+            ("eps", "float32", {"eps": 1e39}),
+            ("step_size", "float32", {"lr": 1e39}),
+            ("scale", "float32", {"scale": 1e-46}),
+            ("param_decay", "float64", {"lr": 1e300, "weight_decay": 1e300, "decoupled_weight_decay": True}),
+        ]
+    ],
     (
         lambda: kernels.momentum(A, B, C[:3], step=1),
         ValueError,

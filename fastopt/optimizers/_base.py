@@ -179,10 +179,10 @@ class Optimizer:
         raise NotImplementedError
 
     @classmethod
-    def _all_static_coefficients(cls, h: Mapping[str, Any], scale: float = 1.0) -> dict[str, float]:
+    def _all_static_coefficients(cls, h: Mapping[str, Any]) -> dict[str, float]:
         """Return the static coefficients, with those that every rule begins with."""
         return {
-            "scale": -scale if h["maximize"] else scale,
+            "scale": -1.0 if h["maximize"] else 1.0,
             "l2": 0.0 if h["decoupled_weight_decay"] else h["weight_decay"],
             "param_decay": 1.0,
             **cls._static_coefficients(h),
