@@ -66,6 +66,12 @@ def test_arrays_are_passed_by_position_or_name():
     assert params[0].tolist() == params[1].tolist() == params[2].tolist() == [-1.9, -1.9]
 
 
+def test_axes_may_be_in_any_order():
+    param, grad, buffer = (np.asfortranarray(np.arange(6.0).reshape(2, 3)) for _ in range(3))
+    kernels.momentum(param, grad, buffer, step=1, lr=1.0, momentum=0.5)
+    assert param.tolist() == [[0, -0.5, -1], [-1.5, -2, -2.5]]
+
+
 # Checked hyperparameters are remembered ------------------------------------------------------------------------------
 
 

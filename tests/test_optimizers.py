@@ -231,9 +231,13 @@ def test_lr_decay_is_inverse_time_decay_of_the_rate():
 
 def test_sum_of_adagrad_starts_with_the_value_of_its_group(tmp_path):
     params = [{"params": np.zeros(2), "initial_accumulator_value": 0.25}, {"params": {"w": np.zeros((1, 3))}}]
-    first, second = fastopt.Adagrad(params, initial_accumulator_value=2.0, state_dir=tmp_path).state
+    optimizer = fastopt.Adagrad(params, initial_accumulator_value=2.0, state_dir=tmp_path)
+    first, second = optimizer.state
     assert first["sum"].tolist() == np.load(tmp_path / "sum[0].npy").tolist() == [0.25, 0.25]
     assert second["sum"]["w"].tolist() == np.load(tmp_path / "sum[1]['w'].npy").tolist() == [[2, 2, 2]]
+    optimizer.step([np.ones(2), None])
+    optimizer.add_param_group({"params": np.zeros(1), "initial_accumulator_value": 0.5})
+    assert [optimizer.state[0]["sum"].tolist(), optimizer.state[2]["sum"].tolist()] == [[1.25, 1.25], [0.5]]
 
 
 def test_repr_shows_hyperparameters_and_steps():
