@@ -174,6 +174,7 @@ REFUSALS = [
             (np.ones(2), ValueError, "must have shape (3,), got (2,)"),
             ([1, 2, np.nan], ValueError, f"must be numbers >= 0 {RANGE}, got [1, 2, nan]"),
             ([1e39, 1, 1], ValueError, f"must be numbers >= 0 {RANGE}, got [1e+39, 1, 1]"),
+            (np.longdouble("1e4000"), ValueError, f"must be numbers >= 0 {RANGE}, got ..."),
             ([1, [2], 3], ValueError, "must be numbers >= 0, got a ragged sequence: [1, [2], 3]"),
             (np.ma.ones(3), TypeError, MASKED),
         ]

@@ -72,8 +72,8 @@ def binary_cross_entropy(
     -----
     A target that has not the dtype of ``logits`` is converted to it, and inputs that are not C-contiguous are copied.
 
-    The same as ``torch.nn.functional.binary_cross_entropy_with_logits``, without its ``weight``, which does not check
-    the range of the target.
+    The same as ``torch.nn.functional.binary_cross_entropy_with_logits`` without ``weight``. PyTorch does not check the
+    range of the target, and returns NaN for infinite logits, where this returns the limit.
 
     Examples
     --------
@@ -147,7 +147,8 @@ def focal(
     A target that has not the dtype of ``logits`` is converted to it, and inputs that are not C-contiguous are copied.
 
     The same as ``torchvision.ops.sigmoid_focal_loss``, whose default ``reduction`` is ``"none"`` and where a negative
-    ``alpha`` stands for None.
+    ``alpha`` stands for None. It does not check the range of the target, and its gradient can be NaN for infinite
+    logits or, with ``gamma`` below 1, large ones, where this returns the limit.
 
     References
     ----------
@@ -224,9 +225,11 @@ def cross_entropy(
 
     Notes
     -----
-    The same as ``torch.nn.functional.cross_entropy``, except that classes are the last axis, not the second, and that
-    PyTorch does not check the range of probabilities. The maximum is subtracted from each row, so that large logits
-    don't overflow. With one class, loss and gradient are 0; for one logit of two classes, use `binary_cross_entropy`.
+    The same as ``torch.nn.functional.cross_entropy``, except that classes are the last axis, not the second. PyTorch
+    does not check the range of probabilities, and returns NaN where a logit of -infinity meets a probability or weight
+    of 0, which here adds nothing. The maximum is subtracted from each row, so that large logits don't overflow.
+
+    With one class, loss and gradient are 0, as in PyTorch. For two classes with one logit, use `binary_cross_entropy`.
 
     Probabilities that have not the dtype of ``logits`` are converted to it, labels to int64, and inputs that are not
     C-contiguous are copied.
@@ -272,7 +275,8 @@ def cross_entropy(
 
 def _class_weights(name: str, value: Any, classes: int, dtype: np.dtype[Any]) -> Array:
     """Return the weights of the classes as a new array in the dtype of the logits."""
-    weights = as_numeric_array(name, value, "fiu", "numbers >= 0").astype(np.float64)
+    with np.errstate(over="ignore"):
+        weights = as_numeric_array(name, value, "fiu", "numbers >= 0").astype(np.float64)
     if weights.shape not in {(), (classes,)}:
         raise ValueError(f"{name} must have shape ({classes},), got {weights.shape}")
     if not ((weights >= 0) & (weights <= np.finfo(dtype).max)).all():

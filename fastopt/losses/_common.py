@@ -69,8 +69,8 @@ def run(
 ) -> float:
     """Run the op of a loss, and raise ``ValueError`` if one of the probabilities, its target, is not in [0, 1].
 
-    The op checks them chunk by chunk, while they are in the cache, and its sum is then -infinity or NaN instead of >= 0.
-    By then it has overwritten ``out``, so with ``out`` the probabilities are checked before, by a pass of its own.
+    The op checks them itself, while a chunk is in the cache; its sum is then -infinity or NaN instead of >= 0. By then
+    it has overwritten ``out``, so with ``out`` a separate pass checks the probabilities first.
     """
     if probabilities is not None and out is not None:
         _check_probabilities(probabilities)

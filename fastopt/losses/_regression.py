@@ -93,7 +93,7 @@ def mae(x: Array, target: npt.ArrayLike, *, reduction: Reduction = "mean", out: 
     -----
     A target that has not the dtype of ``x`` is converted to it, and inputs that are not C-contiguous are copied.
 
-    The same as ``torch.nn.functional.l1_loss``.
+    The same as ``torch.nn.functional.l1_loss``, whose gradient is 0 where the difference is NaN; here it is NaN.
 
     Examples
     --------
@@ -149,7 +149,8 @@ def huber(
     -----
     A target that has not the dtype of ``x`` is converted to it, and inputs that are not C-contiguous are copied.
 
-    The same as ``torch.nn.functional.huber_loss``; ``smooth_l1_loss`` with ``beta=delta`` is this divided by delta.
+    The same as ``torch.nn.functional.huber_loss``, which also accepts an infinite ``delta`` (half of `mse`);
+    ``smooth_l1_loss`` with ``beta=delta`` is this divided by delta.
 
     References
     ----------

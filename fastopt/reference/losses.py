@@ -203,12 +203,11 @@ def dice(
     real, classes, target = x.dtype.type, x.shape[-1], np.asarray(target)
     images = x.reshape(len(x), math.prod(x.shape[1:-1]), classes)
     if target.dtype.kind == "f" or (target.shape == x.shape and classes > 1):
-        counted, q = np.ones(x.shape[:-1], bool), target
+        counted, q = np.ones((*images.shape[:2], 1), bool), target.reshape(images.shape).astype(x.dtype)
     else:  # labels; the label of a single class is 1
-        label = target.reshape(*x.shape[:-1], 1)
+        label = target.reshape(*images.shape[:2], 1)
         counted = label != ignore_index
-        q = counted & (label == (np.arange(classes) if classes > 1 else 1))
-    counted, q = counted.reshape(*images.shape[:2], 1), q.reshape(images.shape).astype(x.dtype)
+        q = (counted & (label == (np.arange(classes) if classes > 1 else 1))).astype(x.dtype)
     if from_logits == "softmax":
         e = exp(images - images.max(axis=-1, keepdims=True))
         p = e * (1 / sum_in_lanes(e, ROWS)).astype(x.dtype)[..., None]
