@@ -70,7 +70,7 @@ def binary_cross_entropy(
 
     Notes
     -----
-    A target that has not the dtype of ``logits`` is converted to it, and inputs that are not C-contiguous are copied.
+    Inputs are copied if they are not C-contiguous, ``target`` also if it has another dtype than ``logits``.
 
     The same as ``torch.nn.functional.binary_cross_entropy_with_logits`` without ``weight``. PyTorch does not check the
     range of the target, and returns NaN for infinite logits, where this returns the limit.
@@ -144,7 +144,7 @@ def focal(
 
     Notes
     -----
-    A target that has not the dtype of ``logits`` is converted to it, and inputs that are not C-contiguous are copied.
+    Inputs are copied if they are not C-contiguous, ``target`` also if it has another dtype than ``logits``.
 
     The same as ``torchvision.ops.sigmoid_focal_loss``, whose default ``reduction`` is ``"none"`` and where a negative
     ``alpha`` stands for None. It does not check the range of the target, and its gradient can be NaN for infinite
@@ -194,7 +194,7 @@ def cross_entropy(
     logits : ndarray of float32 or float64, shape (..., C)
         Predictions, with at least one class.
     target : array-like of int, shape (...), or of real numbers, shape (..., C)
-        Labels in [0, C), or with two classes booleans; or probabilities q in [0, 1], whose sum is not checked.
+        Labels in [0, C), or probabilities q in [0, 1], whose sum is not checked. Labels of two classes may be booleans.
     weight : float or array-like of shape (C,), optional
         Weight w of each class, >= 0, or of all classes. Default 1.
     ignore_index : int, default -100
@@ -231,8 +231,8 @@ def cross_entropy(
 
     With one class, loss and gradient are 0, as in PyTorch. For two classes with one logit, use `binary_cross_entropy`.
 
-    Probabilities that have not the dtype of ``logits`` are converted to it, labels to int64, and inputs that are not
-    C-contiguous are copied.
+    Inputs are copied if they are not C-contiguous, probabilities also if they have another dtype than ``logits``, and
+    labels if they are not of int64.
 
     Examples
     --------

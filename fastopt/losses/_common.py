@@ -125,7 +125,8 @@ def _as_dtype(target: Array, dtype: np.dtype[Any]) -> Array:
         return in_c_order(target)
     with np.errstate(all="ignore"):
         result = np.asarray(target, dtype, order="C")
-        _check_all(np.isfinite(result) | ~np.isfinite(target), target, f"within the range of {dtype}")
+        if target.dtype.kind == "f":  # every integer is in the range of float32
+            _check_all(np.isfinite(result) | ~np.isfinite(target), target, f"within the range of {dtype}")
     return result
 
 

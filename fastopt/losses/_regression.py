@@ -43,7 +43,7 @@ def mse(x: Array, target: npt.ArrayLike, *, reduction: Reduction = "mean", out: 
 
     Notes
     -----
-    A target that has not the dtype of ``x`` is converted to it, and inputs that are not C-contiguous are copied.
+    Inputs are copied if they are not C-contiguous, ``target`` also if it has another dtype than ``x``.
 
     The same as ``torch.nn.functional.mse_loss``. There is no factor of 1/2, unlike in scikit-learn's
     ``HalfSquaredError``.
@@ -91,7 +91,7 @@ def mae(x: Array, target: npt.ArrayLike, *, reduction: Reduction = "mean", out: 
 
     Notes
     -----
-    A target that has not the dtype of ``x`` is converted to it, and inputs that are not C-contiguous are copied.
+    Inputs are copied if they are not C-contiguous, ``target`` also if it has another dtype than ``x``.
 
     The same as ``torch.nn.functional.l1_loss``, whose gradient is 0 where the difference is NaN; here it is NaN.
 
@@ -147,7 +147,7 @@ def huber(
 
     Notes
     -----
-    A target that has not the dtype of ``x`` is converted to it, and inputs that are not C-contiguous are copied.
+    Inputs are copied if they are not C-contiguous, ``target`` also if it has another dtype than ``x``.
 
     The same as ``torch.nn.functional.huber_loss``, which also accepts an infinite ``delta`` (half of `mse`);
     ``smooth_l1_loss`` with ``beta=delta`` is this divided by delta.
@@ -207,7 +207,7 @@ def log_cosh(
 
     Notes
     -----
-    A target that has not the dtype of ``x`` is converted to it, and inputs that are not C-contiguous are copied.
+    Inputs are copied if they are not C-contiguous, ``target`` also if it has another dtype than ``x``.
 
     Near :math:`d^2 / 2` for small differences d and near :math:`|d| - \log 2` for large ones, without overflow. The
     same as ``keras.losses.log_cosh`` and ``optax.log_cosh``.

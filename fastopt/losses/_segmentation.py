@@ -57,8 +57,9 @@ def dice(
     x : ndarray of float32 or float64, shape (N, ..., C)
         Predictions for N images, channels last, with at least one class.
     target : array-like of int, shape (N, ...), or of real numbers, shape (N, ..., C)
-        Labels in [0, C), or with two classes booleans, of which q is the one-hot code; or q itself, in [0, 1]. With
-        one class, a mask of either shape: q itself, as numbers in [0, 1], or as integers or booleans 0 and 1.
+        Labels in [0, C), of which q is the one-hot code, or q itself, in [0, 1]. Labels of two classes may be booleans.
+        With one class, an array of either shape is a mask, q itself: 0 and 1 as integers or booleans, or numbers in
+        [0, 1].
     from_logits : {"softmax", "sigmoid", None}, default "softmax"
         p is the softmax of x over the classes (at least two), the sigmoid of x, or x itself, which must then be
         probabilities and is not checked.
@@ -70,7 +71,7 @@ def dice(
         Whether the sums are over the pixels of each image, or over those of the whole batch.
     ignore_index : int, default -100
         Pixels with this label, often 255, are not counted in any sum and have no gradient. From -2**63 to 2**63 - 1.
-        It has no effect on q itself, except for a mask of integers with one class.
+        It has an effect on labels and on integer masks of one class, not on other arrays of q.
     reduction : {"mean", "sum", "none"}, default "mean"
         Value to return: the mean or the sum over images and classes, or each loss. For the mean, the gradient is
         divided by their number, too.
@@ -100,8 +101,8 @@ def dice(
     MONAI's ``DiceLoss`` has channels first, two smoothing terms of 1e-5 each, and ``batch=True`` where this has
     ``per_image=False``. The form without squares is that of [2]_ without class weights.
 
-    A q that has not the dtype of ``x`` is converted to it, labels to int64, and inputs that are not C-contiguous are
-    copied.
+    Inputs are copied if they are not C-contiguous, q also if it has another dtype than ``x``, and labels if they are
+    not of int64.
 
     References
     ----------
@@ -134,9 +135,8 @@ def dice(
     sums = np.zeros((images, chunks, 3, classes))
     shape = {"columns": classes, "pixels": pixels, "form": form, "squared": squared}
     shared = {"target": probabilities, "label": labels, "ignore_index": ignore_index, **shape}
-    run(
-        "dice_sums", {"x": x, "p": grad, "sums": sums, "block": chunk, **shared}, images * chunks, 1, probabilities, out
-    )
+    arguments = {"x": x, "p": grad, "sums": sums, "block": chunk, **shared}
+    run("dice_sums", arguments, images * chunks, 1, probabilities, out)
     if not per_image:
         sums = sums.reshape(1, images * chunks, 3, classes)
     with np.errstate(all="ignore"):  # with from_logits=None, p can be any numbers
