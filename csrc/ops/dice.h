@@ -101,7 +101,8 @@ INLINE void NAME(load_dice_tile)(struct NAME(dice_tile) *tile, ARGUMENTS(dice_gr
                                  int64_t first, int count, int64_t image) {
     const real *target_slope = a.target_slope + image + first, *p_slope = a.p_slope + image + first;
     NAME(load_tile)(a.x + row * a.columns + first, rows, a.columns, count, tile->p);
-    NAME(load_target)(a.label, a.target, a.ignore_index, row, rows, a.columns, first, count, tile->slope, tile->counted);
+    NAME(load_target)(a.label, a.target, a.ignore_index, row, rows, a.columns, first, count, tile->slope,
+                      tile->counted);
     for (int k = 0; k < count; k++)
         FOR_LANES(i)
             tile->slope[k][i] =

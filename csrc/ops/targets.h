@@ -8,7 +8,7 @@
 #elif defined(real)
 
 /* Return the sum of the losses of a chunk, or -infinity if a target is not in [0, 1]. It is called after the losses,
- * when the targets are in the cache: 1 to 4 % of the time of a loss. A pass over all targets before it takes 4 to 9 %. */
+ * when the targets are in the cache: 1 to 4 % of the time of a loss. A pass before the loss takes another 4 to 9 %. */
 NOINLINE double NAME(sum_or_outside)(double sum, const real *target, int64_t begin, int64_t end) {
     BITS outside = 0;
     _Pragma("omp simd reduction(| : outside)")
