@@ -150,7 +150,7 @@ def calls_on_rows(x, target, labels, more):
         },
         "cross_entropy": lambda: losses.cross_entropy(x, labels, label_smoothing=0.1, weight=weight, reduction="none"),
         "cross_entropy, soft": lambda: losses.cross_entropy(x, target, reduction="none"),
-        "dice": lambda: losses.dice(x, labels),
+        "dice": lambda: losses.dice(x, labels, from_logits="softmax" if x.shape[-1] > 1 else "sigmoid"),
         "dice, sigmoid": lambda: losses.dice(x, target, from_logits="sigmoid"),
         "dropout": lambda: [fastopt.dropout(x, 0.3, seed=0, step=1)],
         "batch_norm": lambda: [

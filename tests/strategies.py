@@ -216,7 +216,7 @@ ARRAYS = [  # made from a valid array; some are valid, too
 
 def cast(x, dtype):
     with np.errstate(all="ignore"):
-        values = np.zeros(x.shape, dtype) if dtype.kind in "MmVO" else x.astype(dtype)
+        values = np.zeros(x.shape, dtype) if dtype.kind in "MmVO" else x.real.astype(dtype)
     return values if dtype.hasobject else guarded(values)
 
 

@@ -39,10 +39,21 @@ def shapes_with_classes(draw, min_dims):
 
 
 @st.composite
+def targets(draw, dtype, shape, bounds=None):
+    """Draw a target of real numbers: in the dtype of the prediction, or one that is converted to it."""
+    target = draw(arrays(dtype, shape, bounds))
+    if draw(FLAGS):
+        return target
+    kind = draw(st.sampled_from(["?", "i1", "u8", "f2", "f4", ">f8"]))
+    with np.errstate(all="ignore"):
+        return guarded(np.where(np.abs(target) < 2**15, target, 1).astype("?" if kind == "u8" else kind).astype(kind))
+
+
+@st.composite
 def elementwise(draw, name="x", bounds=None, **options):
     """Draw a prediction and a target of one shape, and options that may depend on the prediction."""
     dtype, shape = draw(DTYPES), draw(shapes())
-    x, target = draw(arrays(dtype, shape)), draw(arrays(dtype, shape, bounds))
+    x, target = draw(arrays(dtype, shape)), draw(targets(dtype, shape, bounds))
     drawn = {option: draw(value(x) if callable(value) else value) for option, value in options.items()}
     return {name: x, "target": target, **drawn}
 
@@ -53,29 +64,38 @@ def class_weights(x, *numbers):
 
 
 @st.composite
-def with_classes(draw, name, min_dims, ignore_index=None):
-    """Draw a prediction with the classes last, and labels or probabilities as the target."""
+def with_classes(draw, name, min_dims, *, mask=False):
+    """Draw a prediction with the classes last, labels or probabilities as the target, and a label to ignore.
+
+    With ``mask``, the label of a single class is 1, and the target may have either shape.
+    """
     dtype, shape = draw(DTYPES), draw(shapes_with_classes(min_dims))
-    x = draw(arrays(dtype, shape))
+    ignored = draw(st.sampled_from([-100, 0, 3, 255, -(2**63)]))
+    mask = mask and shape[-1] == 1
+    x, target_shape = draw(arrays(dtype, shape)), draw(st.sampled_from([shape, shape[:-1]])) if mask else shape[:-1]
     if draw(FLAGS):
-        return {name: x, "target": draw(arrays(dtype, shape, PROBABILITIES))}
-    labels = st.integers(0, shape[-1] - 1) | (st.nothing() if ignore_index is None else st.just(ignore_index))
-    kind = "i8" if (ignore_index or 0) < -(2**31) else draw(st.sampled_from(["i8", "i4"]))
-    return {name: x, "target": guarded(draw(hnp.arrays(kind, shape[:-1], elements=labels)))}
+        target = draw(targets(dtype, target_shape if mask else shape, PROBABILITIES))
+        return {name: x, "target": target, "ignore_index": ignored if target.dtype.kind == "f" or not mask else -100}
+    kind = "i8" if ignored < -(2**31) else draw(st.sampled_from(["i8", "i4", "u2", "?"]))
+    kind = "i8" if (kind == "u2" and ignored < 0) or (kind == "?" and shape[-1] > 2) else kind
+    labels = st.integers(0, (2 if mask else shape[-1]) - 1) | st.just(ignored)
+    labels = labels if kind != "?" else labels.filter(lambda label: label in (0, 1)).map(bool)
+    return {name: x, "target": guarded(draw(hnp.arrays(kind, target_shape, elements=labels))), "ignore_index": ignored}
 
 
 @st.composite
 def cross_entropy(draw):
-    ignored = draw(st.sampled_from([-100, 0, 3, -(2**63)]))
-    arguments = draw(with_classes("logits", 0, ignored))
+    arguments = draw(with_classes("logits", 0))
     weight = draw(class_weights(arguments["logits"]))
-    return {**arguments, "weight": weight, "ignore_index": ignored, "label_smoothing": draw(numbers(0, 1))}
+    return {**arguments, "weight": weight, "label_smoothing": draw(numbers(0, 1))}
 
 
 @st.composite
 def dice(draw):
-    options = {"from_logits": draw(st.sampled_from([None, "softmax", "sigmoid"])), "smooth": draw(numbers(0, 2))}
-    return {**draw(with_classes("x", 1)), **options, "squared": draw(FLAGS), "per_image": draw(FLAGS)}
+    arguments = draw(with_classes("x", 1, mask=True))
+    forms = [None, "sigmoid", *(["softmax"] if arguments["x"].shape[-1] > 1 else [])]
+    options = {"from_logits": draw(st.sampled_from(forms)), "smooth": draw(numbers(0, 2))}
+    return {**arguments, **options, "squared": draw(FLAGS), "per_image": draw(FLAGS)}
 
 
 LOSSES = {

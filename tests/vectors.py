@@ -120,8 +120,9 @@ def record_rows(real, shape):
     labels = rng.integers(0, shape[1], shape[0])
     for call in calls_on_rows(x, target, labels, [*columns, grad]).values():
         call()
-    fastopt.dice(x, labels)
-    fastopt.dice(target, labels, squared=True, per_image=False)
+    fastopt.dice(target, labels, from_logits=None, squared=True, per_image=False, ignore_index=0)
+    fastopt.dice(x[:, :1], labels == 0, from_logits="sigmoid", ignore_index=255)
+    fastopt.dice(x, target, from_logits=None, out=x.copy())
     cross_entropy(x, np.where(labels, labels, -100), ignore_index=-100)
     for name in ("exp", "log"):
         numbers = hard_numbers(x.size, real)

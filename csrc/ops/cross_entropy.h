@@ -3,21 +3,10 @@
 #define FASTOPT_CROSS_ENTROPY_H
 #include "op.h"
 #include "softmax.h"
+#include "targets.h"
 #define TEMPLATE "ops/cross_entropy.h"
 #include "../for_each_real.h"
 #elif defined(real)
-
-/* Return the number of labels that are not ignored, or -infinity if one of these is not in [0, classes). */
-OP_OF(count_labels) {
-    int64_t ignored = 0, wrong = 0;
-    _Pragma("omp simd reduction(+ : ignored, wrong)")
-    for (int64_t i = begin; i < end; i++) {
-        const int64_t is_ignored = a.label[i] == a.ignore_index;
-        ignored += is_ignored;
-        wrong += (a.label[i] < 0 || a.label[i] >= a.classes) & !is_ignored;
-    }
-    return wrong ? -__builtin_inf() : (double)(end - begin - ignored);
-}
 
 /* Return the weighted target of class k without the label: w_k ((1 - s) q_k + s / columns). */
 INLINE real NAME(class_target)(const real *weight, const real *target, real smoothing, real spread, int64_t k) {
@@ -47,7 +36,7 @@ INLINE void NAME(sum_targets)(const real *x, const real *target, const real *wei
 
 /* -sum of t log(softmax(x)), where t is the class target, plus w (1 - s) at the label. With T the sum of t:
  * loss = T log(sum of exp(x - row_max)) - sum of t (x - row_max), gradient = T softmax(x) - t.
- * Rows whose label is ignore_index have loss and gradient 0. */
+ * Rows whose label is ignore_index have loss and gradient 0. Return -infinity if a target is not in [0, 1]. */
 OP_OF(cross_entropy) {
     const real factor = (real)a.factor, smoothing = (real)a.label_smoothing;
     const real spread = smoothing / (real)a.columns;
@@ -96,7 +85,7 @@ OP_OF(cross_entropy) {
                 a.values[row] = (real)loss[i];
         }
     }
-    return sum;
+    return a.target ? NAME(sum_or_outside)(sum, a.target, begin * columns, end * columns) : sum;
 }
 
 #endif

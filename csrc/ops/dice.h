@@ -4,6 +4,7 @@
 
 #include "op.h"
 #include "softmax.h"
+#include "targets.h"
 
 enum { GIVEN, SOFTMAX, SIGMOID }; /* how p is computed from x; numbered as in fastopt/losses/_segmentation.py */
 
@@ -29,25 +30,34 @@ NOINLINE void NAME(probabilities)(const real *x, real *p, int64_t rows, int64_t 
         memcpy(p, x, (size_t)(rows * columns) * sizeof(real));
 }
 
-/* Load the target q of classes [first, first + count) of at most sixteen rows; of a label, 1 or 0. */
-NOINLINE void NAME(load_target)(const int64_t *labels, const real *target, int64_t row, int rows, int64_t columns,
-                              int64_t first, int count, real tile[NARROW][LANES]) {
+/* Load the target q of classes [first, first + count) of at most sixteen rows; of a label, 1 or 0. The class of a
+ * single column is 1, and label 0 is the background. Rows whose label is ignore_index are not counted. */
+NOINLINE void NAME(load_target)(const int64_t *labels, const real *target, int64_t ignore_index, int64_t row, int rows,
+                              int64_t columns, int64_t first, int count, real tile[NARROW][LANES],
+                              real counted[LANES]) {
+    const int64_t first_label = columns == 1 ? 1 : first;
     int64_t label[LANES];
+    for (int i = 0; i < LANES; i++)
+        counted[i] = 1;
     if (!labels) {
         NAME(load_tile)(target + row * columns + first, rows, columns, count, tile);
         return;
     }
+    for (int i = 0; i < rows; i++)
+        counted[i] = labels[row + i] != ignore_index;
     for (int i = 0; i < LANES; i++)
-        label[i] = i < rows ? labels[row + i] - first : -1;
+        label[i] = i < rows && counted[i] != 0 ? labels[row + i] - first_label : -1;
     for (int k = 0; k < count; k++)
         FOR_LANES(i)
             tile[k][i] = label[i] == k ? 1 : 0;
 }
 
 /* p, and for each block of pixels the sums over p q, p (or p^2) and q (or q^2) of each class. The last block of an
- * image can be shorter. Pixel i of a block is added to lane i % 16. The range is one of blocks. */
+ * image can be shorter. Pixel i of a block is added to lane i % 16. The range is one of blocks. Return 0, or -infinity
+ * if a q is not in [0, 1]. */
 OP_OF(dice_sums) {
     const int64_t columns = a.columns, blocks = (a.pixels + a.block - 1) / a.block; /* of an image */
+    double result = 0;
     for (int64_t i = begin; i < end; i++) {
         const int64_t offset = i % blocks * a.block, start = i / blocks * a.pixels + offset;
         const int64_t stop = start + (a.pixels - offset < a.block ? a.pixels - offset : a.block);
@@ -59,12 +69,12 @@ OP_OF(dice_sums) {
                 memset(lanes[j], 0, (size_t)count * sizeof lanes[j][0]);
             for (int64_t row = start; row < stop; row += LANES) {
                 const int rows = stop - row < LANES ? (int)(stop - row) : LANES;
-                real p[NARROW][LANES], q[NARROW][LANES];
+                real p[NARROW][LANES], q[NARROW][LANES], counted[LANES];
                 NAME(load_tile)(a.p + row * columns + first, rows, columns, count, p);
-                NAME(load_target)(a.label, a.target, row, rows, columns, first, count, q);
+                NAME(load_target)(a.label, a.target, a.ignore_index, row, rows, columns, first, count, q, counted);
                 for (int k = 0; k < count; k++)
                     FOR_LANES(lane) {
-                        const double u = (double)p[k][lane], v = (double)q[k][lane];
+                        const double u = (double)(counted[lane] != 0 ? p[k][lane] : 0), v = (double)q[k][lane];
                         lanes[0][k][lane] += u * v;
                         lanes[1][k][lane] += a.squared ? u * u : u;
                         lanes[2][k][lane] += a.squared ? v * v : v;
@@ -74,8 +84,10 @@ OP_OF(dice_sums) {
                 for (int k = 0; k < count; k++)
                     a.sums[(3 * i + j) * columns + first + k] = fold(lanes[j][k]);
         }
+        if (a.target)
+            result = NAME(sum_or_outside)(result, a.target, start * columns, stop * columns);
     }
-    return 0;
+    return result;
 }
 
 /* p of some classes of at most sixteen rows, and the loss's derivative with respect to p. Aligned, because vectors
@@ -83,12 +95,14 @@ OP_OF(dice_sums) {
 struct NAME(dice_tile) {
     _Alignas(64) real p[NARROW][LANES];
     _Alignas(64) real slope[NARROW][LANES];
+    _Alignas(64) real counted[LANES];
 };
 INLINE void NAME(load_dice_tile)(struct NAME(dice_tile) *tile, ARGUMENTS(dice_grad) a, int64_t row, int rows,
                                  int64_t first, int count, int64_t image) {
     const real *target_slope = a.target_slope + image + first, *p_slope = a.p_slope + image + first;
     NAME(load_tile)(a.x + row * a.columns + first, rows, a.columns, count, tile->p);
-    NAME(load_target)(a.label, a.target, row, rows, a.columns, first, count, tile->slope);
+    NAME(load_target)(a.label, a.target, a.ignore_index, row, rows, a.columns, first, count, tile->slope,
+                      tile->counted);
     for (int k = 0; k < count; k++)
         FOR_LANES(i)
             tile->slope[k][i] =
@@ -96,7 +110,7 @@ INLINE void NAME(load_dice_tile)(struct NAME(dice_tile) *tile, ARGUMENTS(dice_gr
 }
 
 /* x, which is p, becomes the gradient. The derivative with respect to p is target_slope q + p_slope, or
- * target_slope q + p_slope p if squared. */
+ * target_slope q + p_slope p if squared. Rows that are not counted have gradient 0. */
 OP_OF(dice_grad) {
     const int64_t columns = a.columns;
     struct NAME(dice_tile) tile;
@@ -120,9 +134,10 @@ OP_OF(dice_grad) {
             for (int k = 0; k < count; k++)
                 FOR_LANES(i) {
                     const real p = tile.p[k][i], slope = tile.slope[k][i];
-                    tile.slope[k][i] = a.form == SOFTMAX   ? p * (slope - product[i])
-                                       : a.form == SIGMOID ? p * (1 - p) * slope
-                                                           : slope;
+                    const real grad = a.form == SOFTMAX   ? p * (slope - product[i])
+                                      : a.form == SIGMOID ? p * (1 - p) * slope
+                                                          : slope;
+                    tile.slope[k][i] = tile.counted[i] != 0 ? grad : 0;
                 }
             NAME(store_tile)(tile.slope, a.x + row * columns + first, (int)rows, columns, count);
         }

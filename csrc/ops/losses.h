@@ -4,6 +4,7 @@
 #include "../math/exp_log.h"
 #include "../math/reduce.h"
 #include "op.h"
+#include "targets.h"
 #define UNUSED __attribute__((unused))
 #define LOSS_OF(loss) \
     INLINE struct NAME(loss_grad) NAME(loss##_loss)(real x, real target, UNUSED struct NAME(loss_options) options)
@@ -112,11 +113,15 @@ OP_OF(mse) { return ELEMENTWISE_LOSS(mse, NULL, 1, 0); }
 OP_OF(mae) { return ELEMENTWISE_LOSS(mae, NULL, 1, 0); }
 OP_OF(huber) { return ELEMENTWISE_LOSS(huber, NULL, 1, .delta = (real)a.delta); }
 OP_OF(log_cosh) { return ELEMENTWISE_LOSS(log_cosh, NULL, 1, 0); }
-OP_OF(focal) { return ELEMENTWISE_LOSS(focal, NULL, 1, .gamma = (real)a.gamma, .alpha = (real)a.alpha); }
+
+OP_OF(focal) {
+    const double sum = ELEMENTWISE_LOSS(focal, NULL, 1, .gamma = (real)a.gamma, .alpha = (real)a.alpha);
+    return NAME(sum_or_outside)(sum, a.target, begin, end);
+}
 OP_OF(binary_cross_entropy) {
-    if (a.pos_weight)
-        return ELEMENTWISE_LOSS(binary_cross_entropy, a.pos_weight, a.columns, 0);
-    return ELEMENTWISE_LOSS(binary_cross_entropy, NULL, 1, .pos_weight = 1);
+    const double sum = a.pos_weight ? ELEMENTWISE_LOSS(binary_cross_entropy, a.pos_weight, a.columns, 0)
+                                    : ELEMENTWISE_LOSS(binary_cross_entropy, NULL, 1, .pos_weight = 1);
+    return NAME(sum_or_outside)(sum, a.target, begin, end);
 }
 #undef ELEMENTWISE_LOSS
 

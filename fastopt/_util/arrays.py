@@ -53,10 +53,15 @@ def as_numeric_array(name: str, value: Any, kinds: str, expected: str) -> Array:
     return array
 
 
+def in_c_order(array: Array) -> Array:
+    """Return an array as C-contiguous and aligned, which kernels need; copied only if it is not."""
+    flags = array.flags
+    return array if flags.c_contiguous and flags.aligned else array.copy()
+
+
 def as_int64(array: Array) -> Array:
     """Return integers as C-contiguous, aligned int64, which kernels need; copied only if they are not."""
-    result = np.ascontiguousarray(array, np.int64)
-    return result if result.flags.aligned else result.copy()
+    return in_c_order(np.ascontiguousarray(array, np.int64))
 
 
 def check_representable(name: str, value: float, dtype: np.dtype[Any]) -> float:

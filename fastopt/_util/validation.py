@@ -55,6 +55,7 @@ def number(expected: str, is_allowed: Callable[[float], bool]) -> Callable[[str,
 
 def integer(expected: str, low: int, bits: int = COUNT_BITS) -> Callable[[str, Any], int]:
     """Return a check for an integer from ``low`` to 2**bits - 1; ``expected`` describes the range."""
+    end = 2**bits
 
     def check(name: str, value: Any) -> int:
         if type(value) is not int and not is_int(value):  # type() is faster
@@ -62,7 +63,7 @@ def integer(expected: str, low: int, bits: int = COUNT_BITS) -> Callable[[str, A
         result = int(value)
         if result < low:
             raise ValueError(f"{name} must be {expected}, got {value!r}")
-        if result >= 2**bits:
+        if result >= end:
             raise ValueError(f"{name} must be an int < 2**{bits}, got {value!r}")
         return result
 

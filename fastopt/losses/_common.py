@@ -10,41 +10,74 @@ import numpy as np
 from fastopt import _core
 from fastopt._util.arrays import (
     Array,
+    Shape,
     aligned_zeros,
     as_int64,
     as_numeric_array,
     check_array,
-    check_like,
+    in_c_order,
     output_like,
 )
-from fastopt._util.validation import choice
+from fastopt._util.validation import choice, integer
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
 LossAndGradient: TypeAlias = tuple[Any, Array]
 
 MAX_INT64 = 2**63 - 1
 check_reduction = choice("mean", "sum", "none")
+check_ignore_index = integer("an int from -2**63 to 2**63 - 1", -(2**63), 63)
+
+
+def as_prediction(name: str, x: Any) -> Array:
+    """Return an array of float32 or float64, copied only if it is not C-contiguous and aligned, or raise."""
+    try:
+        check_array(name, x, writable=False)
+    except ValueError:
+        x = x.copy()
+    return x  # type: ignore[no-any-return]
 
 
 def elementwise_loss(
     op: str,
     x: Array,
-    target: Array,
+    target: Any,
     reduction: Reduction,
     out: Array | None,
     *,
-    name: str = "x",
+    is_probability: bool = False,
     **others: float | Array | None,
 ) -> LossAndGradient:
-    """Run the op of an element-wise loss; ``others`` are its other arguments, without arrays of the caller."""
-    dtype, mode = check_array(name, x, writable=False), check_reduction("reduction", reduction)
-    check_like("target", target, x, name, writable=False)
+    """Run the op of an element-wise loss; ``others`` are its other arguments, without arrays of the caller.
+
+    With ``is_probability``, the target is in [0, 1] and the prediction is a logit.
+    """
+    name, mode = "logits" if is_probability else "x", check_reduction("reduction", reduction)
+    given = as_numeric_array("target", target, "fiub", "real numbers or booleans")
+    if given.shape != x.shape:
+        raise ValueError(f"target must have shape {x.shape} like {name}, without broadcasting, got {given.shape}")
+    target = _as_dtype(given, x.dtype)
     grad = output_like(out, x, name, {"target": target})
-    values = aligned_zeros(x.shape, dtype) if mode == "none" else None
+    values = aligned_zeros(x.shape, x.dtype) if mode == "none" else None
     factor = reciprocal(x.size) if mode == "mean" else 1.0
     arguments = {"x": x, "target": target, "grad": grad, "values": values, "factor": factor, **others}
-    total = _core.run(op, arguments, x.size, _core.CHUNK, x.size)
+    total = run(op, arguments, x.size, _core.CHUNK, target if is_probability else None, out)
     return (total * factor if mode == "mean" else total if values is None else values), grad
+
+
+def run(
+    op: str, arguments: dict[str, Any], count: int, chunk: int, probabilities: Array | None, out: Array | None
+) -> float:
+    """Run the op of a loss, and raise ``ValueError`` if one of the probabilities, its target, is not in [0, 1].
+
+    The op checks them itself, while a chunk is in the cache; its sum is then -infinity or NaN instead of >= 0. By then
+    it has overwritten ``out``, so with ``out`` a separate pass checks the probabilities first.
+    """
+    if probabilities is not None and out is not None:
+        _check_probabilities(probabilities)
+    total = _core.run(op, arguments, count, chunk, arguments["x"].size)
+    if probabilities is not None and not total >= 0:
+        _check_probabilities(probabilities)
+    return total
 
 
 def reciprocal(divisor: float) -> float:
@@ -53,21 +86,63 @@ def reciprocal(divisor: float) -> float:
 
 
 def class_target(
-    target: Any, x: Array, name: str, ignore_index: int
+    target: Any, x: Array, name: str, ignore_index: int, *, background: bool = False
 ) -> tuple[Array, None, int] | tuple[None, Array, int]:
-    """Return (probabilities, None, rows), or (None, labels as int64, number of labels that are not ignored)."""
-    if getattr(getattr(target, "dtype", None), "kind", "") == "f":
-        return check_like("target", target, x, name, writable=False), None, math.prod(x.shape[:-1])
-    expected = f"integer labels, or probabilities with the shape and dtype of {name}"
-    given, classes = as_numeric_array("target", target, "iu", expected), x.shape[-1]
-    if given.shape != x.shape[:-1]:
-        raise ValueError(f"target must have shape {x.shape[:-1]}, a label for each row of {name}, got {given.shape}")
-    is_uint64 = given.dtype.kind == "u" and given.itemsize == 8
+    """Return (probabilities, None, rows), or (None, labels as int64, number of labels that are not ignored).
+
+    With ``background``, label 1 is the only class and label 0 is none, so the axis of classes may be missing in
+    probabilities, and present in labels.
+    """
+    given = as_numeric_array("target", target, "fiub", "integer labels or probabilities")
+    kind, rows, classes = given.dtype.kind, x.shape[:-1], x.shape[-1] + background
+    if background and given.shape in {x.shape, rows}:
+        given = given.reshape(x.shape if kind == "f" else rows)
+    if given.shape == x.shape:
+        return _as_dtype(given, x.dtype), None, math.prod(rows)
+    if given.shape != rows:
+        raise ValueError(
+            f"target must have shape {rows}, a label for each row of {name}, or {x.shape}, probabilities, "
+            f"got {given.shape}"
+        )
+    if kind == "f" or (kind == "b" and classes > 2):
+        raise TypeError(
+            f"target must be integer labels (target.astype(int)), or probabilities with shape {x.shape}, "
+            f"got {given.dtype} with shape {given.shape}"
+        )
+    is_uint64 = kind == "u" and given.itemsize == 8
     invalid = classes if classes != ignore_index else classes + 1  # a label beyond int64 must not wrap around
     labels = as_int64(np.where(given <= MAX_INT64, given, invalid) if is_uint64 else given)
     counted = _core.count_labels(labels, classes, ignore_index)
     if counted < 0:
-        where = tuple(int(i) for i in np.unravel_index(-1 - counted, labels.shape))
-        row = where[0] if len(where) == 1 else where
-        raise IndexError(f"target must have labels in [0, {classes}), got {given[where]} in row {row}")
+        where, index = _index(-1 - counted, given.shape)
+        raise IndexError(f"target must have labels in [0, {classes}), got {given[where]} in row {index}")
     return None, labels, counted
+
+
+def _as_dtype(target: Array, dtype: np.dtype[Any]) -> Array:
+    """Return a target in a dtype and in C order, copied only if it is not, or raise if it is out of its range."""
+    if target.dtype == dtype:
+        return in_c_order(target)
+    with np.errstate(all="ignore"):
+        result = np.asarray(target, dtype, order="C")
+        if target.dtype.kind == "f":  # every integer is in the range of float32
+            _check_all(np.isfinite(result) | ~np.isfinite(target), target, f"within the range of {dtype}")
+    return result
+
+
+def _check_probabilities(target: Array) -> None:
+    if _core.run("check_probabilities", {"x": target}, target.size, _core.CHUNK, target.size):
+        _check_all((target >= 0) & (target <= 1), target, "in [0, 1]")
+
+
+def _check_all(valid: Array, target: Array, expected: str) -> None:
+    """Raise for the first element of a target that is not valid."""
+    if not valid.all():
+        where, index = _index(int(np.argmin(valid)), valid.shape)
+        raise ValueError(f"target must be {expected}, got {target[where]} at index {index}")
+
+
+def _index(i: int, shape: Shape) -> tuple[Shape, Shape | int]:
+    """Return the index of the i-th element, and the same as errors name it."""
+    where = tuple(int(k) for k in np.unravel_index(i, shape))
+    return where, where[0] if len(where) == 1 else where

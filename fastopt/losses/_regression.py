@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from fastopt._util.arrays import Array, check_array, check_representable
+import numpy.typing as npt
+
+from fastopt._util.arrays import Array, check_representable
 from fastopt._util.validation import finite_positive
-from fastopt.losses._common import LossAndGradient, Reduction, elementwise_loss
+from fastopt.losses._common import LossAndGradient, Reduction, as_prediction, elementwise_loss
 
 
-def mse(x: Array, target: Array, *, reduction: Reduction = "mean", out: Array | None = None) -> LossAndGradient:
+def mse(x: Array, target: npt.ArrayLike, *, reduction: Reduction = "mean", out: Array | None = None) -> LossAndGradient:
     r"""Compute the squared error and its gradient.
 
     .. math:: L = (x - y)^2, \qquad \frac{\partial L}{\partial x} = 2 (x - y)
@@ -15,14 +17,14 @@ def mse(x: Array, target: Array, *, reduction: Reduction = "mean", out: Array | 
     Parameters
     ----------
     x : ndarray of float32 or float64, any shape
-        Predictions, C-contiguous.
-    target : ndarray
-        True values y, with the shape and dtype of ``x``.
+        Predictions.
+    target : array-like of real numbers or booleans
+        True values y, with the shape of ``x``.
     reduction : {"mean", "sum", "none"}, default "mean"
         Value to return: the mean or the sum over all elements, or each loss. For the mean, the gradient is divided by
         the number of elements, too.
     out : ndarray, optional
-        Array for the gradient, with the shape and dtype of ``x``. It may be ``x`` itself.
+        C-contiguous array for the gradient, with the shape and dtype of ``x``. It may be ``x`` itself.
 
     Returns
     -------
@@ -34,12 +36,15 @@ def mse(x: Array, target: Array, *, reduction: Reduction = "mean", out: Array | 
     Raises
     ------
     TypeError
-        If an array is not of float32 or float64, or the dtypes differ.
+        If ``x`` is not an array of float32 or float64, ``out`` has another dtype, or ``target`` is not numeric.
     ValueError
-        If the shapes differ, or ``out`` overlaps ``target`` or a part of ``x``.
+        If the shapes differ, ``target`` is out of the range of the dtype, or ``out`` overlaps ``target`` or a part of
+        ``x``.
 
     Notes
     -----
+    Inputs are copied if they are not C-contiguous, ``target`` also if it has another dtype than ``x``.
+
     The same as ``torch.nn.functional.mse_loss``. There is no factor of 1/2, unlike in scikit-learn's
     ``HalfSquaredError``.
 
@@ -49,10 +54,10 @@ def mse(x: Array, target: Array, *, reduction: Reduction = "mean", out: Array | 
     >>> mse(np.array([1.0, 4.0]), np.array([1.0, 2.0]))
     (2.0, array([0., 2.]))
     """
-    return elementwise_loss("mse", x, target, reduction, out)
+    return elementwise_loss("mse", as_prediction("x", x), target, reduction, out)
 
 
-def mae(x: Array, target: Array, *, reduction: Reduction = "mean", out: Array | None = None) -> LossAndGradient:
+def mae(x: Array, target: npt.ArrayLike, *, reduction: Reduction = "mean", out: Array | None = None) -> LossAndGradient:
     r"""Compute the absolute error and its gradient.
 
     .. math:: L = |x - y|, \qquad \frac{\partial L}{\partial x} = \operatorname{sign}(x - y)
@@ -60,14 +65,14 @@ def mae(x: Array, target: Array, *, reduction: Reduction = "mean", out: Array | 
     Parameters
     ----------
     x : ndarray of float32 or float64, any shape
-        Predictions, C-contiguous.
-    target : ndarray
-        True values y, with the shape and dtype of ``x``.
+        Predictions.
+    target : array-like of real numbers or booleans
+        True values y, with the shape of ``x``.
     reduction : {"mean", "sum", "none"}, default "mean"
         Value to return: the mean or the sum over all elements, or each loss. For the mean, the gradient is divided by
         the number of elements, too.
     out : ndarray, optional
-        Array for the gradient, with the shape and dtype of ``x``. It may be ``x`` itself.
+        C-contiguous array for the gradient, with the shape and dtype of ``x``. It may be ``x`` itself.
 
     Returns
     -------
@@ -79,13 +84,16 @@ def mae(x: Array, target: Array, *, reduction: Reduction = "mean", out: Array | 
     Raises
     ------
     TypeError
-        If an array is not of float32 or float64, or the dtypes differ.
+        If ``x`` is not an array of float32 or float64, ``out`` has another dtype, or ``target`` is not numeric.
     ValueError
-        If the shapes differ, or ``out`` overlaps ``target`` or a part of ``x``.
+        If the shapes differ, ``target`` is out of the range of the dtype, or ``out`` overlaps ``target`` or a part of
+        ``x``.
 
     Notes
     -----
-    The same as ``torch.nn.functional.l1_loss``.
+    Inputs are copied if they are not C-contiguous, ``target`` also if it has another dtype than ``x``.
+
+    The same as ``torch.nn.functional.l1_loss``, whose gradient is 0 where the difference is NaN; here it is NaN.
 
     Examples
     --------
@@ -93,11 +101,11 @@ def mae(x: Array, target: Array, *, reduction: Reduction = "mean", out: Array | 
     >>> mae(np.array([1.0, 4.0]), np.array([1.0, 2.0]))
     (1.0, array([0. , 0.5]))
     """
-    return elementwise_loss("mae", x, target, reduction, out)
+    return elementwise_loss("mae", as_prediction("x", x), target, reduction, out)
 
 
 def huber(
-    x: Array, target: Array, delta: float = 1.0, *, reduction: Reduction = "mean", out: Array | None = None
+    x: Array, target: npt.ArrayLike, delta: float = 1.0, *, reduction: Reduction = "mean", out: Array | None = None
 ) -> LossAndGradient:
     r"""Compute Huber's loss [1]_ and its gradient: quadratic for small differences, linear for large ones.
 
@@ -111,16 +119,16 @@ def huber(
     Parameters
     ----------
     x : ndarray of float32 or float64, any shape
-        Predictions, C-contiguous.
-    target : ndarray
-        True values y, with the shape and dtype of ``x``.
+        Predictions.
+    target : array-like of real numbers or booleans
+        True values y, with the shape of ``x``.
     delta : float, default 1.0
         Difference at which the loss becomes linear, > 0, in the unit of ``x``.
     reduction : {"mean", "sum", "none"}, default "mean"
         Value to return: the mean or the sum over all elements, or each loss. For the mean, the gradient is divided by
         the number of elements, too.
     out : ndarray, optional
-        Array for the gradient, with the shape and dtype of ``x``. It may be ``x`` itself.
+        C-contiguous array for the gradient, with the shape and dtype of ``x``. It may be ``x`` itself.
 
     Returns
     -------
@@ -132,13 +140,17 @@ def huber(
     Raises
     ------
     TypeError
-        If an array is not of float32 or float64, or the dtypes differ.
+        If ``x`` is not an array of float32 or float64, ``out`` has another dtype, or ``target`` is not numeric.
     ValueError
-        If the shapes differ, ``delta`` is out of range, or ``out`` overlaps ``target`` or a part of ``x``.
+        If the shapes differ, ``delta`` or ``target`` is out of the range of the dtype, or ``out`` overlaps ``target``
+        or a part of ``x``.
 
     Notes
     -----
-    The same as ``torch.nn.functional.huber_loss``; ``smooth_l1_loss`` with ``beta=delta`` is this divided by delta.
+    Inputs are copied if they are not C-contiguous, ``target`` also if it has another dtype than ``x``.
+
+    The same as ``torch.nn.functional.huber_loss``, which also accepts an infinite ``delta`` (half of `mse`);
+    ``smooth_l1_loss`` with ``beta=delta`` is this divided by delta.
 
     References
     ----------
@@ -150,11 +162,14 @@ def huber(
     >>> huber(np.array([0.5, -4.0]), np.zeros(2), reduction="none")
     (array([0.125, 3.5  ]), array([ 0.5, -1. ]))
     """
-    delta = check_representable("delta", finite_positive("delta", delta), check_array("x", x, writable=False))
+    x = as_prediction("x", x)
+    delta = check_representable("delta", finite_positive("delta", delta), x.dtype)
     return elementwise_loss("huber", x, target, reduction, out, delta=delta)
 
 
-def log_cosh(x: Array, target: Array, *, reduction: Reduction = "mean", out: Array | None = None) -> LossAndGradient:
+def log_cosh(
+    x: Array, target: npt.ArrayLike, *, reduction: Reduction = "mean", out: Array | None = None
+) -> LossAndGradient:
     r"""Compute the logarithm of the hyperbolic cosine of the difference and its gradient.
 
     .. math:: L = \log \cosh (x - y), \qquad \frac{\partial L}{\partial x} = \tanh (x - y)
@@ -162,14 +177,14 @@ def log_cosh(x: Array, target: Array, *, reduction: Reduction = "mean", out: Arr
     Parameters
     ----------
     x : ndarray of float32 or float64, any shape
-        Predictions, C-contiguous.
-    target : ndarray
-        True values y, with the shape and dtype of ``x``.
+        Predictions.
+    target : array-like of real numbers or booleans
+        True values y, with the shape of ``x``.
     reduction : {"mean", "sum", "none"}, default "mean"
         Value to return: the mean or the sum over all elements, or each loss. For the mean, the gradient is divided by
         the number of elements, too.
     out : ndarray, optional
-        Array for the gradient, with the shape and dtype of ``x``. It may be ``x`` itself.
+        C-contiguous array for the gradient, with the shape and dtype of ``x``. It may be ``x`` itself.
 
     Returns
     -------
@@ -181,9 +196,10 @@ def log_cosh(x: Array, target: Array, *, reduction: Reduction = "mean", out: Arr
     Raises
     ------
     TypeError
-        If an array is not of float32 or float64, or the dtypes differ.
+        If ``x`` is not an array of float32 or float64, ``out`` has another dtype, or ``target`` is not numeric.
     ValueError
-        If the shapes differ, or ``out`` overlaps ``target`` or a part of ``x``.
+        If the shapes differ, ``target`` is out of the range of the dtype, or ``out`` overlaps ``target`` or a part of
+        ``x``.
 
     See Also
     --------
@@ -191,6 +207,8 @@ def log_cosh(x: Array, target: Array, *, reduction: Reduction = "mean", out: Arr
 
     Notes
     -----
+    Inputs are copied if they are not C-contiguous, ``target`` also if it has another dtype than ``x``.
+
     Near :math:`d^2 / 2` for small differences d and near :math:`|d| - \log 2` for large ones, without overflow. The
     same as ``keras.losses.log_cosh`` and ``optax.log_cosh``.
 
@@ -201,4 +219,4 @@ def log_cosh(x: Array, target: Array, *, reduction: Reduction = "mean", out: Arr
     >>> value.round(6), gradient
     (array([  0.      , 999.306853]), array([0., 1.]))
     """
-    return elementwise_loss("log_cosh", x, target, reduction, out)
+    return elementwise_loss("log_cosh", as_prediction("x", x), target, reduction, out)

@@ -1,7 +1,8 @@
 """The losses in NumPy, with the bits of `fastopt.losses`, whose docstrings describe the arguments.
 
-Each function computes its formula for each element or row. The order of the additions is fixed, so that the bits of a
-sum do not depend on the number of threads: blocks in lanes (`sum_in_lanes`), then in order (`_sum_in_order`).
+Arguments are not checked. Each function computes its formula for each element or row. The order of the additions is
+fixed, so that the bits of a sum do not depend on the number of threads: blocks in lanes (`sum_in_lanes`), then in order
+(`_sum_in_order`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def mse(x: Array, target: Array, *, reduction: str = "mean") -> tuple[Any, Array
     >>> mse(np.array([1.0, 4.0]), np.array([1.0, 2.0]))
     (2.0, array([0., 2.]))
     """
-    d = x - target
+    d = x - np.asarray(target, x.dtype)
     return _reduce(d * d, 2 * d, reduction)
 
 
@@ -35,7 +36,7 @@ def mae(x: Array, target: Array, *, reduction: str = "mean") -> tuple[Any, Array
     >>> mae(np.array([1.0, 4.0]), np.array([1.0, 2.0]))
     (1.0, array([0. , 0.5]))
     """
-    d = x - target
+    d = x - np.asarray(target, x.dtype)
     return _reduce(np.abs(d), np.sign(d), reduction)
 
 
@@ -47,7 +48,7 @@ def huber(x: Array, target: Array, delta: float = 1.0, *, reduction: str = "mean
     >>> huber(np.array([0.5, -4.0]), np.zeros(2), reduction="none")
     (array([0.125, 3.5  ]), array([ 0.5, -1. ]))
     """
-    real, d = x.dtype.type, x - target
+    real, d = x.dtype.type, x - np.asarray(target, x.dtype)
     near = np.abs(d) <= real(delta)
     loss = np.where(near, real(0.5) * d * d, real(delta) * (np.abs(d) - real(0.5) * real(delta)))
     return _reduce(loss, np.where(near, d, real(delta) * np.sign(d)), reduction)
@@ -64,7 +65,7 @@ def log_cosh(x: Array, target: Array, *, reduction: str = "mean") -> tuple[Any, 
     >>> value.round(6), gradient
     (array([  0.      , 999.306853]), array([0., 1.]))
     """
-    real, d = x.dtype.type, x - target
+    real, d = x.dtype.type, x - np.asarray(target, x.dtype)
     expm1_d, expm1_2d = expm1(-np.abs(d)), expm1(-2 * np.abs(d))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # only the elements near zero are used
         near = log1p(expm1_d * expm1_d / (2 * (1 + expm1_d)))
@@ -82,7 +83,7 @@ def binary_cross_entropy(
     >>> binary_cross_entropy(np.array([0.0, -1e4]), np.array([1.0, 1.0]), reduction="sum")[1]
     array([-0.5, -1. ])
     """
-    real, x = logits.dtype.type, logits
+    real, x, target = logits.dtype.type, logits, np.asarray(target, logits.dtype)
     weight = np.asarray(1 if pos_weight is None else pos_weight, real)
     negative, positive = 1 - target, (weight if x.ndim else weight.reshape(())) * target
     softplus = log1p(exp(-np.abs(x)))  # log(1 + e^x) is this plus max(x, 0)
@@ -103,7 +104,7 @@ def focal(
     >>> focal(np.zeros(2), np.array([1.0, 0.0]), alpha=None, reduction="none")[0].round(6)
     array([0.173287, 0.173287])
     """
-    real, x = logits.dtype.type, logits
+    real, x, target = logits.dtype.type, logits, np.asarray(target, logits.dtype)
     entropy, entropy_grad = binary_cross_entropy(x, target, reduction="none")
     p, q = _sigmoid(x), _sigmoid(-x)
     negative = 1 - target
@@ -138,11 +139,11 @@ def cross_entropy(
     >>> value, gradient
     (10000.0, array([[ 1., -1.,  0.]]))
     """
-    real, columns = logits.dtype.type, logits.shape[-1]
-    x, probabilities = logits.reshape(-1, columns), target.dtype.kind == "f"
+    real, columns, target = logits.dtype.type, logits.shape[-1], np.asarray(target)
+    x, probabilities = logits.reshape(-1, columns), target.shape == logits.shape
     w = np.broadcast_to(np.asarray(1 if weight is None else weight, real), columns)
     smoothing, rows = real(label_smoothing), np.arange(len(x))
-    given = target.reshape(x.shape) if probabilities else real(0)
+    given = target.astype(real).reshape(x.shape) if probabilities else real(0)
     smooth = np.broadcast_to(w * ((1 - smoothing) * given + smoothing / real(columns)), x.shape)
 
     centered = x - x.max(axis=1, keepdims=True)
@@ -185,9 +186,12 @@ def dice(
     smooth: float = 1.0,
     squared: bool = False,
     per_image: bool = True,
+    ignore_index: int = -100,
     reduction: str = "mean",
 ) -> tuple[Any, Array]:
     """Return 1 - (2 sum of p q + s) / (sum of p + sum of q + s) for each class, and the gradient with respect to x.
+
+    The sums are over the pixels whose label is not `ignore_index`; the others have gradient 0.
 
     Examples
     --------
@@ -196,17 +200,21 @@ def dice(
     >>> round(value, 6), gradient.shape
     (0.0, (1, 2, 2))
     """
-    real, classes = x.dtype.type, x.shape[-1]
+    real, classes, target = x.dtype.type, x.shape[-1], np.asarray(target)
     images = x.reshape(len(x), math.prod(x.shape[1:-1]), classes)
-    one_hot = target if target.dtype.kind == "f" else target[..., None] == np.arange(classes)
-    q = one_hot.reshape(images.shape).astype(x.dtype)
+    if target.dtype.kind == "f" or (target.shape == x.shape and classes > 1):
+        counted, q = np.ones((*images.shape[:2], 1), bool), target.reshape(images.shape).astype(x.dtype)
+    else:  # labels; the label of a single class is 1
+        label = target.reshape(*images.shape[:2], 1)
+        counted = label != ignore_index
+        q = (counted & (label == (np.arange(classes) if classes > 1 else 1))).astype(x.dtype)
     if from_logits == "softmax":
         e = exp(images - images.max(axis=-1, keepdims=True))
         p = e * (1 / sum_in_lanes(e, ROWS)).astype(x.dtype)[..., None]
     else:
         p = _sigmoid(images) if from_logits == "sigmoid" else images
 
-    p64, q64 = p.astype(np.float64), q.astype(np.float64)
+    p64, q64 = np.where(counted, p, 0).astype(np.float64), q.astype(np.float64)
     block = max(1, BLOCK // classes)
     sum_pq = _sum_pixels(p64 * q64, block, per_image)
     sum_p = _sum_pixels(p64 * p64 if squared else p64, block, per_image)
@@ -227,6 +235,7 @@ def dice(
         grad = p * (grad - dot[..., None])
     elif from_logits == "sigmoid":
         grad = p * (1 - p) * grad
+    grad = np.where(counted, grad, real(0))
     if reduction == "none":
         return (loss if per_image else loss[0]).astype(x.dtype), grad.reshape(x.shape)
     return _sum_in_order(loss.ravel()) * mean, grad.reshape(x.shape)
