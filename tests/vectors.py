@@ -133,7 +133,8 @@ def record_images(dtype, shape):
     images = np.random.default_rng(0).uniform(0, 255, (3, *shape)).astype(dtype)
     for step, border in enumerate(["constant", "edge", "reflect"]):
         options = {"rotate": 30, "scale": (0.5, 2.0), "translate": 0.2, "flip": 0.5, "contrast": 0.3, "noise": 0.1}
-        fastopt.augment(images, seed=1, step=step, border=border, **options)
+        masks = images > 128 if dtype == np.uint8 else images
+        fastopt.augment(images, masks=masks, seed=1, step=step, border=border, mask_fill=1, **options)
 
 
 def record_labels(recorder):

@@ -52,6 +52,12 @@ def as_numeric_array(name: str, value: Any, kinds: str, expected: str) -> Array:
     return array
 
 
+def as_contiguous(array: Array) -> Array:
+    """Return an array that is only read in C order and aligned, as kernels need it; copied only if it is not."""
+    flags = array.flags
+    return array if flags.c_contiguous and flags.aligned else array.copy()
+
+
 def as_int64(array: Array) -> Array:
     """Return integers as C-contiguous, aligned int64, which kernels need; copied only if they are not."""
     result = np.ascontiguousarray(array, np.int64)
