@@ -121,6 +121,9 @@ def batch_norm(**arguments):
 
 
 def wanted_batch_norm(x, weight, bias, running_mean=None, running_var=None, training=True, **options):
+    weight, bias = (np.asarray(array).astype(x.dtype) for array in (weight, bias))
+    if not training:
+        running_mean, running_var = (np.asarray(array).astype(x.dtype) for array in (running_mean, running_var))
     if x.shape[-1]:
         return reference.layers.batch_norm(x, weight, bias, running_mean, running_var, training=training, **options)
     return x, (x, bias, weight, bias.astype(np.float64), training)  # the reference needs a channel
@@ -152,7 +155,7 @@ def test_batch_norm(data):
     call = data.draw(calls(with_out(valid, "grad")))
 
     def wanted(grad, cache, grad_weight=None, grad_bias=None):
-        mean = got[1][1]
+        mean, grad = got[1][1], np.asarray(grad).astype(got[1][1].dtype)
         if not mean.size:
             return grad, mean, mean
         of_x, of_weight, of_bias = reference.layers.batch_norm_backward(grad, got[1])
@@ -171,12 +174,13 @@ def test_l2_penalty(data):
     call = data.draw(calls(valid))
 
     def wanted(params, lam, grads):
-        total, grad_arrays = 0.0, leaves(grads)
-        for i, array in enumerate(leaves(params)):
-            total += reference.layers.l2_penalty(np.atleast_1d(array), 1.0)
-            if grad_arrays:
-                grad_arrays[i] += array.dtype.type(2 * lam) * array
-        return lam * total
+        arrays, total, divided_total = [np.atleast_1d(array) for array in leaves(params)], 0.0, 0.0
+        for i, array in enumerate(arrays):
+            total += reference.sum_squares([array])
+            divided_total += reference.sum_squares([array.astype(np.float64) / 2.0**540])
+            if grads is not None:
+                leaves(grads)[i][...] += (array.dtype.type(2 * lam) * array).reshape(leaves(grads)[i].shape)
+        return lam * divided_total * 2.0**540 * 2.0**540 if np.isinf(total) else lam * total
 
     call.check(layers.l2_penalty, wanted, ["grads"])
 

@@ -58,6 +58,29 @@ def as_contiguous(array: Array) -> Array:
     return array if flags.c_contiguous and flags.aligned else array.copy()
 
 
+def as_real(name: str, array: Any) -> Array:
+    """Return a float32 or float64 array that is only read, in any memory order, as kernels need it, or raise."""
+    if isinstance(array, np.ndarray):
+        array = as_contiguous(array)
+    check_array(name, array, writable=False)
+    return array  # type: ignore[no-any-return]
+
+
+def as_real_of(name: str, value: Any, dtype: np.dtype[Any], shape: Shape, relation: str) -> Array:
+    """Convert an array-like of real numbers that is only read to this dtype; copied only if needed."""
+    array = as_numeric_array(name, value, "biuf", "real numbers")
+    if array.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}{relation}, got {array.shape}")
+    if array.dtype == dtype:
+        return as_contiguous(array)
+    with np.errstate(all="ignore"):
+        result = array.astype(dtype, order="C")
+    overflows = np.isinf(result) & np.isfinite(array)
+    if overflows.any():
+        raise ValueError(f"{name} must be within the range of {dtype}, got {array[overflows][0]}")
+    return result
+
+
 def as_int64(array: Array) -> Array:
     """Return integers as C-contiguous, aligned int64, which kernels need; copied only if they are not."""
     result = np.ascontiguousarray(array, np.int64)
@@ -74,7 +97,7 @@ def check_representable(name: str, value: float, dtype: np.dtype[Any]) -> float:
 def output_like(out: Array | None, x: Array, name: str, others: dict[str, Any]) -> Array:
     """Return ``out``, or a new array like ``x``. ``out`` may be ``x`` itself, but may not overlap the others."""
     if out is None:
-        return np.empty_like(x)
+        return np.empty(x.shape, x.dtype)
     check_like("out", out, x, name, writable=True)
     check_no_overlap_with("out", out, {name: x}, may_equal=True)
     check_no_overlap_with("out", out, others)
