@@ -16,7 +16,7 @@
 INLINE double count_large(const double *sums, const double *products, int64_t columns) {
     int64_t large = 0;
     for (int64_t k = 0; k < columns; k++)
-        large += !(fabs_double(sums[k]) < 0x1p480 && fabs_double(products[k]) < 0x1p960);
+        large += !((fabs_double(sums[k]) < 0x1p480) & (fabs_double(products[k]) < 0x1p960));
     return (double)large;
 }
 
@@ -89,11 +89,24 @@ OP_OF(batch_norm_moments) {
     return count_large(means, squares, columns);
 }
 
+/* Store what the other passes need of a column, and update its running averages, if there are any. */
+INLINE void NAME(store_column)(ARGUMENTS(batch_norm_merge_moments) a, int64_t k, double mean, double inverse_std,
+                               double unbiased_variance) {
+    a.inverse_std[k] = inverse_std;
+    a.mean[k] = (real)mean;
+    a.scale[k] = (real)((double)a.weight[k] * inverse_std);
+    if (a.running_mean) {
+        a.running_mean[k] = (real)((1 - a.momentum) * (double)a.running_mean[k] + a.momentum * mean);
+        a.running_var[k] = (real)((1 - a.momentum) * (double)a.running_var[k] + a.momentum * unbiased_variance);
+    }
+}
+
 /* Merge the moments of all chunks into those of the first (Chan, Golub and LeVeque 1979), and compute from them the
  * mean, inverse_std and scale for the other passes, and the running averages, which use the unbiased variance. If x was
  * divided by powers of two, they are in divisor, else it is NULL. The range is one of columns. */
 OP_OF(batch_norm_merge_moments) {
     const int64_t columns = a.columns;
+    const double rows = (double)a.rows;
     double *means = a.moments, *squares = a.moments + columns;
     for (int64_t merged = a.chunk; merged < a.rows; merged += a.chunk) {
         const double count = (double)(a.rows - merged < a.chunk ? a.rows - merged : a.chunk), before = (double)merged;
@@ -105,18 +118,12 @@ OP_OF(batch_norm_merge_moments) {
             squares[k] += other[columns + k] + before * share * (d * d);
         }
     }
-    for (int64_t k = begin; k < end; k++) {
-        const double divisor = a.divisor ? a.divisor[k] : 1, mean = means[k] * divisor;
-        const double divided = squares[k] / (double)a.rows, variance = divided * divisor * divisor;
-        const bool overflows = variance > DBL_MAX;
-        a.inverse_std[k] = 1 / __builtin_sqrt(overflows ? divided : variance + a.eps) / (overflows ? divisor : 1);
-        a.mean[k] = (real)mean;
-        a.scale[k] = (real)((double)a.weight[k] * a.inverse_std[k]);
-        if (a.running_mean) {
-            const double unbiased = squares[k] / (double)(a.rows - 1) * divisor * divisor;
-            a.running_mean[k] = (real)((1 - a.momentum) * (double)a.running_mean[k] + a.momentum * mean);
-            a.running_var[k] = (real)((1 - a.momentum) * (double)a.running_var[k] + a.momentum * unbiased);
-        }
+    for (int64_t k = begin; k < end && !a.divisor; k++)
+        NAME(store_column)(a, k, means[k], 1 / __builtin_sqrt(squares[k] / rows + a.eps), squares[k] / (rows - 1));
+    for (int64_t k = begin; k < end && a.divisor; k++) {
+        const double d = a.divisor[k], variance = squares[k] / rows * d * d, std = __builtin_sqrt(squares[k] / rows);
+        const double inverse_std = variance > DBL_MAX ? 1 / std / d : 1 / __builtin_sqrt(variance + a.eps);
+        NAME(store_column)(a, k, means[k] * d, inverse_std, squares[k] / (rows - 1) * d * d);
     }
     return 0;
 }
