@@ -52,17 +52,23 @@ def as_numeric_array(name: str, value: Any, kinds: str, expected: str) -> Array:
     return array
 
 
-def as_contiguous(array: Array) -> Array:
-    """Return an array that is only read in C order and aligned, as kernels need it; copied only if it is not."""
+def in_c_order(array: Array) -> Array:
+    """Return an array as C-contiguous and aligned, which kernels need; copied only if it is not."""
     flags = array.flags
     return array if flags.c_contiguous and flags.aligned else array.copy()
 
 
+def as_int64(array: Array) -> Array:
+    """Return integers as C-contiguous, aligned int64, which kernels need; copied only if they are not."""
+    return in_c_order(np.ascontiguousarray(array, np.int64))
+
+
 def as_real(name: str, array: Any) -> Array:
-    """Return a float32 or float64 array that is only read, in any memory order, as kernels need it, or raise."""
-    if isinstance(array, np.ndarray):
-        array = as_contiguous(array)
-    check_array(name, array, writable=False)
+    """Return an array of float32 or float64 that is only read; copied only if it is not C-contiguous and aligned."""
+    try:
+        check_array(name, array, writable=False)
+    except ValueError:
+        array = array.copy()
     return array  # type: ignore[no-any-return]
 
 
@@ -72,19 +78,13 @@ def as_real_of(name: str, value: Any, dtype: np.dtype[Any], shape: Shape, relati
     if array.shape != shape:
         raise ValueError(f"{name} must have shape {shape}{relation}, got {array.shape}")
     if array.dtype == dtype:
-        return as_contiguous(array)
+        return in_c_order(array)
     with np.errstate(all="ignore"):
         result = array.astype(dtype, order="C")
     overflows = np.isinf(result) & np.isfinite(array)
     if overflows.any():
         raise ValueError(f"{name} must be within the range of {dtype}, got {array[overflows][0]}")
     return result
-
-
-def as_int64(array: Array) -> Array:
-    """Return integers as C-contiguous, aligned int64, which kernels need; copied only if they are not."""
-    result = np.ascontiguousarray(array, np.int64)
-    return result if result.flags.aligned else result.copy()
 
 
 def check_representable(name: str, value: float, dtype: np.dtype[Any]) -> float:

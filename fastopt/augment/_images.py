@@ -9,7 +9,7 @@ import numpy as np
 
 from fastopt import _core
 from fastopt._util import validation
-from fastopt._util.arrays import Array, as_contiguous, check_no_overlap_with, check_representable
+from fastopt._util.arrays import Array, check_no_overlap_with, check_representable, in_c_order
 
 Border: TypeAlias = Literal["constant", "edge", "reflect"]
 Interpolation: TypeAlias = Literal["bilinear", "nearest"]
@@ -97,7 +97,7 @@ def as_input(name: str, images: Any, *, nearest: bool) -> Array:
             f"{MAX_CHANNELS}, got {images.shape}"
         )
     _check_size(name, images.shape[1:], images, nearest)
-    return as_contiguous(images)
+    return in_c_order(images)
 
 
 def output_size(name: str, value: Any, images: Array, *, nearest: bool) -> Size:
