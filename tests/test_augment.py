@@ -132,14 +132,14 @@ def test_nearest_rounds_half_up():
         assert affine(np.repeat(images, 6, 0), matrices, **options).ravel().tolist() == pixels
 
 
-LABELS = ["u1", "?", "i2", "f2", "i4", ">i4", "f4", "u8", "f8", "longdouble"]
+LABELS = ["u1", "?", "f2", ">i4", "f4", "i8", "longdouble"]
 
 
 @pytest.mark.parametrize("dtype", LABELS)
 @pytest.mark.parametrize("border", BORDERS)
 def test_nearest_matches_reference(border, dtype):
     for shape in ((5, 7), (5, 7, 1), (4, 6, 2), (3, 5, 3), (2, 300), (1, 290, 5)):
-        matrices = awkward_matrices((1, *shape))
+        matrices = awkward_matrices((1, *shape))[::7]
         images = np.broadcast_to(np.random.default_rng(0).integers(0, 2, shape).astype(dtype), (len(matrices), *shape))
         options = {"interpolation": "nearest", "shape": (2, 270), "border": border, "fill": 1}
         check_reference(affine, "affine", images, matrices, **options)
@@ -237,8 +237,11 @@ def test_inputs_may_have_any_memory_order(order, dtype):
     "options", [{"translate": 1.7e308}, {"scale": (5e-324, 5e-324)}, {"contrast": 1.7e308}], ids=str
 )
 def test_extreme_options_do_not_warn(options):
+    images, masks = random_images((2, 20, 3), np.uint8), random_images((2, 20, 3), np.int32)
     with np.errstate(all="raise"):
-        assert augment(random_images((2, 20, 3), np.uint8), seed=0, step=0, **options).shape == (2, 20, 3)
+        moved = augment(images, masks=masks, seed=0, step=0, mask_fill=7, **options)
+    with np.errstate(all="ignore"):
+        assert same(moved, reference.augment.augment(images, masks=masks, seed=0, step=0, mask_fill=7, **options))
 
 
 def test_empty_batch_returns_empty_batch():

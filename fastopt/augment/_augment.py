@@ -61,8 +61,8 @@ def augment(
     seed : int
         From 0 to 2**64 - 1.
     step : int
-        Any number from 0 to 2**53 - 1 that differs between calls: ``optimizer.steps``, or ``optimizer.micro_steps`` if
-        batches are accumulated in parts.
+        Any number from 0 to 2**53 - 1 that differs between batches: ``optimizer.steps``, or ``optimizer.micro_steps``
+        if batches are accumulated in parts.
     index : array-like of int, shape (N,), optional
         Number of each image, in [0, 2**32), for example its row in the data set. The random numbers of an image depend
         on it. Default: the position in the batch.

@@ -258,7 +258,7 @@ def _batch_statistics(
 
 
 def _recompute_large(op: str, name: str, sums: Array, inputs: dict[str, Array], chunk: int) -> Array:
-    """Compute the sums of columns that could overflow again, divided and in float64, and return all divisors."""
+    """Compute again, divided and in float64, the sums of columns that could overflow; return each column's divisor."""
     is_large = ~((np.abs(sums[:, 0]) < 2.0**480) & (np.abs(sums[:, 1]) < 2.0**960)).all(axis=0)
     large = np.flatnonzero(is_large)
     arguments: dict[str, Any] = {name: np.empty((len(sums), 2, large.size)), "columns": large.size, "chunk": chunk}

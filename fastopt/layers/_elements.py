@@ -31,8 +31,8 @@ def dropout(x: Array, p: float = 0.5, *, seed: int, step: int, out: Array | None
     seed : int
         From 0 to 2**64 - 1. Use a different seed for each layer.
     step : int
-        Any number from 0 to 2**53 - 1 that differs between calls: ``optimizer.steps``, or ``optimizer.micro_steps`` if
-        batches are accumulated in parts.
+        Any number from 0 to 2**53 - 1 that differs between batches: ``optimizer.steps``, or ``optimizer.micro_steps``
+        if batches are accumulated in parts.
     out : ndarray, optional
         Array for the result, C-contiguous, with the shape and dtype of ``x``. It may be ``x`` itself.
 
