@@ -8,6 +8,7 @@
 #include "ops/images.h"
 #include "ops/layers.h"
 #include "ops/losses.h"
+#include "ops/nearest.h"
 #include "real.h"
 #include "rules/adagrad.h"
 #include "rules/adam.h"

@@ -29,8 +29,8 @@ def batches(
     Parameters
     ----------
     *arrays : ndarray
-        One or more arrays, memory maps included, of any dtype and layout, with the same number of rows (at least 1)
-        along the first axis.
+        One or more arrays, memory maps included, of any dtype and memory order, with the same number of rows (at least
+        1) along the first axis. Convert lists and tensors once with ``numpy.asarray``, not in each epoch.
     batch_size : int or None
         Number of rows in a batch, >= 1. None makes one batch of all rows.
     seed : int, default 0
@@ -141,7 +141,7 @@ def _check_rows(name: str, array: Any) -> Array:
     """Return an array as a plain ndarray, also if it is a memory map, or raise."""
     _core.check_no_mask(array, name)
     if not isinstance(array, np.ndarray):
-        raise TypeError(f"{name} must be a NumPy array, got {type(array).__name__!r}")
+        raise TypeError(f"{name} must be a NumPy array (convert it with numpy.asarray), got {type(array).__name__!r}")
     if array.ndim == 0:
         raise ValueError(f"{name} must have at least one dimension, got shape ()")
     return np.asarray(array)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastopt import _core
-from fastopt._util.arrays import Array, Shape, aligned_zeros
+from fastopt._util.arrays import Array, Shape, aligned_zeros, check_array
 from fastopt._util.validation import is_int
 
 Layout: TypeAlias = "Mapping[str, Shape]"
@@ -29,9 +29,9 @@ class Flat(Mapping[str, Array]):
 
     Parameters
     ----------
-    shapes_or_arrays : mapping of str to int, sequence of int or array-like
-        A shape (an int is a shape with one dimension) makes an array of zeros. The values of an array are copied and
-        cast to ``dtype``.
+    shapes_or_arrays : mapping of str to int, sequence of int, or ndarray
+        A shape (an int is a shape with one dimension) makes an array of zeros. The values of an array, in any memory
+        order, are copied and cast to ``dtype``.
     dtype : dtype, default numpy.float32
         Dtype of all arrays: float32 or float64.
 
@@ -92,8 +92,8 @@ class Flat(Mapping[str, Array]):
         ----------
         layout : mapping of str to int or tuple of int
             Shape of each array, by name, as in ``Flat.layout``.
-        buffer : ndarray
-            One-dimensional, float32 or float64, with as many elements as the layout. It is not copied.
+        buffer : ndarray of float32 or float64
+            One-dimensional and contiguous, with as many elements as the layout. It is not copied.
 
         Returns
         -------
@@ -103,25 +103,20 @@ class Flat(Mapping[str, Array]):
         Raises
         ------
         TypeError
-            If ``buffer`` is not a NumPy array or is masked, or ``layout`` is not a mapping of strings to shapes.
+            If ``buffer`` is not an array of float32 or float64, or ``layout`` is not a mapping of strings to shapes.
         ValueError
-            If ``buffer`` has another shape or dtype, or a dimension is negative.
+            If ``buffer`` has another shape or is not contiguous, or a dimension is negative.
 
         Examples
         --------
         >>> Flat.from_buffer({"w": (2,), "b": (1,)}, np.arange(3.0))["b"]
         array([2.])
         """
-        _core.check_no_mask(buffer, "buffer")
-        if not isinstance(buffer, np.ndarray):
-            raise TypeError(f"buffer must be a NumPy array, got {type(buffer).__name__!r}")
+        check_array("buffer", buffer, writable=False)
         layout = _layout("layout", layout)
         expected = (_size(layout),)
-        if buffer.shape != expected or buffer.dtype not in DTYPES:
-            raise ValueError(
-                f"buffer must be float32 or float64 of shape {expected} like the layout, got {buffer.dtype} of shape "
-                f"{buffer.shape}"
-            )
+        if buffer.shape != expected:
+            raise ValueError(f"buffer must have shape {expected} like the layout, got {buffer.shape}")
         return cls._from_checked(layout, buffer)
 
     @classmethod
@@ -273,7 +268,7 @@ def _shape(argument: str, name: object, value: Any) -> Shape:
         return tuple(np.shape(value))
     shape = value if isinstance(value, (tuple, list)) else (value,)
     if not all(is_int(n) for n in shape):
-        raise TypeError(f"{argument}[{name!r}] must be a shape or an array, got {value!r}")
+        raise TypeError(f"{argument}[{name!r}] must be a shape, of ints, or a NumPy array, got {value!r}")
     if any(n < 0 for n in shape):
         raise ValueError(f"{argument}[{name!r}] must have dimensions >= 0, got {value!r}")
     return tuple(int(n) for n in shape)

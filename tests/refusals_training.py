@@ -96,8 +96,8 @@ REFUSALS += [
     (partial(batches, *arrays, batch_size=2), error, f"arrays{message}")
     for arrays, error, message in [
         ([], TypeError, " must contain at least one array, got none"),
-        ([[1, 2]], TypeError, "[0] must be a NumPy array, got 'list'"),
-        ([X, "abc"], TypeError, "[1] must be a NumPy array, got 'str'"),
+        ([[1, 2]], TypeError, "[0] must be a NumPy array (convert it with numpy.asarray), got 'list'"),
+        ([X, "abc"], TypeError, "[1] must be a NumPy array (convert it with numpy.asarray), got 'str'"),
         ([X, np.ma.array(X)], TypeError, f"[1] {MASKED}"),
         ([np.array(3.0)], ValueError, "[0] must have at least one dimension, got shape ()"),
         ([X, X, X[:9]], ValueError, "[2] must have 10 rows like arrays[0], got 9"),
@@ -172,13 +172,14 @@ REFUSALS += [
 
 FLAT = Flat({"w": 2})
 NAMES = "must be a mapping of names to shapes or arrays, got "
-SHAPE = "['w'] must be a shape or an array, got "
+SHAPE = "['w'] must be a shape, of ints, or a NumPy array, got "
 REFUSALS += [
     (partial(Flat, shapes), error, f"shapes_or_arrays{message}")
     for shapes, error, message in [
         ([(2, 2)], TypeError, f" {NAMES}'list'"),
         ({1: (2, 2)}, TypeError, " must have strings as names, got 1"),
         ({"w": "abc"}, TypeError, f"{SHAPE}'abc'"),
+        ({"w": [1.0, 2.0]}, TypeError, f"{SHAPE}[1.0, 2.0]"),
         ({"w": (2, 2.0)}, TypeError, f"{SHAPE}(2, 2.0)"),
         ({"w": (2, True)}, TypeError, f"{SHAPE}(2, True)"),
         ({"w": (2, -1)}, ValueError, "['w'] must have dimensions >= 0, got (2, -1)"),
@@ -194,9 +195,23 @@ REFUSALS += [
     (
         partial(Flat.from_buffer, {"w": (2,)}, np.ones(3)),
         ValueError,
-        "buffer must be float32 or float64 of shape (2,) like the layout, got float64 of shape (3,)",
+        "buffer must have shape (2,) like the layout, got (3,)",
     ),
-    (partial(Flat.from_buffer, {"w": 2}, [1.0, 2.0]), TypeError, "buffer must be a NumPy array, got 'list'"),
+    (
+        partial(Flat.from_buffer, {"w": (2,)}, np.ones(4)[::2]),
+        ValueError,
+        "buffer must be C-contiguous, got shape (2,) with strides (16,) bytes",
+    ),
+    (
+        partial(Flat.from_buffer, {"w": (2,)}, np.ones(2, int)),
+        TypeError,
+        "buffer must have dtype float32 or float64, got int64",
+    ),
+    (
+        partial(Flat.from_buffer, {"w": 2}, [1.0, 2.0]),
+        TypeError,
+        "buffer must be an array of float32 or float64, got 'list'",
+    ),
     (partial(Flat.from_buffer, 5, np.ones(2)), TypeError, f"layout {NAMES}'int'"),
     (partial(Flat.from_buffer, MappingProxyType({"w": 2.0}), np.ones(2)), TypeError, f"layout{SHAPE}2.0"),
     (partial(FLAT.select, "x*"), KeyError, "...pattern must match one of ['w'], got 'x*'..."),

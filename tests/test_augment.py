@@ -7,10 +7,13 @@ import math
 import numpy as np
 import pytest
 from cases import same_bits
+from strategies import same
 
 import fastopt
 from fastopt import reference, runtime
-from fastopt.augment import BORDERS, _sine_and_cosine, affine, augment
+from fastopt.augment import affine, augment
+from fastopt.augment._augment import _sine_and_cosine
+from fastopt.augment._images import BORDERS
 from fastopt.reference.augment import normals
 
 DTYPES = [np.uint8, np.float32, np.float64]
@@ -48,11 +51,7 @@ def check_reference(function, name, *arguments, **options):
         for threads in (1, 2, 4, "auto"):
             fastopt.set_isa(isa)
             fastopt.set_num_threads(threads)
-            got = function(*arguments, **options)
-            if got.dtype == np.uint8:
-                assert np.array_equal(got, wanted)
-            else:
-                assert same_bits(got, wanted)
+            assert same(function(*arguments, **options), wanted)
 
 
 # Resampling
@@ -94,14 +93,77 @@ def test_zeros_are_positive():
     check_reference(affine, "affine", images, np.array([[[1, 0, 0], [0, 1, 0]]]), fill=-1.0)
 
 
+def awkward_matrices(shape):
+    """Return matrices that also hit the middle between pixels, the borders, and points far outside."""
+    rng = np.random.default_rng(2)
+    halves = rng.integers(-8, 9, (60, 2, 3)) / 2
+    far = rng.integers(-2, 3, (60, 2, 3)) * 10.0 ** rng.integers(-3, 8, (60, 2, 3))
+    almost_half = np.broadcast_to([[1, 0, 0.49999999999999994], [0, 1, -0.5000000000000001]], (1, 2, 3))
+    return np.concatenate([random_matrices((60, *shape[1:])), halves, halves / 2, far, almost_half])
+
+
+@pytest.mark.parametrize("border", BORDERS)
+@pytest.mark.parametrize("shape", [(1, 5, 7), (1, 1, 9), (1, 8, 1), (1, 6, 6)], ids=str)
+def test_nearest_matches_scipy_but_for_one_point(shape, border):
+    ndimage = pytest.importorskip("scipy.ndimage")
+    matrices, size = awkward_matrices(shape), (9, 11)
+    image = np.random.default_rng(0).integers(0, 100, shape[1:])
+    images = np.broadcast_to(image, (len(matrices), *image.shape))
+    got = affine(images, matrices, shape=size, interpolation="nearest", border=border, fill=-1)
+    mode = {"constant": "grid-constant", "edge": "nearest", "reflect": "mirror"}[border]
+    i, j = np.mgrid[:9, :11]
+    for moved, m in zip(got, matrices, strict=True):
+        options = {"output_shape": size, "order": 0, "mode": mode, "cval": -1}
+        same_pixel = moved == ndimage.affine_transform(image, m[:, :2], m[:, 2], **options)
+        if border == "reflect":
+            for (a, b, c), n in zip(m, image.shape, strict=True):
+                place = (a * i + c) + b * j
+                same_pixel |= (n > 1) & (place > 0) & (place % max(2 * n - 2, 1) == n - 0.5)
+        assert same_pixel.all()
+
+
+def test_nearest_rounds_half_up():
+    images = np.array([[[10, 20, 30, 40]]])
+    shifts = [-1.5, -1, -0.5, 0.5, 1.5, 3.5]
+    matrices = [[[0, 0, 0], [0, 0, x]] for x in shifts]
+    wanted = {"constant": [7, 7, 10, 20, 30, 7], "edge": [10, 10, 10, 20, 30, 40], "reflect": [30, 20, 20, 20, 30, 40]}
+    for border, pixels in wanted.items():
+        options = {"shape": (1, 1), "interpolation": "nearest", "border": border, "fill": 7}
+        assert affine(np.repeat(images, 6, 0), matrices, **options).ravel().tolist() == pixels
+
+
+LABELS = ["u1", "?", "f2", ">i4", "f4", "i8", "longdouble"]
+
+
+@pytest.mark.parametrize("dtype", LABELS)
+@pytest.mark.parametrize("border", BORDERS)
+def test_nearest_matches_reference(border, dtype):
+    for shape in ((5, 7), (5, 7, 1), (4, 6, 2), (3, 5, 3), (2, 300), (1, 290, 5)):
+        matrices = awkward_matrices((1, *shape))[::7]
+        images = np.broadcast_to(np.random.default_rng(0).integers(0, 2, shape).astype(dtype), (len(matrices), *shape))
+        options = {"interpolation": "nearest", "shape": (2, 270), "border": border, "fill": 1}
+        check_reference(affine, "affine", images, matrices, **options)
+
+
+@pytest.mark.parametrize("value", [2**63 - 1, -(2**63), 2**53 + 1])
+def test_nearest_copies_all_bits(value):
+    matrix = [[[1, 0, 0], [0, 1, 0.5]]]
+    labels = affine(np.array([[[0, value]]]), matrix, interpolation="nearest", fill=value)
+    assert labels.tolist() == [[[value, value]]]
+    floats = affine(np.array([[[0, -0.0, np.nan]]]), matrix, interpolation="nearest", fill=-0.0)
+    assert same_bits(floats, np.array([[[-0.0, np.nan, -0.0]]]))
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "nearest"])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("border", BORDERS)
 @pytest.mark.parametrize("giant", [1e6, 2e9, 1e30, 1e300])
-def test_extreme_matrices_read_no_pixel_outside(giant, border, dtype):
+def test_extreme_matrices_read_no_pixel_outside(giant, border, dtype, interpolation):
     rng = np.random.default_rng(0)
     matrices = giant * rng.normal(0, 1, (20, 2, 3))
     matrices[rng.random(matrices.shape) < 0.5] = 0
-    check_reference(affine, "affine", random_images((20, 9, 9, 3), dtype), matrices, border=border)
+    options = {"interpolation": interpolation, "border": border}
+    check_reference(affine, "affine", random_images((20, 9, 9, 3), dtype), matrices, **options)
 
 
 @pytest.mark.parametrize("border", ["constant", "edge", "reflect"])
@@ -140,19 +202,53 @@ def test_out_receives_the_result():
     assert same_bits(out, affine(images, matrices, shape=(4, 5)))
     assert augment(images, seed=0, step=0, crop=(4, 5), out=out) is out
     assert same_bits(out, augment(images, seed=0, step=0, crop=(4, 5)))
+    mask_out, options = np.full((3, 4, 5), 9, np.uint8), {"masks": images > 0.5, "seed": 0, "step": 0, "crop": (4, 5)}
+    got = augment(images, **{**options, "masks": options["masks"].view("u1")}, out=(out, mask_out))
+    assert got[0] is out
+    assert got[1] is mask_out
+    assert same(got, augment(images, **{**options, "masks": options["masks"].view("u1")}))
+    assert augment(images, **options, out=(out, None))[1].dtype == bool
+
+
+ORDERS = {
+    "Fortran": np.asfortranarray,
+    "transposed": lambda x: np.ascontiguousarray(x.swapaxes(1, 2)).swapaxes(1, 2),
+    "strided": lambda x: np.repeat(x, 2, axis=0)[::2],
+    "reversed": lambda x: np.ascontiguousarray(x[:, ::-1])[:, ::-1],
+    "misaligned": lambda x: np.frombuffer(b"?" + x.tobytes(), x.dtype, offset=1).reshape(x.shape),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("order", ORDERS)
+def test_inputs_may_have_any_memory_order(order, dtype):
+    images, masks = random_images((4, 6, 9, 3), dtype), random_images((4, 6, 9), np.uint8)
+    options, change = {"seed": 0, "step": 0, **GEOMETRY}, ORDERS[order]
+    changed = change(images)
+    before = changed.copy()
+    assert same(augment(changed, masks=change(masks), **options), augment(images, masks=masks, **options))
+    matrices = random_matrices(images.shape)
+    assert same(affine(changed, change(matrices)), affine(images, matrices))
+    assert same(affine(images, matrices.tolist()), affine(images, matrices))
+    assert np.array_equal(changed, before)
 
 
 @pytest.mark.parametrize(
     "options", [{"translate": 1.7e308}, {"scale": (5e-324, 5e-324)}, {"contrast": 1.7e308}], ids=str
 )
 def test_extreme_options_do_not_warn(options):
+    images, masks = random_images((2, 20, 3), np.uint8), random_images((2, 20, 3), np.int32)
     with np.errstate(all="raise"):
-        assert augment(random_images((2, 20, 3), np.uint8), seed=0, step=0, **options).shape == (2, 20, 3)
+        moved = augment(images, masks=masks, seed=0, step=0, mask_fill=7, **options)
+    with np.errstate(all="ignore"):
+        assert same(moved, reference.augment.augment(images, masks=masks, seed=0, step=0, mask_fill=7, **options))
 
 
 def test_empty_batch_returns_empty_batch():
     assert augment(np.zeros((0, 4, 4), np.uint8), seed=0, step=0, noise=1).shape == (0, 4, 4)
     assert affine(np.zeros((0, 4, 4)), np.zeros((0, 2, 3)), shape=(2, 9)).shape == (0, 2, 9)
+    images, masks = augment(np.zeros((0, 4, 4)), masks=np.zeros((0, 4, 4, 2), int), seed=0, step=0, crop=(3, 2))
+    assert (images.shape, masks.shape, masks.dtype) == ((0, 3, 2), (0, 3, 2, 2), int)
 
 
 # Random changes
@@ -165,6 +261,9 @@ def test_augment_matches_reference(shape, dtype):
     everything = {**GEOMETRY, **SHADING, "border": "reflect", "crop": ((shape[1] + 1) // 2, (shape[2] + 2) // 3)}
     check_reference(augment, "augment", images, seed=2**63 + 1, step=2**40, index=index, **everything)
     check_reference(augment, "augment", images, seed=0, step=0, fill=0.5, **GEOMETRY, **SHADING)
+    masks = random_images((*shape[:3], 2), np.uint8)
+    check_reference(augment, "augment", images, masks=masks, seed=0, step=0, index=index, **everything)
+    check_reference(augment, "augment", images, masks=masks[..., 0], seed=0, step=0, mask_fill=255, **GEOMETRY)
 
 
 def test_result_for_an_image_is_independent_of_its_batch():
@@ -179,11 +278,30 @@ def test_result_for_an_image_is_independent_of_its_batch():
         assert not (augment(images, **{"index": index, **options, **other}) == whole).mean() > 0.2
 
 
-def test_masks_move_with_their_images():
-    images = random_images((20, 16, 16, 3), np.uint8)
-    moved = augment(images, seed=4, step=5, **GEOMETRY)
-    masks = augment(np.ascontiguousarray(images[..., 1]), seed=4, step=5, **GEOMETRY)
-    assert np.array_equal(moved[..., 1], masks)
+@pytest.mark.parametrize("dtype", [np.uint8, bool, np.int32, np.int64, np.float32])
+def test_masks_move_with_their_images_and_get_no_new_labels(dtype):
+    """A mask of large regions, moved with an image of the same regions, differs from it at edges only."""
+    labels = np.array([0, 1] if dtype is bool else [0, 1, 3, 4], dtype)
+    masks = np.kron(np.random.default_rng(0).choice(labels, (40, 4, 4)), np.ones((1, 8, 8), dtype)).astype(dtype)
+    images = (masks == labels[-1]).astype(np.float32)
+    options = {"seed": 4, "step": 5, **GEOMETRY, "contrast": 0.1, "border": "reflect"}
+    moved, moved_masks = augment(images, masks=masks, **options)
+    assert same(moved, augment(images, **options))
+    assert moved_masks.dtype == dtype
+    assert set(np.unique(moved_masks)) == set(labels)
+    inner = (moved < 0.05) | (moved > 0.95)  # contrast leaves a region at least 0.95 or at most 0.05
+    assert inner.mean() > 0.5
+    assert np.array_equal(moved_masks[inner] == labels[-1], moved[inner] > 0.5)
+
+
+def test_masks_are_void_outside_and_keep_their_values():
+    images, masks = np.zeros((30, 8, 8, 3), np.float32), np.full((30, 8, 8), 1, np.uint8)
+    options = {"seed": 0, "step": 0, "rotate": 45, "fill": 1.0, "brightness": 0.2, "noise": 0.2}
+    _, moved_masks = augment(images, masks=masks, mask_fill=255, **options)
+    assert set(np.unique(moved_masks)) == {1, 255}
+    outside = augment(images, seed=0, step=0, rotate=45, fill=1.0)[..., 0]  # the weight of fill in a pixel
+    assert (moved_masks[outside < 0.45] == 1).all()
+    assert (moved_masks[outside > 0.8] == 255).all()
 
 
 def test_flips_and_crops_are_exact_copies_with_the_right_frequencies():

@@ -43,6 +43,14 @@ def test_values_are_copied_in_and_written_to_the_buffer():
     assert flat.buffer.tolist() == [0, 2, 4, 6, 7, 5, 5]
 
 
+@pytest.mark.parametrize("dtype", ["u1", "?", "i4", "f8", ">f4"])
+def test_arrays_are_cast_from_any_memory_order(dtype):
+    values = np.array([[0, 1, 1], [1, 0, 1]], dtype)
+    for array in (values, np.asfortranarray(values), np.repeat(values, 2, axis=1)[:, ::2]):
+        array.flags.writeable = False
+        assert Flat({"w": array}).buffer.tolist() == [0, 1, 1, 1, 0, 1]
+
+
 def test_buffer_and_layout_are_read_only():
     flat = Flat({"w": 2})
     with pytest.raises(AttributeError):

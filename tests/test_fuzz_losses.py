@@ -141,6 +141,9 @@ def batch_norm(**arguments):
 
 
 def wanted_batch_norm(x, weight, bias, running_mean=None, running_var=None, training=True, **options):
+    weight, bias = (np.asarray(array).astype(x.dtype) for array in (weight, bias))
+    if not training:
+        running_mean, running_var = (np.asarray(array).astype(x.dtype) for array in (running_mean, running_var))
     if x.shape[-1]:
         return reference.layers.batch_norm(x, weight, bias, running_mean, running_var, training=training, **options)
     return x, (x, bias, weight, bias.astype(np.float64), training)  # the reference needs a channel
@@ -172,7 +175,7 @@ def test_batch_norm(data):
     call = data.draw(calls(with_out(valid, "grad")))
 
     def wanted(grad, cache, grad_weight=None, grad_bias=None):
-        mean = got[1][1]
+        mean, grad = got[1][1], np.asarray(grad).astype(got[1][1].dtype)
         if not mean.size:
             return grad, mean, mean
         of_x, of_weight, of_bias = reference.layers.batch_norm_backward(grad, got[1])
@@ -191,12 +194,13 @@ def test_l2_penalty(data):
     call = data.draw(calls(valid))
 
     def wanted(params, lam, grads):
-        total, grad_arrays = 0.0, leaves(grads)
-        for i, array in enumerate(leaves(params)):
-            total += reference.layers.l2_penalty(np.atleast_1d(array), 1.0)
-            if grad_arrays:
-                grad_arrays[i] += array.dtype.type(2 * lam) * array
-        return lam * total
+        arrays, total, divided_total = [np.atleast_1d(array) for array in leaves(params)], 0.0, 0.0
+        for i, array in enumerate(arrays):
+            total += reference.sum_squares([array])
+            divided_total += reference.sum_squares([array.astype(np.float64) / 2.0**540])
+            if grads is not None:
+                leaves(grads)[i][...] += (array.dtype.type(2 * lam) * array).reshape(leaves(grads)[i].shape)
+        return lam * divided_total * 2.0**540 * 2.0**540 if np.isinf(total) else lam * total
 
     call.check(layers.l2_penalty, wanted, ["grads"])
 
@@ -204,21 +208,28 @@ def test_l2_penalty(data):
 IMAGE_SHAPES = [(1, 2, 2), (0, 3, 3), (1, 15, 65), (2, 1, 17), (2, 15, 17, 3), (3, 4, 17, 1), (2, 17, 5, 4)]
 
 
+IMAGE_DTYPES = DTYPES | st.just(np.dtype(np.uint8))
+LABEL_DTYPES = IMAGE_DTYPES | st.sampled_from([np.dtype(name) for name in ("?", "i2", "i4", "i8", "u8")])
+
+
 @st.composite
-def images_and_sampling(draw, size_name, largest=None):
+def images_and_sampling(draw, size_name, largest=None, dtypes=IMAGE_DTYPES):
     """Draw images, and the options of functions that resample them."""
-    images = draw(arrays(draw(DTYPES | st.just(np.dtype(np.uint8))), draw(st.sampled_from(IMAGE_SHAPES))))
+    images = draw(arrays(draw(dtypes), draw(st.sampled_from(IMAGE_SHAPES))))
     height, width = largest or images.shape[1:3]
     size = draw(st.none() | st.tuples(st.integers(1, min(5, height)), st.integers(1, min(5, width))))
     shape = (len(images), *(size or images.shape[1:3]), *images.shape[3:])
     out = draw(zeros_like(np.zeros(shape, images.dtype)))
-    fill, border = draw(numbers(0, 1)), draw(st.sampled_from(["constant", "edge", "reflect"]))
+    fill = draw(numbers(0, 1) if dtypes is IMAGE_DTYPES else st.sampled_from([0.0, 1.0]))
+    border = draw(st.sampled_from(["constant", "edge", "reflect"]))
     return {"images": images, size_name: size, "border": border, "fill": fill, "out": out}
 
 
 @fuzz(data=st.data())
 def test_affine(data):
-    valid = data.draw(images_and_sampling("shape", (5, 5)))
+    interpolation = data.draw(st.sampled_from(["bilinear", "nearest"]))
+    dtypes = LABEL_DTYPES if interpolation == "nearest" else IMAGE_DTYPES
+    valid = {**data.draw(images_and_sampling("shape", (5, 5), dtypes)), "interpolation": interpolation}
     shape = (len(valid["images"]), 2, 3)
     floats = arrays(np.float64, shape, data.draw(st.sampled_from([(-3, 3), (-1e9, 1e9), (-1e300, 1e300)])))
     matrices = data.draw(floats | arrays(np.int64, shape, (-3, 3)))
@@ -238,4 +249,11 @@ def test_augment(data):
     for name in ("translate", "flip", "flip_vertical", "contrast", "brightness"):
         valid[name] = data.draw(numbers(0, 1))
     valid["noise"] = data.draw(st.sampled_from([0.0, 0.1]))
+    if data.draw(FLAGS):
+        images, tail = valid["images"], data.draw(st.sampled_from([(), (1,), (3,)]))
+        masks = valid["masks"] = data.draw(arrays(data.draw(LABEL_DTYPES), (*images.shape[:3], *tail)))
+        shape = (len(images), *(valid["crop"] or images.shape[1:3]), *tail)
+        mask_out = data.draw(zeros_like(np.zeros(shape, masks.dtype)))
+        valid["out"] = data.draw(st.sampled_from([None, (valid["out"], mask_out)]))
+        valid["mask_fill"] = data.draw(st.sampled_from([0.0, 1.0]))
     data.draw(calls(valid)).check(fastopt.augment, reference.augment.augment, ["out"])

@@ -101,15 +101,17 @@ def test_losses_and_layers_stay_within_their_arrays(shape, real):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
 @pytest.mark.parametrize("border", ["constant", "edge", "reflect"])
+@pytest.mark.parametrize("interpolation", ["bilinear", "nearest"])
 @pytest.mark.parametrize("shape", [(1, 1), (1, 7), (7, 1), (5, 6), (17, 33), (5, 6, 3), (9, 8, 4), (3, 3, 5)], ids=str)
-def test_images_stay_within_their_arrays(shape, border, dtype):
+def test_images_stay_within_their_arrays(shape, interpolation, border, dtype):
     rng = np.random.default_rng(0)
     images = rng.uniform(0, 255, (6, *shape)).astype(dtype)
     matrices = rng.normal(0, 3, (6, 2, 3)) * 10.0 ** rng.integers(-1, 4, (6, 1, 1))
+    options = {"interpolation": interpolation, "border": border}
     for isa in runtime.available_isas():
         fastopt.set_isa(isa)
-        wanted = affine(images, matrices, border=border)
+        wanted = affine(images, matrices, **options)
         for at_end in (True, False):
             out = guarded(np.zeros_like(images), at_end)
-            affine(guarded(images, at_end), matrices, border=border, out=out)
+            affine(guarded(images, at_end), matrices, out=out, **options)
             assert np.array_equal(out, wanted)

@@ -75,6 +75,17 @@ def test_dropout_masks_of_different_seeds_and_steps_are_independent():
             assert abs((one & other).mean() - 0.25) < 0.01
 
 
+@pytest.mark.parametrize("p", [0.0, 2.0**-32, 0.1, 1 / 3, 0.5, 0.75, 0.999, 1 - 2.0**-20])
+def test_dropout_scales_like_pytorch(p):
+    torch = pytest.importorskip("torch")
+    x = np.random.default_rng(0).normal(0, 1e30, 2**16).astype(np.float32)
+    y, theirs = layers.dropout(x, p, seed=0, step=0), torch.nn.functional.dropout(torch.from_numpy(x), p).numpy()
+    kept, kept_by_both = y != 0, (y != 0) & (theirs != 0)
+    np.testing.assert_allclose(y[kept_by_both], theirs[kept_by_both], rtol=3e-7 if p < 0.99 else 1e-4)
+    assert abs(kept.mean() - (theirs != 0).mean()) <= 8 * math.sqrt(p * (1 - p) / x.size)
+    assert p > 0 or same_bits(y, x)
+
+
 def test_dropout_in_place_and_of_nan():
     x = np.full(1000, np.nan, np.float32)
     y = layers.dropout(x, 0.5, seed=0, step=0)
@@ -109,15 +120,17 @@ def test_batch_norm_matches_reference(shape, training, real):
 
 @pytest.mark.parametrize("real", REALS, ids=str)
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("shape", [(50, 16), (4, 5, 6, 3), (300, 17), (3, 20, 20, 8)])
-def test_batch_norm_matches_pytorch(shape, training, real):
+@pytest.mark.parametrize(("momentum", "eps"), [(0.3, 1e-3), (0.0, 1e-12), (1.0, 1e3), (0.1, 1e30)])
+@pytest.mark.parametrize("shape", [(50, 16), (4, 5, 6, 3), (300, 17), (2, 8)])
+def test_batch_norm_matches_pytorch(shape, momentum, eps, training, real):
     torch = pytest.importorskip("torch")
     x, weight, bias, mean, var, grad = batch(shape, real)
+    x[..., 0], x[..., 1], weight[2] = 0, 1e-15 * x[..., 1], 0  # constant, tiny
     theirs = [torch.from_numpy(a.copy()).requires_grad_() for a in (np.moveaxis(x, -1, 1), weight, bias)]
     running = [torch.from_numpy(a.copy()) for a in (mean, var)]
-    y_theirs = torch.nn.functional.batch_norm(theirs[0], *running, *theirs[1:], training, 0.3, 1e-3)
+    y_theirs = torch.nn.functional.batch_norm(theirs[0], *running, *theirs[1:], training, momentum, eps)
     y_theirs.backward(torch.from_numpy(np.moveaxis(grad, -1, 1).copy()))
-    y, cache = layers.batch_norm(x, weight, bias, mean, var, training=training, momentum=0.3, eps=1e-3)
+    y, cache = layers.batch_norm(x, weight, bias, mean, var, training=training, momentum=momentum, eps=eps)
     of_x, of_weight, of_bias = layers.batch_norm_backward(grad, cache)
     pairs = [
         (y, np.moveaxis(y_theirs.detach().numpy(), 1, -1)),
@@ -131,6 +144,49 @@ def test_batch_norm_matches_pytorch(shape, training, real):
     for got, wanted in pairs:
         # a mean of up to 60 standard deviations magnifies the rounding error of x - mean
         np.testing.assert_allclose(got, wanted, rtol=16 * eps, atol=64 * eps * max(1, np.abs(wanted).max()))
+
+
+LARGE = [1e18, 1e20, 1e37, 3e38, 1e150, 1e200, 1.7e308]
+
+
+@pytest.mark.parametrize(
+    ("scale", "real"),
+    [(scale, real) for real in REALS for scale in LARGE if scale < float(np.finfo(real).max)],
+    ids=str,
+)
+@pytest.mark.parametrize("rows", [2, 40, 9000])
+def test_large_numbers_do_not_overflow(rows, scale, real):
+    """A column of them has the result of the same column divided by a power of two; other columns do not change."""
+    rng, divisor = np.random.default_rng(0), 2.0 ** math.floor(math.log2(scale))
+    x, grad = rng.uniform(0, 1, (rows, 4)).astype(real), rng.normal(0, 1, (rows, 4)).astype(real)
+    large = np.stack([x[:, 0] * scale, x[:, 1], np.full(rows, 0.7 * scale), (x[:, 3] - 0.5) * scale], axis=1).astype(
+        real
+    )
+    wide = large.astype(np.longdouble) / [divisor, 1, divisor, divisor]
+    weight, bias, mean, var = np.array([[1, 2, 3, 4], [1, 0, 5, 0], [0, 0, 0, 0], [1, 1, 1, 1]], real)
+    y, cache = layers.batch_norm(large, weight, bias, mean, var, momentum=0.5, eps=1e-9)
+    back = layers.batch_norm_backward(grad, cache)
+    center, eps = wide.mean(0), 16 * np.finfo(real).eps
+    deviation = wide - center
+    deviation[:, 2] = 0  # constant; the mean of long doubles is rounded
+    variance = (deviation**2).mean(0)
+    x_hat = deviation / np.sqrt(variance + 1e-9 * np.array([0, 1, 1, 0]))
+    np.testing.assert_allclose(y, weight * x_hat + bias, rtol=0, atol=8 * eps)
+    np.testing.assert_allclose(mean, 0.5 * center * [divisor, 1, divisor, divisor], rtol=1e-5)
+    np.testing.assert_allclose(var[1], 0.5 + 0.5 * variance[1] * rows / (rows - 1), rtol=1e-5)
+    of_weight = (grad * x_hat).sum(0)
+    np.testing.assert_allclose(back[1], of_weight, rtol=0, atol=eps * rows)
+    np.testing.assert_allclose(back[2], grad.sum(0), rtol=0, atol=eps * rows)
+    of_x = (grad - grad.mean(0) - x_hat * of_weight / rows) * weight / np.sqrt(variance + 1e-9)
+    np.testing.assert_allclose(back[0][:, [0, 1, 3]] * [divisor, 1, divisor], of_x[:, [0, 1, 3]], rtol=1e-4, atol=1e-4)
+    alone = layers.batch_norm(x, weight, bias, eps=1e-9)
+    assert same_bits(y[:, 1], alone[0][:, 1])
+    with np.errstate(all="ignore"):
+        wanted, kept = reference.layers.batch_norm(large, weight, bias, eps=1e-9)
+        wanted_back = reference.layers.batch_norm_backward(grad, kept)
+    for _ in every_isa_and_thread_count():
+        y, cache = layers.batch_norm(large, weight, bias, eps=1e-9)
+        assert all(map(same_bits, (y, *layers.batch_norm_backward(grad, cache)), (wanted, *wanted_back)))
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -182,6 +238,69 @@ def test_batch_norm_writes_into_given_arrays():
     assert all(map(same_bits, got, (of_x, of_weight, of_bias)))
 
 
+# Inputs
+
+CHANGES = {
+    "Fortran": np.asfortranarray,
+    "transposed": lambda x: np.ascontiguousarray(x.T).T,
+    "strided": lambda x: np.repeat(x, 2, axis=-1)[..., ::2],
+    "reversed": lambda x: np.ascontiguousarray(x[::-1])[::-1],
+    "misaligned": lambda x: np.frombuffer(b"?" + x.tobytes(), x.dtype, offset=1).reshape(x.shape),
+}
+CASTS = {
+    "list": lambda x: x.tolist(),
+    "float64": lambda x: x.astype(np.float64),
+    "int32": lambda x: x.astype(np.int32),
+    "uint8": lambda x: x.astype(np.uint8),
+    "bool": lambda x: x > 0.5,
+    "byte-swapped": lambda x: x.astype(">f4"),
+}
+
+
+@pytest.mark.parametrize("real", REALS, ids=str)
+@pytest.mark.parametrize("kind", CHANGES)
+def test_inputs_may_have_any_memory_order(kind, real):
+    x, weight, bias, mean, var, grad = batch((12, 5), real)
+    change = CHANGES[kind]
+    assert same_bits(layers.dropout(change(x), 0.5, seed=0, step=0), layers.dropout(x, 0.5, seed=0, step=0))
+    out = np.empty_like(x)
+    assert layers.dropout(change(x), 0.5, seed=0, step=0, out=out) is out
+    for training in (True, False):
+        averages = (None, None) if training else (mean, var)
+        wanted, kept = layers.batch_norm(x, weight, bias, *averages, training=training)
+        changed = [None if a is None else change(a) for a in averages]
+        y, cache = layers.batch_norm(change(x), change(weight), change(bias), *changed, training=training)
+        assert same_bits(y, wanted)
+        back = layers.batch_norm_backward(change(grad), cache)
+        assert all(map(same_bits, back, layers.batch_norm_backward(grad, kept)))
+    penalty, changed_grad = layers.l2_penalty({"x": x}, 0.5, {"x": grad}), batch((12, 5), real)[5]
+    assert layers.l2_penalty({"x": change(x)}, 0.5, {"x": changed_grad}) == penalty
+    assert same_bits(changed_grad, grad)
+
+
+@pytest.mark.parametrize("kind", CASTS)
+def test_arrays_that_are_only_read_are_cast(kind):
+    x = batch((12, 5), np.float32)[0]
+    weight, bias, mean, var = np.random.default_rng(1).integers(0, 2, (4, 5)).astype(np.float32)
+    grad, cast = np.random.default_rng(2).integers(0, 2, x.shape).astype(np.float32), CASTS[kind]
+    wanted, kept = layers.batch_norm(x, weight, bias, mean, var, training=False)
+    y, cache = layers.batch_norm(x, cast(weight), cast(bias), cast(mean), cast(var), training=False)
+    assert same_bits(y, wanted)
+    assert all(map(same_bits, layers.batch_norm_backward(cast(grad), cache), layers.batch_norm_backward(grad, kept)))
+    assert same_bits(layers.batch_norm(x, cast(weight), cast(bias))[0], layers.batch_norm(x, weight, bias)[0])
+
+
+def test_memory_maps_are_read_and_results_are_plain_arrays(tmp_path):
+    x = batch((12, 5), np.float32)[0]
+    np.save(tmp_path / "x.npy", x)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    y = layers.dropout(mapped, 0.5, seed=0, step=0)
+    normalized, cache = layers.batch_norm(mapped, np.ones(5), np.zeros(5))
+    assert {type(a) for a in (y, normalized, layers.batch_norm_backward(mapped, cache)[0])} == {np.ndarray}
+    assert same_bits(y, layers.dropout(x, 0.5, seed=0, step=0))
+    assert layers.l2_penalty(mapped, 1.0) == layers.l2_penalty(x, 1.0)
+
+
 # Penalty
 
 
@@ -196,6 +315,27 @@ def test_l2_penalty_matches_reference(size, real):
         got_grads = grads.copy()
         assert layers.l2_penalty(params, 0.3, got_grads) == wanted == layers.l2_penalty(params, 0.3)
         assert same_bits(got_grads, wanted_grads)
+
+
+@pytest.mark.parametrize(
+    ("value", "lam", "real"),
+    [(1e200, 1e-200, np.float64), (1e154, 1e-10, np.float64), (1e300, 1e-300, np.float64), (1e20, 1.0, np.float32)],
+)
+def test_l2_penalty_does_not_overflow_before_the_result(value, lam, real):
+    params, grads = [np.array([value, 2.0], real), np.array([-value], real)], [np.zeros(2, real), np.zeros(1, real)]
+    wanted = 2 * (math.sqrt(lam) * float(real(value))) ** 2
+    assert layers.l2_penalty(params, lam, grads) == pytest.approx(wanted, rel=1e-14)
+    assert [g.tolist() for g in grads] == [(real(2 * lam) * a).tolist() for a in params]
+    with np.errstate(over="ignore"):
+        assert layers.l2_penalty(params[1], lam) == reference.layers.l2_penalty(params[1], lam)
+    assert layers.l2_penalty(np.array([1e308]), 1e300) == math.inf
+    assert layers.l2_penalty(np.array([-math.inf]), 1e-300) == math.inf
+    assert math.isnan(layers.l2_penalty(np.array([1e200, math.nan]), 1e-300))
+
+
+def test_l2_penalty_of_nothing_is_zero():
+    for nothing in ({}, [], fastopt.Flat({}), {"a": []}, np.zeros((0, 3))):
+        assert layers.l2_penalty(nothing, 1.0) == layers.l2_penalty(nothing, 1.0, nothing) == 0.0
 
 
 def test_l2_penalty_equals_twice_the_coupled_weight_decay():

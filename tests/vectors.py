@@ -124,6 +124,9 @@ def record_rows(real, shape):
     fastopt.dice(x[:, :1], labels == 0, from_logits="sigmoid", ignore_index=255)
     fastopt.dice(x, target, from_logits=None, out=x.copy())
     cross_entropy(x, np.where(labels, labels, -100), ignore_index=-100)
+    large = x * real(1e30 if real == np.float32 else 1e200)
+    _, cache = fastopt.batch_norm(large, *columns)
+    fastopt.batch_norm_backward(large, cache)
     for name in ("exp", "log"):
         numbers = hard_numbers(x.size, real)
         _core.run(name, {"x": numbers, "y": np.empty_like(numbers)}, x.size, 16, x.size)
@@ -134,7 +137,8 @@ def record_images(dtype, shape):
     images = np.random.default_rng(0).uniform(0, 255, (3, *shape)).astype(dtype)
     for step, border in enumerate(["constant", "edge", "reflect"]):
         options = {"rotate": 30, "scale": (0.5, 2.0), "translate": 0.2, "flip": 0.5, "contrast": 0.3, "noise": 0.1}
-        fastopt.augment(images, seed=1, step=step, border=border, **options)
+        masks = images > 128 if dtype == np.uint8 else images
+        fastopt.augment(images, masks=masks, seed=1, step=step, border=border, mask_fill=1, **options)
 
 
 def record_labels(recorder):

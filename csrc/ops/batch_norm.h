@@ -1,14 +1,24 @@
-/* Batch normalization of the columns of a matrix. Mirrors fastopt/layers.py.
+/* Batch normalization of the columns of a matrix. Mirrors fastopt/layers/_batch_norm.py.
  *
  * The rows are cut into chunks, which stay in a cache; a chunk yields two rows of numbers in double. Sixteen columns
  * are computed at a time. A block of rows is added up in the type itself, and the blocks in double. */
 #ifndef FASTOPT_BATCH_NORM_H
 #define FASTOPT_BATCH_NORM_H
 
+#include "../math/basic.h"
 #include "../math/reduce.h"
 #include "op.h"
 
 #define BLOCK_ROWS 16 /* rows of a block */
+
+/* Return how many columns have overflowed (NaN counts, too) or could do so when chunks are merged. The caller computes
+ * these again, divided and in double. */
+INLINE double count_large(const double *sums, const double *products, int64_t columns) {
+    int64_t large = 0;
+    for (int64_t k = 0; k < columns; k++)
+        large += !((fabs_double(sums[k]) < 0x1p480) & (fabs_double(products[k]) < 0x1p960));
+    return (double)large;
+}
 
 #define TEMPLATE "ops/batch_norm.h"
 #include "../for_each_real.h"
@@ -67,7 +77,7 @@ INLINE void NAME(column_moments)(const real *x, int64_t rows, int64_t stride, in
     }
 }
 
-/* The moments of a chunk: a row of means and a row of sums of squared differences. */
+/* The moments of a chunk: a row of means and a row of sums of squared differences. Return the number of large ones. */
 OP_OF(batch_norm_moments) {
     const int64_t columns = a.columns, rows = end - begin;
     const real *x = a.x + begin * columns;
@@ -76,14 +86,27 @@ OP_OF(batch_norm_moments) {
     for (; k + LANES <= columns; k += LANES) /* a constant for the compiler */
         NAME(column_moments)(x + k, rows, columns, LANES, means + k, squares + k);
     NAME(column_moments)(x + k, rows, columns, (int)(columns - k), means + k, squares + k);
-    return 0;
+    return count_large(means, squares, columns);
+}
+
+/* Store what the other passes need of a column, and update its running averages, if there are any. */
+INLINE void NAME(store_column)(ARGUMENTS(batch_norm_merge_moments) a, int64_t k, double mean, double inverse_std,
+                               double unbiased_variance) {
+    a.inverse_std[k] = inverse_std;
+    a.mean[k] = (real)mean;
+    a.scale[k] = (real)((double)a.weight[k] * inverse_std);
+    if (a.running_mean) {
+        a.running_mean[k] = (real)((1 - a.momentum) * (double)a.running_mean[k] + a.momentum * mean);
+        a.running_var[k] = (real)((1 - a.momentum) * (double)a.running_var[k] + a.momentum * unbiased_variance);
+    }
 }
 
 /* Merge the moments of all chunks into those of the first (Chan, Golub and LeVeque 1979), and compute from them the
- * mean, inverse_std and scale for the other passes, and the running averages, which use the unbiased variance. The
- * range is one of columns. */
+ * mean, inverse_std and scale for the other passes, and the running averages, which use the unbiased variance. If x was
+ * divided by powers of two, they are in divisor, else it is NULL. The range is one of columns. */
 OP_OF(batch_norm_merge_moments) {
     const int64_t columns = a.columns;
+    const double rows = (double)a.rows;
     double *means = a.moments, *squares = a.moments + columns;
     for (int64_t merged = a.chunk; merged < a.rows; merged += a.chunk) {
         const double count = (double)(a.rows - merged < a.chunk ? a.rows - merged : a.chunk), before = (double)merged;
@@ -95,15 +118,12 @@ OP_OF(batch_norm_merge_moments) {
             squares[k] += other[columns + k] + before * share * (d * d);
         }
     }
-    for (int64_t k = begin; k < end; k++) {
-        a.inverse_std[k] = 1 / __builtin_sqrt(squares[k] / (double)a.rows + a.eps);
-        a.mean[k] = (real)means[k];
-        a.scale[k] = (real)((double)a.weight[k] * a.inverse_std[k]);
-        if (a.running_mean) {
-            const double variance = squares[k] / (double)(a.rows - 1);
-            a.running_mean[k] = (real)((1 - a.momentum) * (double)a.running_mean[k] + a.momentum * means[k]);
-            a.running_var[k] = (real)((1 - a.momentum) * (double)a.running_var[k] + a.momentum * variance);
-        }
+    for (int64_t k = begin; k < end && !a.divisor; k++)
+        NAME(store_column)(a, k, means[k], 1 / __builtin_sqrt(squares[k] / rows + a.eps), squares[k] / (rows - 1));
+    for (int64_t k = begin; k < end && a.divisor; k++) {
+        const double d = a.divisor[k], variance = squares[k] / rows * d * d, std = __builtin_sqrt(squares[k] / rows);
+        const double inverse_std = variance > DBL_MAX ? 1 / std / d : 1 / __builtin_sqrt(variance + a.eps);
+        NAME(store_column)(a, k, means[k] * d, inverse_std, squares[k] / (rows - 1) * d * d);
     }
     return 0;
 }
@@ -118,7 +138,7 @@ OP_OF(batch_norm) {
     return 0;
 }
 
-/* The sums of a chunk: a row of sums of grad and a row of sums of grad * (x - mean). */
+/* The sums of a chunk: a row of sums of grad and a row of sums of grad * (x - mean). Return the number of large ones. */
 OP_OF(batch_norm_backward_sums) {
     const int64_t columns = a.columns, rows = end - begin;
     const real *x = a.x + begin * columns, *grad = a.grad + begin * columns;
@@ -127,12 +147,12 @@ OP_OF(batch_norm_backward_sums) {
     for (; k + LANES <= columns; k += LANES)
         NAME(column_sums)(x + k, grad + k, true, a.mean + k, rows, columns, LANES, sums + k, products + k);
     NAME(column_sums)(x + k, grad + k, true, a.mean + k, rows, columns, (int)(columns - k), sums + k, products + k);
-    return 0;
+    return count_large(sums, products, columns);
 }
 
 /* Add up the sums of all chunks, and compute from them the gradients of weight and bias, and mean_grad and
- * mean_grad_xhat for the gradient of x. inv_rows is 0 if mean and variance do not depend on the batch. The range is one
- * of columns. */
+ * mean_grad_xhat for the gradient of x. inv_rows is 0 if mean and variance do not depend on the batch. If x and mean
+ * were divided by powers of two, they are in divisor, else it is NULL. The range is one of columns. */
 OP_OF(batch_norm_reduce_backward) {
     const int64_t columns = a.columns;
     double *sums = a.sums, *products = a.sums + columns;
@@ -145,7 +165,7 @@ OP_OF(batch_norm_reduce_backward) {
         }
     }
     for (int64_t k = begin; k < end; k++) {
-        const double grad_weight = products[k] * a.inverse_std[k];
+        const double divisor = a.divisor ? a.divisor[k] : 1, grad_weight = products[k] * (a.inverse_std[k] * divisor);
         a.grad_weight[k] = (real)grad_weight;
         a.grad_bias[k] = (real)sums[k];
         a.mean_grad[k] = (real)(a.inv_rows * sums[k]);

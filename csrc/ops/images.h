@@ -1,5 +1,5 @@
 /* Images: an inverse affine resampling, then contrast and brightness, then noise, then (of uint8) rounding, a block of
- * pixels of an output row at a time. Mirrors fastopt/augment.py.
+ * pixels of an output row at a time. Mirrors fastopt/augment.
  *
  * No pixel is a special case. The weight of a neighbor falls linearly to zero at a distance of one, so the two
  * neighbors along an axis can be moved inwards until both are in the image, and the weights stay right. The rest of the
@@ -13,7 +13,7 @@
 #include "../math/reduce.h"
 #include "op.h"
 
-enum { CONSTANT_BORDER, EDGE_BORDER, REFLECT_BORDER }; /* BORDERS in fastopt/augment.py */
+enum { CONSTANT_BORDER, EDGE_BORDER, REFLECT_BORDER }; /* BORDERS in fastopt/augment/_images.py */
 enum { TRANSFORM_SIZE = 8 };                           /* per image: a matrix by rows, gain, offset */
 enum { BLOCK_VALUES = 4 * BLOCK };                     /* of a block; more than four channels make it shorter */
 enum { MAX_PREFETCH = 1 << 18 };                       /* bytes of an image up to which prefetching pays */
@@ -68,13 +68,19 @@ INLINE real NAME(linear_weight)(real distance) {
     return weight > 0 ? weight : 0;
 }
 
-/* The two neighbors of a coordinate: the index of the first, and the weights of both. NaN counts as the minimum. */
+/* Limit a coordinate to the axis. NaN counts as the minimum. */
+INLINE real NAME(clamp)(real x, struct NAME(axis) axis) {
+    const real above = x > axis.min ? x : axis.min;
+    return above < axis.max ? above : axis.max;
+}
+
+/* The two neighbors of a coordinate: the index of the first, and the weights of both. */
 struct NAME(neighbours) {
     int32_t first;
     real first_weight, second_weight;
 };
 INLINE struct NAME(neighbours) NAME(find_neighbours)(real x, struct NAME(axis) axis) {
-    const real above = x > axis.min ? x : axis.min, inside = above < axis.max ? above : axis.max;
+    const real inside = NAME(clamp)(x, axis);
     const int32_t whole = (int32_t)(inside > 0 ? inside : 0), first = whole < axis.last ? whole : axis.last;
     const real distance = inside - (real)first;
     return (struct NAME(neighbours)){

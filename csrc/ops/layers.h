@@ -1,4 +1,4 @@
-/* Dropout, the L2 penalty, and other ops on elements. Mirrors fastopt/layers.py and fastopt/_util/random.py. */
+/* Dropout, the L2 penalty, and other ops on elements. Mirrors fastopt/layers/_elements.py and fastopt/_util/random.py. */
 #ifndef FASTOPT_LAYERS_H
 #define FASTOPT_LAYERS_H
 #include "../math/exp_log.h"

@@ -64,6 +64,48 @@ def as_int64(array: Array) -> Array:
     return in_c_order(np.ascontiguousarray(array, np.int64))
 
 
+def as_real(name: str, array: Any) -> Array:
+    """Return an array of float32 or float64 that is only read; copied only if it is not C-contiguous and aligned."""
+    try:
+        check_array(name, array, writable=False)
+    except ValueError:
+        array = array.copy()
+    return array  # type: ignore[no-any-return]
+
+
+def as_real_of(name: str, value: Any, dtype: np.dtype[Any], shape: Shape, relation: str) -> Array:
+    """Convert an array-like of real numbers that is only read to this dtype; copied only if needed."""
+    array = as_numeric_array(name, value, "biuf", "real numbers")
+    if array.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}{relation}, got {array.shape}")
+    return as_dtype(name, array, dtype)
+
+
+def as_dtype(name: str, array: Array, dtype: np.dtype[Any]) -> Array:
+    """Return an array that is only read in a dtype and in C order; copied only if it is not."""
+    if array.dtype == dtype:
+        return in_c_order(array)
+    with np.errstate(all="ignore"):
+        result = np.asarray(array, dtype, order="C")
+    if array.dtype.kind == "f":  # every integer is in the range of float32
+        check_all(name, array, np.isfinite(result) | ~np.isfinite(array), f"within the range of {dtype}")
+    return result
+
+
+def check_all(name: str, array: Array, valid: Array, expected: str) -> None:
+    """Raise for the first element of an array that is not valid."""
+    if not valid.all():
+        where = index_of(int(np.argmin(valid)), valid.shape)
+        raise ValueError(
+            f"{name} must be {expected}, got {array[where]} at index {where[0] if len(where) == 1 else where}"
+        )
+
+
+def index_of(i: int, shape: Shape) -> Shape:
+    """Return the index of the i-th element in C order."""
+    return tuple(int(k) for k in np.unravel_index(i, shape))
+
+
 def check_representable(name: str, value: float, dtype: np.dtype[Any]) -> float:
     """Return a number that does not overflow or underflow when it is rounded to ``dtype``, or raise."""
     if 0.0 < abs(value) < MIN_POSITIVE[dtype.char] or abs(value) > MAX_FINITE[dtype.char]:
@@ -74,7 +116,7 @@ def check_representable(name: str, value: float, dtype: np.dtype[Any]) -> float:
 def output_like(out: Array | None, x: Array, name: str, others: dict[str, Any]) -> Array:
     """Return ``out``, or a new array like ``x``. ``out`` may be ``x`` itself, but may not overlap the others."""
     if out is None:
-        return np.empty_like(x)
+        return np.empty(x.shape, x.dtype)
     check_like("out", out, x, name, writable=True)
     check_no_overlap_with("out", out, {name: x}, may_equal=True)
     check_no_overlap_with("out", out, others)

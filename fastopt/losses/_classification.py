@@ -9,12 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fastopt import _core
-from fastopt._util.arrays import Array, aligned_zeros, as_numeric_array, check_representable, output_like
+from fastopt._util.arrays import Array, aligned_zeros, as_numeric_array, as_real, check_representable, output_like
 from fastopt._util.validation import fraction, non_negative
 from fastopt.losses._common import (
     LossAndGradient,
     Reduction,
-    as_prediction,
     check_ignore_index,
     check_reduction,
     class_target,
@@ -81,7 +80,7 @@ def binary_cross_entropy(
     >>> binary_cross_entropy(np.array([0.0, -1e4]), np.array([1.0, 1.0]), reduction="sum")[1]
     array([-0.5, -1. ])
     """
-    logits = as_prediction("logits", logits)
+    logits = as_real("logits", logits)
     weight, columns = None, 1
     if pos_weight is not None:
         columns = logits.shape[-1] if logits.ndim else 1
@@ -160,7 +159,7 @@ def focal(
     >>> focal(np.zeros(2), np.array([1.0, 0.0]), alpha=None, reduction="none")[0].round(6)
     array([0.173287, 0.173287])
     """
-    logits = as_prediction("logits", logits)
+    logits = as_real("logits", logits)
     gamma = check_representable("gamma", non_negative("gamma", gamma), logits.dtype)
     balance = -1.0 if alpha is None else fraction("alpha", alpha)
     arguments = {"gamma": gamma, "alpha": balance}
@@ -240,7 +239,7 @@ def cross_entropy(
     >>> cross_entropy(np.array([[1e4, 0.0, -np.inf]]), np.array([1]))
     (10000.0, array([[ 1., -1.,  0.]]))
     """
-    logits = as_prediction("logits", logits)
+    logits = as_real("logits", logits)
     if logits.ndim == 0 or logits.shape[-1] == 0:
         raise ValueError(f"logits must have shape (..., C) with at least one class, got {logits.shape}")
     columns, rows = logits.shape[-1], logits.shape[:-1]

@@ -10,12 +10,12 @@ import numpy as np
 from fastopt import _core
 from fastopt._util.arrays import (
     Array,
-    Shape,
     aligned_zeros,
+    as_dtype,
     as_int64,
     as_numeric_array,
-    check_array,
-    in_c_order,
+    check_all,
+    index_of,
     output_like,
 )
 from fastopt._util.validation import choice, integer
@@ -26,15 +26,6 @@ LossAndGradient: TypeAlias = tuple[Any, Array]
 MAX_INT64 = 2**63 - 1
 check_reduction = choice("mean", "sum", "none")
 check_ignore_index = integer("an int from -2**63 to 2**63 - 1", -(2**63), 63)
-
-
-def as_prediction(name: str, x: Any) -> Array:
-    """Return an array of float32 or float64, copied only if it is not C-contiguous and aligned, or raise."""
-    try:
-        check_array(name, x, writable=False)
-    except ValueError:
-        x = x.copy()
-    return x  # type: ignore[no-any-return]
 
 
 def elementwise_loss(
@@ -55,7 +46,7 @@ def elementwise_loss(
     given = as_numeric_array("target", target, "fiub", "real numbers or booleans")
     if given.shape != x.shape:
         raise ValueError(f"target must have shape {x.shape} like {name}, without broadcasting, got {given.shape}")
-    target = _as_dtype(given, x.dtype)
+    target = as_dtype("target", given, x.dtype)
     grad = output_like(out, x, name, {"target": target})
     values = aligned_zeros(x.shape, x.dtype) if mode == "none" else None
     factor = reciprocal(x.size) if mode == "mean" else 1.0
@@ -98,7 +89,7 @@ def class_target(
     if background and given.shape in {x.shape, rows}:
         given = given.reshape(x.shape if kind == "f" else rows)
     if given.shape == x.shape:
-        return _as_dtype(given, x.dtype), None, math.prod(rows)
+        return as_dtype("target", given, x.dtype), None, math.prod(rows)
     if given.shape != rows:
         raise ValueError(
             f"target must have shape {rows}, a label for each row of {name}, or {x.shape}, probabilities, "
@@ -114,35 +105,12 @@ def class_target(
     labels = as_int64(np.where(given <= MAX_INT64, given, invalid) if is_uint64 else given)
     counted = _core.count_labels(labels, classes, ignore_index)
     if counted < 0:
-        where, index = _index(-1 - counted, given.shape)
-        raise IndexError(f"target must have labels in [0, {classes}), got {given[where]} in row {index}")
+        where = index_of(-1 - counted, given.shape)
+        row = where[0] if len(where) == 1 else where
+        raise IndexError(f"target must have labels in [0, {classes}), got {given[where]} in row {row}")
     return None, labels, counted
-
-
-def _as_dtype(target: Array, dtype: np.dtype[Any]) -> Array:
-    """Return a target in a dtype and in C order, copied only if it is not, or raise if it is out of its range."""
-    if target.dtype == dtype:
-        return in_c_order(target)
-    with np.errstate(all="ignore"):
-        result = np.asarray(target, dtype, order="C")
-        if target.dtype.kind == "f":  # every integer is in the range of float32
-            _check_all(np.isfinite(result) | ~np.isfinite(target), target, f"within the range of {dtype}")
-    return result
 
 
 def _check_probabilities(target: Array) -> None:
     if _core.run("check_probabilities", {"x": target}, target.size, _core.CHUNK, target.size):
-        _check_all((target >= 0) & (target <= 1), target, "in [0, 1]")
-
-
-def _check_all(valid: Array, target: Array, expected: str) -> None:
-    """Raise for the first element of a target that is not valid."""
-    if not valid.all():
-        where, index = _index(int(np.argmin(valid)), valid.shape)
-        raise ValueError(f"target must be {expected}, got {target[where]} at index {index}")
-
-
-def _index(i: int, shape: Shape) -> tuple[Shape, Shape | int]:
-    """Return the index of the i-th element, and the same as errors name it."""
-    where = tuple(int(k) for k in np.unravel_index(i, shape))
-    return where, where[0] if len(where) == 1 else where
+        check_all("target", target, (target >= 0) & (target <= 1), "in [0, 1]")

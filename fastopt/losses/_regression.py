@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy.typing as npt
 
-from fastopt._util.arrays import Array, check_representable
+from fastopt._util.arrays import Array, as_real, check_representable
 from fastopt._util.validation import finite_positive
-from fastopt.losses._common import LossAndGradient, Reduction, as_prediction, elementwise_loss
+from fastopt.losses._common import LossAndGradient, Reduction, elementwise_loss
 
 
 def mse(x: Array, target: npt.ArrayLike, *, reduction: Reduction = "mean", out: Array | None = None) -> LossAndGradient:
@@ -54,7 +54,7 @@ def mse(x: Array, target: npt.ArrayLike, *, reduction: Reduction = "mean", out: 
     >>> mse(np.array([1.0, 4.0]), np.array([1.0, 2.0]))
     (2.0, array([0., 2.]))
     """
-    return elementwise_loss("mse", as_prediction("x", x), target, reduction, out)
+    return elementwise_loss("mse", as_real("x", x), target, reduction, out)
 
 
 def mae(x: Array, target: npt.ArrayLike, *, reduction: Reduction = "mean", out: Array | None = None) -> LossAndGradient:
@@ -101,7 +101,7 @@ def mae(x: Array, target: npt.ArrayLike, *, reduction: Reduction = "mean", out: 
     >>> mae(np.array([1.0, 4.0]), np.array([1.0, 2.0]))
     (1.0, array([0. , 0.5]))
     """
-    return elementwise_loss("mae", as_prediction("x", x), target, reduction, out)
+    return elementwise_loss("mae", as_real("x", x), target, reduction, out)
 
 
 def huber(
@@ -162,7 +162,7 @@ def huber(
     >>> huber(np.array([0.5, -4.0]), np.zeros(2), reduction="none")
     (array([0.125, 3.5  ]), array([ 0.5, -1. ]))
     """
-    x = as_prediction("x", x)
+    x = as_real("x", x)
     delta = check_representable("delta", finite_positive("delta", delta), x.dtype)
     return elementwise_loss("huber", x, target, reduction, out, delta=delta)
 
@@ -219,4 +219,4 @@ def log_cosh(
     >>> value.round(6), gradient
     (array([  0.      , 999.306853]), array([0., 1.]))
     """
-    return elementwise_loss("log_cosh", as_prediction("x", x), target, reduction, out)
+    return elementwise_loss("log_cosh", as_real("x", x), target, reduction, out)

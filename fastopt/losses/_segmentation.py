@@ -11,12 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fastopt import _core
-from fastopt._util.arrays import MAX_FINITE, Array, output_like
+from fastopt._util.arrays import MAX_FINITE, Array, as_real, output_like
 from fastopt._util.validation import choice, flag, non_negative
 from fastopt.losses._common import (
     LossAndGradient,
     Reduction,
-    as_prediction,
     check_ignore_index,
     check_reduction,
     class_target,
@@ -119,7 +118,7 @@ def dice(
     >>> round(value, 6), gradient.shape
     (0.0, (1, 2, 2))
     """
-    x = as_prediction("x", x)
+    x = as_real("x", x)
     if x.ndim < 2 or x.shape[-1] == 0:
         raise ValueError(f"x must have shape (N, ..., C) with at least one class, got {x.shape}")
     images, classes, pixels = len(x), x.shape[-1], math.prod(x.shape[1:-1])

@@ -15,7 +15,13 @@ AUGMENTATION, NOISE = 3, 4  # streams of random numbers
 
 
 def affine(
-    images: Array, matrices: Any, *, shape: tuple[int, int] | None = None, border: str = "constant", fill: float = 0.0
+    images: Array,
+    matrices: Any,
+    *,
+    shape: tuple[int, int] | None = None,
+    interpolation: str = "bilinear",
+    border: str = "constant",
+    fill: float = 0.0,
 ) -> Array:
     """Return the input at M (i, j, 1) for each output pixel (i, j).
 
@@ -25,16 +31,19 @@ def affine(
     array([[[1.25, 2.  ]]])
     """
     size = shape or images.shape[1:3]
-    resampled = [
-        _to_dtype(_resample(image, np.array(matrix, float), size, border, fill) + 0, images.dtype)  # + 0: no -0.0
-        for image, matrix in zip(images, matrices, strict=True)
-    ]
+    resampled = []
+    for image, matrix in zip(images, np.array(matrices, float), strict=True):
+        if interpolation == "nearest":
+            resampled.append(_nearest(image, matrix, size, border, fill))
+        else:  # + 0: no -0.0
+            resampled.append(_to_dtype(_resample(image, matrix, size, border, fill) + 0, images.dtype))
     return np.array(resampled, images.dtype).reshape(len(images), *size, *images.shape[3:])
 
 
 def augment(
     images: Array,
     *,
+    masks: Any = None,
     seed: int,
     step: int,
     index: Any = None,
@@ -49,8 +58,9 @@ def augment(
     noise: float = 0.0,
     border: str = "constant",
     fill: float = 0.0,
-) -> Array:
-    """Resample each image with a random matrix, and return c (x - m) + m + b + n.
+    mask_fill: float = 0.0,
+) -> Any:
+    """Resample each image with a random matrix, and return c (x - m) + m + b + n; copy the nearest pixels of masks.
 
     Examples
     --------
@@ -62,15 +72,15 @@ def augment(
     height, width = images.shape[1:3]
     size = crop or (height, width)
     row, column = (height - 1) / 2, (width - 1) / 2
-    results = []
-    for image, number in zip(images, range(len(images)) if index is None else index, strict=True):
+    results, matrices = [], np.empty((len(images), 2, 3))
+    for image, m, number in zip(images, matrices, range(len(images)) if index is None else index, strict=True):
         u = [(float(word) + 0.5) / 2**32 for word in words(seed, step, AUGMENTATION, 10, int(number))]
         sine, cosine = sine_and_cosine(rotate * (2 * u[0] - 1))
         zoom = scale[0] + (scale[1] - scale[0]) * u[1]
         down, across = translate * height * (2 * u[2] - 1), translate * width * (2 * u[3] - 1)
         vertical, horizontal = (-1 if u[4] < flip_vertical else 1) / zoom, (-1 if u[5] < flip else 1) / zoom
         top, left = math.floor(u[6] * (height - size[0] + 1)), math.floor(u[7] * (width - size[1] + 1))
-        m = np.array([[vertical * cosine, vertical * sine, row], [-horizontal * sine, horizontal * cosine, column]])
+        m[...] = [vertical * cosine, vertical * sine, row], [-horizontal * sine, horizontal * cosine, column]
         m[:, 2] = m[:, 2] - m[:, 0] * (row + down - top) - m[:, 1] * (column + across - left)
         gain = 1 + contrast * (2 * u[8] - 1)
         offset = white / 2 * (1 - gain) + white * brightness * (2 * u[9] - 1)
@@ -80,7 +90,10 @@ def augment(
             numbers = [normals(seed, step, int(number) * blocks + block, real) for block in range(blocks)]
             x = x + real(noise * white) * np.concatenate(numbers)[: x.size].reshape(x.shape)
         results.append(_to_dtype(x, images.dtype))
-    return np.array(results, images.dtype).reshape(len(images), *size, *images.shape[3:])
+    moved = np.array(results, images.dtype).reshape(len(images), *size, *images.shape[3:])
+    if masks is None:
+        return moved
+    return moved, affine(masks, matrices, shape=size, interpolation="nearest", border=border, fill=mask_fill)
 
 
 def normals(seed: int, step: int, block: int, real: type = np.float64) -> Array:
@@ -134,14 +147,33 @@ def _resample(image: Array, matrix: Array, size: Any, border: str, fill: float) 
     return top_weight * upper + bottom_weight * lower + outside
 
 
-def _neighbors(x: Array, size: int, border: str) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    """Return the indices of the two neighbors of each coordinate, and their weights, with an axis for the channels."""
+def _nearest(image: Array, matrix: Array, size: Any, border: str, fill: float) -> Array:
+    """Return the nearest pixels of the mapped coordinates, which are float64 and rounded half up."""
+    i, j = np.arange(size[0], dtype=float)[:, None], np.arange(size[1], dtype=float)
+    with np.errstate(all="ignore"):
+        places = [
+            _limit((m[0] * i + m[2]) + j * m[1], n, border) + 0.5 for m, n in zip(matrix, image.shape, strict=False)
+        ]
+    rows, columns = (place.astype(np.int64) for place in places)
+    inside = np.logical_and(*((place >= 0) & (place < n) for place, n in zip(places, image.shape, strict=False)))
+    pixels = np.full((*size, *image.shape[2:]), fill, image.dtype)
+    pixels[inside] = image[rows[inside], columns[inside]]
+    return pixels
+
+
+def _limit(x: Array, size: int, border: str) -> Array:
+    """Return coordinates within an axis, or for a constant border at most one pixel outside it."""
     real, magic = x.dtype.type, x.dtype.type(1.5 * 2 ** np.finfo(x.dtype).nmant)  # rounds what it is added to
     if border == "reflect":
         period = real(2 * (size - 1))
         x = np.abs(x - period * ((x / period + magic) - magic))
     low, high = (-1, size) if border == "constant" else (0, size - 1)
-    x = np.clip(np.where(np.isnan(x), real(low), x), real(low), real(high))
+    return np.clip(np.where(np.isnan(x), real(low), x), real(low), real(high))
+
+
+def _neighbors(x: Array, size: int, border: str) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    """Return the indices of the two neighbors of each coordinate, and their weights, with an axis for the channels."""
+    real, x = x.dtype.type, _limit(x, size, border)
     near = np.minimum(np.maximum(x, 0).astype(np.int64), max(size - 2, 0))
     distance = x - near.astype(real)
     spacing = real(1 if size > 1 else 2)  # a single pixel has no second neighbor: weight 0

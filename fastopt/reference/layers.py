@@ -5,6 +5,7 @@ Sums have a fixed order, because addition is not associative and their bits must
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import reduce
 from typing import Any
 
@@ -15,6 +16,7 @@ from fastopt.reference._random import words
 
 DROPOUT = 1  # stream of random numbers
 BATCH_NORM_BLOCK = 16384  # elements of batch norm that are summed together
+DIVISOR = 2.0**540  # of values whose squares could overflow
 
 
 def dropout(x: Array, p: float = 0.5, *, seed: int, step: int) -> Array:
@@ -50,14 +52,17 @@ def batch_norm(
     """
     flat = x.reshape(-1, x.shape[-1])
     if training:
-        mean, squares = _moments(flat)
-        variance = squares / len(flat)
+        divided_mean, squares, divisor = _moments(flat)
+        mean, divided = divided_mean * divisor, squares / len(flat)
+        variance = divided * divisor * divisor
         if running_mean is not None:
-            for running, batch in ((running_mean, mean), (running_var, squares / (len(flat) - 1))):
+            for running, batch in ((running_mean, mean), (running_var, squares / (len(flat) - 1) * divisor * divisor)):
                 running[...] = (1 - momentum) * running.astype(np.float64) + momentum * batch
+        overflows = variance > np.finfo(np.float64).max
+        inv_std = 1 / np.sqrt(np.where(overflows, divided, variance + eps)) / np.where(overflows, divisor, 1.0)
     else:
         mean, variance = running_mean.astype(np.float64), running_var.astype(np.float64)
-    inv_std = 1 / np.sqrt(variance + eps)
+        inv_std = 1 / np.sqrt(variance + eps)
     scale = (weight * inv_std).astype(x.dtype)
     y = (x - mean.astype(x.dtype)) * scale + bias
     return y, (x, mean.astype(x.dtype), scale, inv_std, training)
@@ -73,10 +78,10 @@ def batch_norm_backward(grad: Array, cache: tuple[Array, Array, Array, Array, bo
     [[-1.0], [1.0]]
     """
     x, mean, scale, inv_std, training = cache
-    centered = x - mean
-    flat = x.reshape(-1, x.shape[-1])
-    grad_bias, dot = (_sum_blocks(a.reshape(flat.shape)) for a in (grad, grad * centered))
-    grad_weight = dot * inv_std
+    flat, centered = x.reshape(-1, x.shape[-1]), x - mean
+    sums, divisor = _sums_of_blocks(_block_gradients, flat, np.broadcast_to(mean, flat.shape), grad.reshape(flat.shape))
+    grad_bias, products = reduce(np.add, sums)
+    grad_weight = products * (inv_std * divisor)
     inv_rows = 1 / len(flat) if training else 0.0
     mean_grad = (inv_rows * grad_bias).astype(x.dtype)
     mean_grad_xhat = (inv_rows * grad_weight * inv_std).astype(x.dtype)
@@ -92,27 +97,20 @@ def l2_penalty(params: Array, lam: float, grads: Any = None) -> float:
     >>> l2_penalty(np.array([1.0, -2.0]), 0.1)
     0.5
     """
-    penalty = lam * sum_squares([params])
+    total = sum_squares([params])
+    if np.isinf(total):
+        penalty = lam * sum_squares([params.astype(np.float64) / DIVISOR]) * DIVISOR * DIVISOR
+    else:
+        penalty = lam * total
     if grads is not None:
         grads += params.dtype.type(2 * lam) * params
     return penalty
-
-
-def _blocks(x: Array) -> list[Array]:
-    """Return the rows in blocks."""
-    rows = max(1, BATCH_NORM_BLOCK // x.shape[1])
-    return [x[begin : begin + rows] for begin in range(0, len(x), rows)]
 
 
 def _sum_rows(x: Array) -> Array:
     """Return the sum of the rows: sixteen at a time in the array's dtype, and these sums in float64."""
     sixteens = (reduce(np.add, x[begin : begin + ROWS]) for begin in range(0, len(x), ROWS))
     return sum(sixteens, np.zeros(x.shape[1]))
-
-
-def _sum_blocks(x: Array) -> Array:
-    """Return the sum of the rows: by blocks, then the blocks in order."""
-    return reduce(np.add, map(_sum_rows, _blocks(x)))
 
 
 def _block_moments(x: Array) -> tuple[Array, Array]:
@@ -124,14 +122,37 @@ def _block_moments(x: Array) -> tuple[Array, Array]:
     return mean.astype(np.float64) + error, _sum_rows(deviation * deviation) - deviation_sum * error
 
 
-def _moments(x: Array) -> tuple[Array, Array]:
-    """Return mean and sum of squared deviations: by blocks, then merged in order (Chan, Golub and LeVeque, 1979)."""
-    first, *others = _blocks(x)
-    (mean, squares), count = _block_moments(first), len(first)
-    for block in others:
-        block_mean, block_squares = _block_moments(block)
-        weight, delta = len(block) / (count + len(block)), block_mean - mean
+def _block_gradients(x: Array, mean: Array, grad: Array) -> tuple[Array, Array]:
+    """Return the sums of the gradient and of its product with x - mean."""
+    return _sum_rows(grad), _sum_rows(grad * (x - mean))
+
+
+def _sums_of_blocks(compute: Callable[..., Any], *arrays: Array) -> tuple[Array, Array]:
+    """Return two sums of each block of rows, and what each column of x and its mean was divided by: 1 or DIVISOR.
+
+    Columns whose sums could overflow are divided and computed again in float64. The arrays are x, or x, mean and grad.
+    """
+    rows = max(1, BATCH_NORM_BLOCK // arrays[0].shape[1])
+
+    def compute_blocks(*arrays: Array) -> Array:
+        starts = range(0, len(arrays[0]), rows)
+        return np.array([compute(*(array[i : i + rows] for array in arrays)) for i in starts])
+
+    sums = compute_blocks(*arrays)
+    large = ~((np.abs(sums[:, 0]) < 2.0**480) & (np.abs(sums[:, 1]) < 2.0**960)).all(axis=0)
+    wide = [array[:, large].astype(np.float64) for array in arrays]
+    sums[:, :, large] = compute_blocks(*(array / DIVISOR for array in wide[:2]), *wide[2:])
+    return sums, np.where(large, DIVISOR, 1.0)
+
+
+def _moments(x: Array) -> tuple[Array, Array, Array]:
+    """Return mean and sum of squared deviations, merged by blocks (Chan et al., 1979), and the divisors of columns."""
+    moments, divisor = _sums_of_blocks(_block_moments, x)
+    rows = max(1, BATCH_NORM_BLOCK // x.shape[1])
+    (mean, squares), *others = moments
+    for i, (block_mean, block_squares) in enumerate(others, 1):
+        count, block_count = i * rows, min(rows, len(x) - i * rows)
+        weight, delta = block_count / (count + block_count), block_mean - mean
         mean = mean + weight * delta
         squares = squares + (block_squares + count * weight * (delta * delta))
-        count += len(block)
-    return mean, squares
+    return mean, squares, divisor

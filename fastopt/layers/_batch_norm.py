@@ -1,9 +1,4 @@
-r"""Layers that are bound by memory: dropout, batch normalization and an L2 penalty, in one or two passes each.
-
-Arrays are C-contiguous and of float32 or float64. A result is a new array, or ``out``. Invalid arguments raise before
-anything is written: ``TypeError`` for a wrong type or dtype, ``ValueError`` for a wrong shape, a number out of range or
-overlapping memory.
-"""
+"""Batch normalization."""
 
 from __future__ import annotations
 
@@ -11,75 +6,17 @@ import math
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fastopt import _core
-from fastopt._util import random
-from fastopt._util.arrays import Array, check_array, check_like, check_no_overlap_with, check_representable, output_like
+from fastopt._util.arrays import Array, as_real, as_real_of, check_array, check_no_overlap_with, output_like
 from fastopt._util.records import Frozen
-from fastopt._util.validation import decay, finite_positive, flag, fraction, non_negative
-from fastopt.optimizers._param_tree import param_tree
+from fastopt._util.validation import finite_positive, flag, fraction
 
-BATCH_NORM_CHUNK_SIZE = 16384  # elements; stays in the L2 cache, and is large beside the two rows of sums per chunk
+CHUNK_SIZE = 16384  # elements; stays in the L2 cache, and is large beside the two rows of sums per chunk
 COLUMN_CHUNK = 64  # columns whose sums a thread adds up at a time
-
-__all__ = ["BatchNormCache", "batch_norm", "batch_norm_backward", "dropout", "l2_penalty"]
-
-
-def dropout(x: Array, p: float = 0.5, *, seed: int, step: int, out: Array | None = None) -> Array:
-    r"""Zero each element with probability p and divide the others by 1 - p, so that the mean is preserved.
-
-    The mask is a function of ``seed``, ``step`` and the index of the element [2]_ and is never stored. To propagate a
-    gradient backward, call the function on it with the same arguments. Skip the call at inference.
-
-    Parameters
-    ----------
-    x : ndarray of float32 or float64, any shape
-        Activations, or in the backward pass their gradient.
-    p : float, default 0.5
-        Probability of dropping an element, in [0, 1). It is rounded to a multiple of 2**-32.
-    seed : int
-        From 0 to 2**64 - 1. Use a different seed for each layer.
-    step : int
-        Number of the training step, from 0 to 2**53 - 1, for example ``optimizer.steps``.
-    out : ndarray, optional
-        Array for the result, with the shape and dtype of ``x``. It may be ``x`` itself.
-
-    Returns
-    -------
-    ndarray
-        ``out``, or a new array like ``x``.
-
-    Raises
-    ------
-    TypeError
-        If ``x`` or ``out`` is not an array of float32 or float64, or ``seed`` or ``step`` is not an int.
-    ValueError
-        If an argument is out of range, or ``out`` overlaps a part of ``x``.
-
-    Notes
-    -----
-    ``torch.nn.functional.dropout`` scales in the same way; it has a global state instead of ``seed`` and ``step``.
-
-    References
-    ----------
-    .. [1] N. Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", JMLR 15, 2014.
-    .. [2] J. K. Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011. The generator is Philox4x32-10.
-
-    Examples
-    --------
-    >>> x = np.ones(8, np.float32)
-    >>> dropout(x, 0.5, seed=1, step=0)
-    array([0., 2., 2., 0., 0., 2., 2., 2.], dtype=float32)
-    >>> dropout(2 * x, 0.5, seed=1, step=0)  # the backward pass drops the same elements
-    array([0., 4., 4., 0., 0., 4., 4., 4.], dtype=float32)
-    """
-    check_array("x", x, writable=False)
-    p, key = decay("p", p), random.key(seed, step)
-    y = output_like(out, x, "x", {})
-    dropped = min(round(p * 2**32), 2**32 - 1)  # of the 2**32 values of a random number
-    arguments = {"x": x, "y": y, **key, "dropped": dropped, "scale": 2**32 / (2**32 - dropped)}
-    _core.run("dropout", arguments, x.size, _core.CHUNK, x.size)
-    return y
+DIVISOR = 2.0**540  # of columns whose squares could overflow
+PER_CHANNEL = ", an element per channel of x"
 
 
 class BatchNormCache(Frozen):
@@ -90,7 +27,7 @@ class BatchNormCache(Frozen):
     Parameters
     ----------
     x : ndarray of shape (N, ..., C)
-        The input itself, not a copy: it must not change before the backward pass.
+        The input, not a copy if it is C-contiguous: it must not change before the backward pass.
     mean : ndarray of shape (C,)
         Mean that was subtracted, in the dtype of ``x``.
     scale : ndarray of shape (C,)
@@ -117,8 +54,8 @@ class BatchNormCache(Frozen):
 
 def batch_norm(
     x: Array,
-    weight: Array,
-    bias: Array,
+    weight: npt.ArrayLike,
+    bias: npt.ArrayLike,
     running_mean: Array | None = None,
     running_var: Array | None = None,
     *,
@@ -137,13 +74,13 @@ def batch_norm(
     Parameters
     ----------
     x : ndarray of float32 or float64, shape (N, ..., C)
-        Input, channels last, with at least two rows in training.
-    weight, bias : ndarray of shape (C,)
-        Scale :math:`\gamma` and shift :math:`\beta`, in the dtype of ``x``.
+        Input, channels last, with at least two rows in training. Copied if it is not C-contiguous.
+    weight, bias : array-like of shape (C,)
+        Scale :math:`\gamma` and shift :math:`\beta`, cast to the dtype of ``x``.
     running_mean, running_var : ndarray of shape (C,), optional
-        Running averages, in the dtype of ``x``. In training they are updated in place to
-        (1 - momentum) * running + momentum * (mean, unbiased variance); pass both or neither. Otherwise both are
-        required.
+        Running averages. In training they are updated in place to (1 - momentum) * running + momentum * (mean, unbiased
+        variance), and must have the dtype of ``x``; pass both or neither. Otherwise both are required, and array-likes
+        that are cast.
     training : bool, default True
         Whether to normalize with the statistics of the batch.
     momentum : float, default 0.1
@@ -151,7 +88,8 @@ def batch_norm(
     eps : float, default 1e-5
         Term :math:`\epsilon` that is added to the variance, inside the root, > 0.
     out : ndarray, optional
-        Array for the result, with the shape and dtype of ``x``. It may not be ``x``, which the backward pass needs.
+        Array for the result, C-contiguous, with the shape and dtype of ``x``. It may not be ``x``, which the backward
+        pass needs.
 
     Returns
     -------
@@ -163,15 +101,16 @@ def batch_norm(
     Raises
     ------
     TypeError
-        If an array has another dtype, or one or both running averages are missing.
+        If ``x`` or an array that is written has another dtype, or one or both running averages are missing.
     ValueError
         If a shape is wrong, an argument is out of range, there are fewer than two rows in training, or an array that is
         written overlaps another.
 
     Notes
     -----
-    The same as ``torch.nn.functional.batch_norm``, except that channels are the last axis, not the second. Keras'
-    ``momentum`` is 1 - momentum, and its epsilon is 1e-3.
+    The same as ``torch.nn.functional.batch_norm``, except that channels are the last axis, not the second, and that
+    weight and bias are required. If the variance exceeds the range of the dtype, PyTorch returns ``bias``; here only
+    the running variance becomes infinite. Keras' ``momentum`` is 1 - momentum, and its epsilon is 1e-3.
 
     References
     ----------
@@ -186,32 +125,36 @@ def batch_norm(
     array([[-1.,  5.],
            [ 1.,  5.]])
     """
+    x = as_real("x", x)
     dtype, rows, columns = _check_batch("", x, training)
     momentum, eps = fraction("momentum", momentum), finite_positive("eps", eps)
     running = _running_averages(running_mean, running_var, training)
-    columnwise = {"weight": weight, "bias": bias, **running}
+    columnwise: dict[str, Any] = {"weight": weight, "bias": bias, **running}
     for name, array in columnwise.items():
-        _check_column(name, array, columns, dtype, writable=training and name in running)
-    if training:
-        for name, array in running.items():
-            others = {other: a for other, a in columnwise.items() if other != name}
-            check_no_overlap_with(name, array, {"x": x, **others})
+        if training and name in running:
+            _check_column(name, array, columns, dtype, writable=True)
+        else:
+            columnwise[name] = as_real_of(name, array, dtype, (columns,), PER_CHANNEL)
+    for name, array in running.items() if training else ():
+        others = {other: a for other, a in columnwise.items() if other != name}
+        check_no_overlap_with(name, array, {"x": x, **others})
     y = output_like(out, x, "x", columnwise)
     check_no_overlap_with("out", y, {"x": x})
     if training:
         cache = _batch_statistics(x, rows, columns, momentum, eps, columnwise)
     else:
-        mean, variance = running.values()
         with np.errstate(all="ignore"):  # a running average can be any number
-            inverse_std = 1 / np.sqrt(variance.astype(np.float64) + eps)
-            cache = BatchNormCache(x, mean.copy(), (weight * inverse_std).astype(dtype), inverse_std, False)
-    arguments = {"x": x, "y": y, "mean": cache.mean, "scale": cache.scale, "shift": bias, "columns": columns}
+            inverse_std = 1 / np.sqrt(columnwise["running_var"].astype(np.float64) + eps)
+            scale = (columnwise["weight"] * inverse_std).astype(dtype)
+        cache = BatchNormCache(x, columnwise["running_mean"].copy(), scale, inverse_std, False)
+    shared = {"x": x, "y": y, "columns": columns}
+    arguments = {**shared, "mean": cache.mean, "scale": cache.scale, "shift": columnwise["bias"]}
     _core.run("batch_norm", arguments, rows, _rows_per_chunk(columns), x.size)
     return y, cache
 
 
 def batch_norm_backward(
-    grad: Array,
+    grad: npt.ArrayLike,
     cache: BatchNormCache,
     *,
     out: Array | None = None,
@@ -233,12 +176,12 @@ def batch_norm_backward(
 
     Parameters
     ----------
-    grad : ndarray
-        Gradient g with respect to y, with the shape and dtype of x.
+    grad : array-like
+        Gradient g with respect to y, with the shape of x, cast to its dtype.
     cache : BatchNormCache
         The second result of `batch_norm`.
     out : ndarray, optional
-        Array for the gradient with respect to x. It may be ``grad`` itself.
+        Array for the gradient with respect to x, C-contiguous, with its dtype. It may be ``grad`` itself.
     grad_weight, grad_bias : ndarray of shape (C,), optional
         Arrays for the other gradients, in the dtype of x. They are overwritten, not added to.
 
@@ -252,7 +195,7 @@ def batch_norm_backward(
     Raises
     ------
     TypeError
-        If ``cache`` is not a `BatchNormCache`, or an array has another dtype.
+        If ``cache`` is not a `BatchNormCache`, or an array that is written has another dtype.
     ValueError
         If a shape is wrong, an array that is written overlaps another, or ``cache`` is not from `batch_norm` and its
         attributes are invalid.
@@ -268,11 +211,12 @@ def batch_norm_backward(
     if not isinstance(cache, BatchNormCache):
         raise TypeError(f"cache must be the BatchNormCache that batch_norm returned, got {type(cache).__name__!r}")
     x = cache.x
+    check_array("cache.x", x, writable=False)
     dtype, rows, columns = _check_batch("cache.", x, cache.training)
     columnwise = {"cache.mean": cache.mean, "cache.scale": cache.scale, "cache.inverse_std": cache.inverse_std}
     for (name, array), expected in zip(columnwise.items(), (dtype, dtype, np.dtype(np.float64)), strict=True):
         _check_column(name, array, columns, expected, writable=False)
-    check_like("grad", grad, x, "x", writable=False)
+    grad = as_real_of("grad", grad, dtype, x.shape, " like x")
     grad_x = output_like(out, grad, "grad", {"x": x, **columnwise})
     others = {"x": x, "grad": grad, "out": grad_x, **columnwise}
     grad_bias = _output_column("grad_bias", grad_bias, columns, dtype, others)
@@ -280,70 +224,18 @@ def batch_norm_backward(
     mean_grad, mean_grad_xhat = np.empty((2, columns), dtype)
     chunk = _rows_per_chunk(columns)
     sums = np.zeros((max(1, -(-rows // chunk)), 2, columns))
-    shared = {"x": x, "grad": grad, "mean": cache.mean, "columns": columns}
-    _core.run("batch_norm_backward_sums", {**shared, "sums": sums, "chunk": chunk}, rows, chunk, x.size)
+    shared: dict[str, Any] = {"x": x, "grad": grad, "mean": cache.mean, "columns": columns}
+    op, divisor = "batch_norm_backward_sums", None
+    if _core.run(op, {**shared, "sums": sums, "chunk": chunk}, rows, chunk, x.size):
+        divisor = _recompute_large(op, "sums", sums, {"x": x, "grad": grad, "mean": cache.mean}, chunk)
     means = {"mean_grad": mean_grad, "mean_grad_xhat": mean_grad_xhat}
-    arguments = {"x": x, "sums": sums, "inverse_std": cache.inverse_std, "columns": columns, "chunks": len(sums)}
-    arguments |= {"grad_weight": grad_weight, "grad_bias": grad_bias, "inv_rows": 1 / rows if cache.training else 0.0}
-    _core.run("batch_norm_reduce_backward", {**arguments, **means}, columns, COLUMN_CHUNK, sums.size)
+    arguments = {"x": x, "sums": sums, "divisor": divisor, "inverse_std": cache.inverse_std, "columns": columns}
+    arguments |= {"grad_weight": grad_weight, "grad_bias": grad_bias, **means, "chunks": len(sums)}
+    inv_rows = 1 / rows if cache.training else 0.0
+    _core.run("batch_norm_reduce_backward", {**arguments, "inv_rows": inv_rows}, columns, COLUMN_CHUNK, sums.size)
     arguments = {**shared, **means, "out": grad_x, "scale": cache.scale}
     _core.run("batch_norm_backward", arguments, rows, chunk, x.size)
     return grad_x, grad_weight, grad_bias
-
-
-def l2_penalty(params: Any, lam: float, grads: Any = None) -> float:
-    r"""Compute the L2 penalty of the parameters, and add its gradient to ``grads``.
-
-    .. math:: L = \lambda \lVert W \rVert^2, \qquad \frac{\partial L}{\partial W} = 2 \lambda W
-
-    Parameters
-    ----------
-    params : Flat, ndarray, or list, tuple or mapping of ndarray
-        Parameters W of float32 or float64, as an optimizer takes them, without groups.
-    lam : float
-        Strength :math:`\lambda`, >= 0.
-    grads : optional
-        Gradients, with the structure of ``params``. The gradient of the penalty is added to them in place. None: only
-        the value is computed.
-
-    Returns
-    -------
-    float
-        The penalty, accumulated in float64.
-
-    Raises
-    ------
-    TypeError
-        If an array is not of float32 or float64, or ``grads`` has another structure or dtype.
-    ValueError
-        If ``lam`` is out of range, shapes differ, or with ``grads`` two arrays overlap.
-
-    Notes
-    -----
-    The penalty has the same effect as an optimizer's ``weight_decay`` of 2 lam, which needs no pass over memory. Use
-    this function if the loss should include the value.
-
-    Examples
-    --------
-    >>> params, grads = np.array([1.0, -2.0]), np.zeros(2)
-    >>> l2_penalty(params, 0.1, grads), grads
-    (0.5, array([ 0.2, -0.4]))
-    """
-    lam, tree = non_negative("lam", lam), param_tree(params)
-    names = [f"params{path}" for path in tree.paths]
-    for name, array in zip(names, tree.arrays, strict=True):
-        check_representable("2 lam", 2 * lam, check_array(name, array, writable=False))
-    grad_arrays = [None] * len(names) if grads is None else tree.flatten(grads, "grads")
-    if grads is not None:
-        grad_names = [f"grads{path}" for path in tree.paths]
-        for grad_name, grad, array, name in zip(grad_names, grad_arrays, tree.arrays, names, strict=True):
-            check_like(grad_name, grad, array, name, writable=True)
-        _core.check_no_overlap([*tree.arrays, *grad_arrays], [*names, *grad_names])
-    total = 0.0
-    for array, grad in zip(tree.arrays, grad_arrays, strict=True):
-        arguments = {"x": array, "grad": grad, "factor": 2 * lam}
-        total += _core.run("l2_penalty", arguments, array.size, _core.CHUNK, array.size)
-    return lam * total
 
 
 def _batch_statistics(
@@ -355,27 +247,42 @@ def _batch_statistics(
     chunk = _rows_per_chunk(columns)
     sums = np.empty((-(-rows // chunk), 2, columns))
     shared = {"x": x, "moments": sums, "columns": columns, "chunk": chunk}
-    _core.run("batch_norm_moments", shared, rows, chunk, x.size)
-    arguments = {**shared, "mean": mean, "scale": scale, "inverse_std": cache.inverse_std}
+    op, divisor = "batch_norm_moments", None
+    if _core.run(op, shared, rows, chunk, x.size):
+        divisor = _recompute_large(op, "moments", sums, {"x": x}, chunk)
+    arguments = {**shared, "divisor": divisor, "mean": mean, "scale": scale, "inverse_std": cache.inverse_std}
     arguments |= {name: columnwise.get(name) for name in ("weight", "running_mean", "running_var")}
     arguments |= {"rows": rows, "eps": eps, "momentum": momentum}
     _core.run("batch_norm_merge_moments", arguments, columns, COLUMN_CHUNK, sums.size)
     return cache
 
 
+def _recompute_large(op: str, name: str, sums: Array, inputs: dict[str, Array], chunk: int) -> Array:
+    """Compute again, divided and in float64, the sums of columns that could overflow; return each column's divisor."""
+    is_large = ~((np.abs(sums[:, 0]) < 2.0**480) & (np.abs(sums[:, 1]) < 2.0**960)).all(axis=0)
+    large = np.flatnonzero(is_large)
+    arguments: dict[str, Any] = {name: np.empty((len(sums), 2, large.size)), "columns": large.size, "chunk": chunk}
+    for own, array in inputs.items():
+        columns = array.reshape(-1, is_large.size)[:, large].astype(np.float64, order="C")
+        with np.errstate(under="ignore"):
+            arguments[own] = columns if own == "grad" else columns / DIVISOR
+    _core.run(op, arguments, len(arguments["x"]), chunk, arguments["x"].size)
+    sums[:, :, large] = arguments[name]
+    return np.where(is_large, DIVISOR, 1.0)
+
+
 def _rows_per_chunk(columns: int) -> int:
-    return max(1, BATCH_NORM_CHUNK_SIZE // max(columns, 1))
+    return max(1, CHUNK_SIZE // max(columns, 1))
 
 
 def _check_batch(prefix: str, x: Any, training: Any) -> tuple[np.dtype[Any], int, int]:
-    """Check the input of a batch normalization, and return its dtype, rows and channels."""
-    dtype = check_array(f"{prefix}x", x, writable=False)
+    """Check the shape of the input of a batch normalization, and return its dtype, rows and channels."""
     if x.ndim < 2:
         raise ValueError(f"{prefix}x must have shape (N, ..., C), got {x.shape}")
     rows = math.prod(x.shape[:-1])
     if flag(f"{prefix}training", training) and rows < 2:
         raise ValueError(f"{prefix}x must have at least two rows in training, got shape {x.shape}")
-    return dtype, rows, x.shape[-1]
+    return x.dtype, rows, x.shape[-1]
 
 
 def _check_column(name: str, array: Any, columns: int, dtype: np.dtype[Any], *, writable: bool) -> None:
@@ -383,7 +290,7 @@ def _check_column(name: str, array: Any, columns: int, dtype: np.dtype[Any], *, 
     if check_array(name, array, writable=writable) != dtype:
         raise TypeError(f"{name} must have dtype {dtype}, got {array.dtype}")
     if array.shape != (columns,):
-        raise ValueError(f"{name} must have shape ({columns},), an element per channel of x, got {array.shape}")
+        raise ValueError(f"{name} must have shape ({columns},){PER_CHANNEL}, got {array.shape}")
 
 
 def _output_column(name: str, out: Array | None, columns: int, dtype: np.dtype[Any], others: dict[str, Any]) -> Array:
