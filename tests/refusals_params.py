@@ -268,6 +268,23 @@ REFUSALS += [
     ],
 ]
 
+
+def other_views_of_written_arrays():
+    """Return rows for gradients that would be copied and then set to zero, in memory that a step writes."""
+    for call in (Adam.step, Adam.accumulate):
+        param = np.ones((3, 3))
+        optimizer = Adam([param], convert_grads=True, zero_grads=True)
+        for grad, name in [
+            (param.T, "params[0]"),
+            (param[::-1], "params[0]"),
+            (param.ravel().view(np.float32)[9:].reshape(3, 3), "params[0]"),
+            (optimizer.state["exp_avg"][0].T, "exp_avg[0]"),
+        ]:
+            yield partial(call, optimizer, [grad]), ValueError, f"grads[0] and {name} overlap in memory"
+
+
+REFUSALS += other_views_of_written_arrays()
+
 W, WB = {"w": np.ones(2)}, {"w": np.ones(2), "b": np.ones(1)}
 GROUPS = [{"params": np.ones(2)}, {"params": np.ones(2)}]
 DEEP = {"a": {"b": [np.ones(2)]}}

@@ -48,6 +48,14 @@ def progress(int64_t steps, int64_t skipped, int64_t micro_steps, double grad_sc
     return np.frombuffer((<char *>&values)[:sizeof(Progress)], np.uint8)
 
 
+cdef tuple bounds_of(array):
+    """Return the addresses of the first byte of an array and past its last one, whatever its strides."""
+    begin = end = array.__array_interface__["data"][0]
+    for size, stride in zip(array.shape, array.strides):
+        begin, end = min(begin, begin + (size - 1) * stride), max(end, end + (size - 1) * stride)
+    return begin, end + array.itemsize if array.size else begin
+
+
 cdef class Plan(Tensors):
     """The tensors of an optimizer, and what is done with them.
 
@@ -344,6 +352,7 @@ cdef class Plan(Tensors):
         cdef fastopt_tensor *tensor
         cdef GroupInfo info
         cdef void *memory
+        cdef uintptr_t address
         cdef bint same = self.grads_known
         if len(grads) != self.tensor_count:
             raise ValueError(f"{self.grad_name} must have {self.tensor_count} arrays, got {len(grads)}")
@@ -370,7 +379,8 @@ cdef class Plan(Tensors):
         if not same:
             spans = []
             for i in range(self.tensor_count):
-                self.check_apart(&self.grads[i], self.paths[i])
+                address = <uintptr_t>self.grads[i].buf
+                self.check_apart(address, address + self.grads[i].len, self.paths[i])
                 if self.zero_grads and self.grads[i].len:
                     spans.append(span_of(&self.grads[i], self.grad_name + self.paths[i]))
             check_spans(spans)
@@ -401,17 +411,18 @@ cdef class Plan(Tensors):
             PyBuffer_Release(&view)
             if fits:
                 return array
+        if self.zero_grads:                     # the array itself is written, too
+            begin, end = bounds_of(array)
+            self.check_apart(begin, end, self.paths[i])
+            self.originals.append(array)
         if self.converted[i] is None:
             self.converted[i] = self.zeros(<object>self.params[i].obj)
         with np.errstate(all="ignore"):         # a value beyond float32 is infinite
             np.copyto(self.converted[i], array, casting="same_kind")
-        if self.zero_grads:
-            self.originals.append(array)
         return self.converted[i]
 
-    cdef int check_apart(self, const Py_buffer *grad, str path) except -1:
-        """Raise if a gradient overlaps memory that a step writes."""
-        cdef uintptr_t begin = <uintptr_t>grad.buf, end = begin + grad.len
+    cdef int check_apart(self, uintptr_t begin, uintptr_t end, str path) except -1:
+        """Raise if the memory of a gradient overlaps memory that a step writes."""
         cdef Py_ssize_t low = 0, high = len(self.span_names), middle
         while low < high:                       # search the first span that ends after begin
             middle = (low + high) // 2
