@@ -97,7 +97,7 @@ def test_tensor_is_updated_through_its_numpy_view():
 
 def test_flush_denormal_changes_no_bit():
     """torch.set_flush_denormal sets a processor flag, in the calling thread only."""
-    wanted, norms, numbers = [], set(), np.full(20_000, 1e-40, np.float32)
+    wanted, converted, norms, numbers = [], [], set(), np.full(20_000, 1e-40, np.float32)
     for flush in (False, True):
         torch.set_flush_denormal(flush)
         try:
@@ -113,6 +113,9 @@ def test_flush_denormal_changes_no_bit():
                 optimizer = fastopt.SGD(np.ones(2), max_grad_norm=1.0)
                 optimizer.step(np.full(2, 1e-160))
                 norms.add(optimizer.grad_norm)
+                param = np.zeros(2, np.float32)
+                fastopt.SGD(param, lr=1.0, convert_grads=True).step(np.full(2, -1e-40))
+                converted.append(param.view(np.uint32))
             assert bool(np.float32(1e-40) * np.float32(1) == 0) == flush  # the flag is left as it was
         finally:
             torch.set_flush_denormal(False)
@@ -120,6 +123,7 @@ def test_flush_denormal_changes_no_bit():
     assert norms.pop() > 0
     assert wanted[0].any()
     assert all((param == wanted[0]).all() for param in wanted)
+    assert all((param == numbers[:2].view(np.uint32)).all() for param in converted)
 
 
 def test_rejects_tensors():

@@ -392,6 +392,7 @@ cdef class Plan(Tensors):
     cdef object convert(self, Py_ssize_t i, grad):
         """Return a gradient with the dtype and the layout of its parameter, copied if it has others."""
         cdef Py_buffer view
+        cdef uint64_t before
         name = self.grad_name + self.paths[i]
         check_no_mask(grad, name)
         try:
@@ -417,8 +418,12 @@ cdef class Plan(Tensors):
             self.originals.append(array)
         if self.converted[i] is None:
             self.converted[i] = self.zeros(<object>self.params[i].obj)
-        with np.errstate(all="ignore"):         # a value beyond float32 is infinite
-            np.copyto(self.converted[i], array, casting="same_kind")
+        before = fp_env_set()
+        try:
+            with np.errstate(all="ignore"):     # a value beyond float32 is infinite
+                np.copyto(self.converted[i], array, casting="same_kind")
+        finally:
+            fp_env_restore(before)
         return self.converted[i]
 
     cdef int check_apart(self, uintptr_t begin, uintptr_t end, str path) except -1:
