@@ -40,6 +40,7 @@ EXTENSIONS = [
     extension("buffers", flags=["-O2"]),
     extension("step", "csrc/step.c", flags=["-O2"]),
     extension("tensors", flags=["-O2"]),
+    extension("gradients", flags=["-O2"]),
     extension("plan", "csrc/step.c", flags=["-O2"]),
     extension("openmp", flags=["-fopenmp"], optional=True),  # skipped where the compiler has no OpenMP
 ]

@@ -63,11 +63,11 @@ class Plan:
         self,
         groups: list[tuple[tuple[str, ...], list[tuple[str, list[int] | None, dict[str, Any]]]]],
         arguments: dict[str, str],
-        locate: Callable[[int, int], tuple[str, tuple[int, ...]]] | None,
-        zeros: Callable[[Any], Any] | None,
+        zeros: Callable[[Any], Any],
+        convert_grads: bool,
+        locate: Callable[[int, int], tuple[str, tuple[int, ...]]],
         max_norm: float | None,
         nonfinite: str,
-        convert_grads: bool,
     ) -> None: ...
     def __enter__(self) -> None: ...
     def __exit__(self, *error: object) -> None: ...

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""The plan of an optimizer: its tensors, its counters, and the order of a step.
+"""The plan of an optimizer: its counters, and the order of a step.
 
 A step binds the gradients, computes their norm if it is needed, decides what happens to gradients that are not finite,
 and runs the stages. All checks come before the first write. The plan also counts the steps: a count changes in the same
@@ -8,24 +8,20 @@ call as the arrays, so that neither a signal nor another thread ever sees one wi
 
 from cpython.buffer cimport Py_buffer, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport INFINITY, isfinite, isinf, sqrt
-from libc.stdint cimport int64_t, uint64_t, uintptr_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free
-from libc.string cimport memcmp, memset
+from libc.string cimport memset
 
 import numpy as np
 
-from fastopt._core.buffers cimport (
-    acquire, allocate, check_spans, first_nonfinite, same_strides, shape_of, span_of,
-)
+from fastopt._core.buffers cimport allocate, first_nonfinite
+from fastopt._core.gradients cimport Gradients
 from fastopt._core.kernels cimport (
     SERIAL_BELOW, Threads, begin_parallel, end_parallel, fp_env_restore, fp_env_set, spin_between_loops, table,
 )
-from fastopt._core.step cimport (
-    FASTOPT_GRAD, fastopt_accumulate, fastopt_run_stages, fastopt_step, fastopt_sum_squares, fastopt_tensor,
-)
-from fastopt._core.tensors cimport GroupInfo, Segment, Tensors
+from fastopt._core.step cimport fastopt_accumulate, fastopt_run_stages, fastopt_step, fastopt_sum_squares
+from fastopt._core.tensors cimport Segment
 
-from fastopt._core.buffers import check_no_mask
 from fastopt._core.kernels import isa, thread_count
 
 cdef enum Nonfinite:
@@ -48,54 +44,38 @@ def progress(int64_t steps, int64_t skipped, int64_t micro_steps, double grad_sc
     return np.frombuffer((<char *>&values)[:sizeof(Progress)], np.uint8)
 
 
-cdef tuple bounds_of(array):
-    """Return the addresses of the first byte of an array and past its last one, whatever its strides."""
-    begin = end = array.__array_interface__["data"][0]
-    for size, stride in zip(array.shape, array.strides):
-        begin, end = min(begin, begin + (size - 1) * stride), max(end, end + (size - 1) * stride)
-    return begin, end + array.itemsize if array.size else begin
-
-
-cdef class Plan(Tensors):
+cdef class Plan(Gradients):
     """The tensors of an optimizer, and what is done with them.
 
-    ``groups`` and ``arguments`` are those of `Tensors`. ``locate(tensor, element)`` returns the name and the index of
-    an element of a tensor; ``zeros(array)`` returns a new array with the dtype and the layout of another one.
+    The first arguments are those of `Gradients`. ``locate(tensor, element)`` returns the name and the index of an
+    element of a tensor.
 
     ``with plan:`` keeps out other threads and re-entrant calls, which get ``RuntimeError``.
     """
 
-    cdef Py_buffer *grads                       # for the duration of a step
     cdef unsigned char *unsummed                # of each segment: whether no accumulated gradient contained it
     cdef Progress *p
     cdef Py_buffer progress_view
-    cdef Py_ssize_t bound_count
-    cdef bint grads_known, busy, clips, convert_grads
+    cdef bint busy, clips
     cdef double max_norm
     cdef Nonfinite nonfinite
-    cdef str grad_name
-    cdef object locate, zeros
+    cdef object locate
     cdef list grad_sums                         # of each tensor: the sum of accumulated gradients, or None
-    cdef list converted                         # of each tensor: the array for converted gradients, or None
-    cdef list originals                         # of converted gradients, for the duration of a step
     cdef readonly object progress               # uint8 array that holds the Progress struct
 
-    def __cinit__(self, list groups, dict arguments, locate, zeros, max_norm, str nonfinite, bint convert_grads):
-        self.grad_name, self.locate, self.zeros = arguments.get("grad", "grad"), locate, zeros
+    def __cinit__(self, list groups, dict arguments, zeros, bint convert_grads, locate, max_norm, str nonfinite):
+        self.locate = locate
         self.clips = max_norm is not None
         self.max_norm = max_norm if self.clips else INFINITY
-        self.nonfinite, self.convert_grads = NONFINITE[nonfinite], convert_grads
-        self.grads = <Py_buffer *>allocate(self.tensor_count, sizeof(Py_buffer))
+        self.nonfinite = NONFINITE[nonfinite]
         self.unsummed = <unsigned char *>allocate(self.segment_count, 1)
-        self.grad_sums, self.converted = [None] * self.tensor_count, [None] * self.tensor_count
-        self.originals = []
+        self.grad_sums = [None] * self.tensor_count
         self.progress = progress(0, 0, 0, 1.0).copy()
         PyObject_GetBuffer(self.progress, &self.progress_view, PyBUF_WRITABLE)
         self.p = <Progress *>self.progress_view.buf
 
     def __dealloc__(self):
         PyBuffer_Release(&self.progress_view)  # does nothing if it was not acquired
-        free(self.grads)
         free(self.unsummed)
 
     def resume(self, Plan other):
@@ -276,20 +256,6 @@ cdef class Plan(Tensors):
             memset(<char *>self.tensors[segment.tensor].grad_sum + segment.begin * item, 0,
                    (segment.end - segment.begin) * item)
 
-    cdef int zero_left_out(self) except -1:
-        """Set gradients to zero that were passed, but not read by the kernels."""
-        cdef Py_ssize_t s
-        cdef const Segment *segment
-        cdef Py_buffer *grad
-        for s in range(self.segment_count if self.leaves_out else 0):
-            segment = &self.segments[s]
-            grad = &self.grads[segment.tensor]
-            if not self.active[s] and grad.len:
-                memset(<char *>grad.buf + segment.begin * grad.itemsize, 0,
-                       (segment.end - segment.begin) * grad.itemsize)
-        for array in self.originals:
-            array[...] = 0
-
     cdef void begin(self, fastopt_step *work) noexcept:
         cdef Threads threads = begin_parallel(self.elements, self.chunk_count)
         work[0] = fastopt_step(
@@ -342,108 +308,6 @@ cdef class Plan(Tensors):
                     memset(self.grads[i].buf, 0, self.grads[i].len)
             self.zero_left_out()
         return False
-
-    # Binding
-
-    cdef int bind(self, list grads, bytes skip) except -1:
-        """Acquire the gradients, check that they overlap nothing that a step writes, and cut what takes part."""
-        cdef const unsigned char *flags = NULL
-        cdef Py_ssize_t i, s
-        cdef fastopt_tensor *tensor
-        cdef GroupInfo info
-        cdef void *memory
-        cdef uintptr_t address
-        cdef bint same = self.grads_known
-        if len(grads) != self.tensor_count:
-            raise ValueError(f"{self.grad_name} must have {self.tensor_count} arrays, got {len(grads)}")
-        self.grads_known = False
-        if skip is not None:
-            flags = skip
-        for i in range(self.tensor_count):
-            tensor, memory, grad = &self.tensors[i], NULL, grads[i]
-            if grad is not None:
-                if self.convert_grads:
-                    grad = self.convert(i, grad)
-                acquire(grad, &self.grads[i], self.grad_name, self.paths[i], self.zero_grads, &self.params[i])
-                memory = self.grads[i].buf
-            else:
-                self.grads[i].len = 0           # of the last one
-            self.bound_count += 1
-            for s in range(self.first_segments[i], self.first_segments[i + 1]):
-                self.active[s] = grad is not None and (flags == NULL or not flags[s])
-            if not same or tensor.operands[FASTOPT_GRAD] != memory:
-                same = False
-                info = self.infos[self.tensor_groups[i]]
-                for operand in info.grad_operands:
-                    tensor.operands[<Py_ssize_t>operand] = memory
-        if not same:
-            spans = []
-            for i in range(self.tensor_count):
-                address = <uintptr_t>self.grads[i].buf
-                self.check_apart(address, address + self.grads[i].len, self.paths[i])
-                if self.zero_grads and self.grads[i].len:
-                    spans.append(span_of(&self.grads[i], self.grad_name + self.paths[i]))
-            check_spans(spans)
-        self.grads_known = True
-        if (memcmp(self.active, self.cut_active, self.segment_count) != 0 or memcmp(
-                self.missed_steps, self.cut_missed, self.segment_count * sizeof(int64_t)) != 0):
-            self.cut()
-
-    cdef object convert(self, Py_ssize_t i, grad):
-        """Return a gradient with the dtype and the layout of its parameter, copied if it has others."""
-        cdef Py_buffer view
-        cdef uint64_t before
-        name = self.grad_name + self.paths[i]
-        check_no_mask(grad, name)
-        try:
-            array = np.asarray(grad)
-        except (RuntimeError, TypeError, ValueError) as error:  # of ragged lists, or of PyTorch
-            raise TypeError(f"{name} must be an array of real numbers, got {type(grad).__name__!r}: {error}") from None
-        if array.dtype.kind not in "fiub":
-            raise TypeError(f"{name} must be an array of real numbers, got dtype {array.dtype}")
-        if array.shape != shape_of(&self.params[i]):
-            raise ValueError(f"{name} must have shape {shape_of(&self.params[i])} as its parameter, got {array.shape}")
-        if self.zero_grads and (array is not grad and array.base is None or not array.flags.writeable):
-            got = "a read-only array" if isinstance(grad, np.ndarray) else repr(type(grad).__name__)
-            raise ValueError(f"{name} must be a writable array to be set to zero, got {got}")
-        if array.dtype.char in "fd" and array.dtype.isnative and array.flags.aligned:
-            PyObject_GetBuffer(array, &view, PyBUF_STRIDES)
-            fits = array.itemsize == self.params[i].itemsize and same_strides(&view, &self.params[i])
-            PyBuffer_Release(&view)
-            if fits:
-                return array
-        if self.zero_grads:                     # the array itself is written, too
-            begin, end = bounds_of(array)
-            self.check_apart(begin, end, self.paths[i])
-            self.originals.append(array)
-        if self.converted[i] is None:
-            self.converted[i] = self.zeros(<object>self.params[i].obj)
-        before = fp_env_set()
-        try:
-            with np.errstate(all="ignore"):     # a value beyond float32 is infinite
-                np.copyto(self.converted[i], array, casting="same_kind")
-        finally:
-            fp_env_restore(before)
-        return self.converted[i]
-
-    cdef int check_apart(self, uintptr_t begin, uintptr_t end, str path) except -1:
-        """Raise if the memory of a gradient overlaps memory that a step writes."""
-        cdef Py_ssize_t low = 0, high = len(self.span_names), middle
-        while low < high:                       # search the first span that ends after begin
-            middle = (low + high) // 2
-            if self.spans[middle].end > begin:
-                high = middle
-            else:
-                low = middle + 1
-        if low < len(self.span_names) and self.spans[low].begin < end and begin < end:
-            raise ValueError(f"{self.grad_name}{path} and {self.span_names[low]} overlap in memory")
-
-    cdef int release(self) except -1:
-        while self.bound_count:
-            self.bound_count -= 1
-            PyBuffer_Release(&self.grads[self.bound_count])  # does nothing for a tensor that was left out
-        if self.convert_grads:
-            self.originals.clear()
 
     def info(self):
         """Return how steps run between matrix products."""

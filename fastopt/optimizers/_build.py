@@ -79,10 +79,8 @@ def build(structure: Structure, options: Mapping[str, Any]) -> _core.Plan:
                 for path, sizes, param, *arrays in zip(paths, tree.sizes, tree.arrays, *columns, strict=True)
             ]
             specs.append(((group.kernel, *ema, *zero_grad), tensors))
-        locate, convert_grads = structure.tree.locate, options["convert_grads"]
-        return _core.Plan(
-            specs, ARGUMENTS, locate, _zeros_like, options["max_grad_norm"], options["nonfinite"], convert_grads
-        )
+        own = [options[name] for name in ("max_grad_norm", "nonfinite")]
+        return _core.Plan(specs, ARGUMENTS, _zeros_like, options["convert_grads"], structure.tree.locate, *own)
     except BaseException:
         for file in new_files:
             file.unlink(missing_ok=True)
