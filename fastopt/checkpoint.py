@@ -94,7 +94,14 @@ from fastopt._util.array_file import FORMATS, Format, OpenFile
 from fastopt._util.arrays import Array
 from fastopt._util.atomic_file import replace
 from fastopt._util.records import Frozen
-from fastopt._util.validation import FunctionOfStep, check_instance, flag, function_of_step, positive_count
+from fastopt._util.validation import (
+    FunctionOfStep,
+    check_instance,
+    flag,
+    function_of_step,
+    positive_count,
+    python_scalar,
+)
 from fastopt.early_stopping import EarlyStopping
 from fastopt.optimizers import Optimizer, _state
 from fastopt.optimizers._param_tree import check_arrays, pairs, plain
@@ -116,7 +123,7 @@ class Checkpoint(Frozen):
     arrays : dict of str to ndarray
         The ``arrays`` given to `save`, empty if there were none.
     metadata : object
-        The ``metadata`` given to `save`, as JSON returns it: tuples are lists and keys are strings.
+        The ``metadata`` given to `save`, as JSON returns it: dicts with strings as keys, lists, and Python's numbers.
 
     Examples
     --------
@@ -157,8 +164,9 @@ def save(
     arrays : mapping of str to ndarray, optional
         Further arrays of booleans, integers, or floats of at most 64 bits.
     metadata : object, optional
-        Anything that JSON can express, and NumPy's scalars. As with the `json` module, tuples become lists, and keys
-        that are numbers become strings.
+        Anything that JSON can express; NumPy's scalars and arrays without dimensions count as the numbers that they
+        hold. As with the `json` module, tuples become lists, and keys that are numbers, booleans or None become
+        strings, which must be distinct.
     keep : int, default 1
         Number of files to keep, >= 1, including this one. The file before run.npz is run.1.npz.
 
@@ -167,7 +175,7 @@ def save(
     OSError
         If the file can't be written.
     TypeError, ValueError
-        If an argument can't be saved.
+        If an argument can't be saved, or there is nothing to save.
     RuntimeError
         If the optimizer is in use by another thread, has accumulated gradients without a step, or an array changed
         while it was saved.
@@ -194,6 +202,8 @@ def save(
     target, file_format = _resolve(path)
     positive_count("keep", keep)
     _check_types(optimizer, early_stopping)
+    if all(part is None for part in (params, optimizer, early_stopping, schedule, arrays, metadata)):
+        raise TypeError("params, optimizer, early_stopping, schedule, arrays or metadata must be given, got none")
     with nullcontext() if optimizer is None else optimizer._plan:
         tree: dict[str, Any] = {}
         if params is not None:
@@ -211,9 +221,9 @@ def save(
         found: dict[str, Array] = {}
         header = {"format": FORMAT, "tree": _extract_arrays(tree, [], found)}
         header["arrays"] = [[name, array.dtype.str, array.shape, _sha256(array)] for name, array in found.items()]
-        header["metadata"] = metadata
         try:
-            text = json.dumps(header, default=_python_scalar)
+            header["metadata"] = _python_scalars(metadata)
+            text = json.dumps(header)
         except (TypeError, ValueError, RecursionError) as error:
             got = reprlib.repr(metadata)
             raise TypeError(f"metadata and states must be JSON, got {got} ({error})") from None
@@ -346,7 +356,7 @@ def _extract_arrays(node: Any, path: list[str], found: dict[str, Array]) -> Any:
         return {key: _extract_arrays(child, [*path, key], found) for key, child in node.items()}
     if isinstance(node, (list, tuple)):
         return [_extract_arrays(child, [*path, str(i)], found) for i, child in enumerate(node)]
-    return node
+    return python_scalar(node)
 
 
 def _insert_arrays(node: Any, arrays: list[Array]) -> Any:
@@ -392,11 +402,14 @@ def _sha256(content: Array | str) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _python_scalar(value: Any) -> Any:
-    """Convert NumPy's scalars for JSON."""
-    if isinstance(value, (np.bool_, np.integer, np.floating)):
-        return value.item()
-    raise TypeError(f"a {type(value).__name__!r} is not JSON serializable")
+def _python_scalars(node: Any) -> Any:
+    """Return metadata with Python's scalars in place of NumPy's, also as keys, which ``json.dumps`` cannot convert."""
+    if isinstance(node, Mapping):
+        found = {python_scalar(key): _python_scalars(value) for key, value in node.items()}
+        if len(json.loads(json.dumps(dict.fromkeys(found)))) < len(found):
+            raise ValueError(f"the keys {list(found)} are not distinct as strings")
+        return found
+    return list(map(_python_scalars, node)) if isinstance(node, (list, tuple)) else python_scalar(node)
 
 
 # Arguments

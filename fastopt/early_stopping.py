@@ -62,8 +62,9 @@ class EarlyStopping:
     Notes
     -----
     The arguments have the names and the rules of Keras's ``EarlyStopping``, where ``bad_epochs`` is called ``wait``.
-    The best parameters are written back by `restore` only, as with ``restore_best_weights=False``. PyTorch Lightning
-    has the same ``patience``, ``min_delta`` and ``mode``, but stops at once at a NaN by default.
+    Keras never stops after the first epoch, however bad, and its ``patience=0`` is the same as 1. The best parameters
+    are written back by `restore` only, as with ``restore_best_weights=False``. PyTorch Lightning has the same
+    ``patience``, ``min_delta`` and ``mode``, but stops at once at a NaN by default.
 
     An update at a good epoch makes the new copy before it drops the old one, so there are two copies for a moment.
 
@@ -116,8 +117,9 @@ class EarlyStopping:
     def update(self, metric: float, params: Any) -> bool:
         """Record an epoch, copy the parameters if it is the best one, and return whether to stop.
 
-        An epoch is good if its metric is below ``best - min_delta`` (above ``best + min_delta`` with ``mode="max"``),
-        and bad otherwise. A NaN is always bad. Training should stop after ``patience`` bad epochs in a row.
+        An epoch is good if ``metric + min_delta < best`` (``metric - min_delta > best`` with ``mode="max"``), and bad
+        otherwise. A NaN is always bad, and so is the worst infinity. Training should stop after ``patience`` bad epochs
+        in a row.
 
         Parameters
         ----------
@@ -125,7 +127,7 @@ class EarlyStopping:
             The metric of the epoch.
         params : Flat, ndarray, sequence or mapping of ndarray
             The parameters, in the same form at each call: float32 or float64 arrays, as an optimizer takes them without
-            groups.
+            groups, or ``optimizer.ema``. An empty list if there is nothing to copy.
 
         Returns
         -------
@@ -171,7 +173,7 @@ class EarlyStopping:
 
     def _is_better(self, metric: float) -> bool:
         sign = 1.0 if self.mode == "max" else -1.0
-        return sign * metric > sign * self.best + self.min_delta
+        return sign * metric - self.min_delta > sign * self.best
 
     def _check_params(self, params: Any, writable: bool) -> None:
         """Check the parameters; they must match the copy if there is one."""

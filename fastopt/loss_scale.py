@@ -53,8 +53,11 @@ class DynamicLossScale:
 
     Notes
     -----
-    The names and rules are those of PyTorch's ``GradScaler``, with two differences: there is no ``unscale_``, because
-    the step unscales and clips in one pass, and the scale is bounded.
+    The names and rules are those of PyTorch's ``GradScaler``, with these differences: there is no ``unscale_``, because
+    the step unscales and clips in one pass; the scale is bounded, and it is a float64.
+
+    The scale is part of the optimizer's state, so loading a state into the optimizer sets it; `good_steps` is kept.
+    `fastopt.find_lr` sets back both.
 
     References
     ----------
@@ -76,7 +79,8 @@ class DynamicLossScale:
     (1, 16384.0, array([-1.e-04, -3.e+00], dtype=float32))
     """
 
-    _counts: tuple[int, int]  # steps and skipped steps of the optimizer at the last update
+    good_steps: int
+    _counts: tuple[int, int]  # steps and skipped steps of the optimizer at the last update or load
 
     def __init__(
         self,
@@ -96,6 +100,7 @@ class DynamicLossScale:
         self.backoff_factor = _backoff_factor("backoff_factor", backoff_factor)
         self.growth_interval = validation.positive_count("growth_interval", growth_interval)
         self._reset(self.init_scale, 0)
+        optimizer._loss_scales.add(self)  # so that load_state_dict and find_lr keep the counts right
 
     __repr__ = attributes_repr
 
@@ -110,16 +115,16 @@ class DynamicLossScale:
         Raises
         ------
         RuntimeError
-            If another thread uses the optimizer.
+            If another thread uses the optimizer. Nothing is changed.
         """
-        steps, skipped = self._counts
-        self._counts = self.optimizer.steps, self.optimizer.skipped
-        if self._counts[1] > skipped:
+        steps, skipped = self.optimizer.steps, self.optimizer.skipped
+        good_steps = self.good_steps + steps - self._counts[0]
+        if skipped > self._counts[1]:
             self._multiply(self.backoff_factor)
-            return
-        self.good_steps += max(self._counts[0] - steps, 0)  # negative if the optimizer has loaded an earlier state
-        if self.good_steps >= self.growth_interval:
+        elif good_steps >= self.growth_interval:
             self._multiply(self.growth_factor)
+        else:
+            self.good_steps, self._counts = good_steps, (steps, skipped)
 
     def _multiply(self, factor: float) -> None:
         self._reset(min(max(self.scale * factor, MIN_SCALE), MAX_SCALE), 0)
@@ -140,7 +145,7 @@ class DynamicLossScale:
         return {"scale": self.scale, "good_steps": self.good_steps}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Load a state that ``state_dict`` returned. Load the state of the optimizer first.
+        """Load a state that ``state_dict`` returned, before or after that of the optimizer.
 
         Parameters
         ----------

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["LRFinderResult", "find_lr"]
 
 SMOOTHING = 0.05  # of all steps: the distance over which the weights of the smoothed loss fall to 1/e
-DIVERGENCE = 4.0  # times the lowest smoothed loss
+DIVERGENCE = 3.0  # times the average magnitude of the losses: how far above its lowest value the smoothed loss may be
 
 
 class LRFinderResult(Frozen):
@@ -125,12 +125,13 @@ def find_lr(
 
     Notes
     -----
-    When the test ends, also by an exception, the parameters, states, counts and hyperparameters of the optimizer and
-    the arrays in ``restore`` are set back, bit for bit. Gradients are not.
+    When the test ends, also by an exception, the parameters, states, counts and hyperparameters of the optimizer, the
+    schedules among these, each `DynamicLossScale` of the optimizer and the arrays in ``restore`` are set back, bit for
+    bit. Gradients and other objects that ``step`` changes, an `EarlyStopping` for example, are not.
 
     Losses are smoothed by an exponential average whose weights fall to 1/e over a twentieth of ``steps``; for the
-    suggestion it is centered, so that it does not lag. The loss diverges when this average exceeds 4 times its lowest
-    value so far (or, if that is negative, exceeds it by 3 times its magnitude).
+    suggestion it is centered, so that it does not lag. The loss diverges when this average, after that many steps,
+    exceeds its lowest value by 3 times the average magnitude of the losses there (so a positive one by a factor of 4).
 
     References
     ----------
@@ -168,16 +169,18 @@ def find_lr(
 def _train(step: Callable[[int], float], optimizer: Optimizer, rates: list[float], width: float) -> list[float]:
     """Do a step at each rate until the loss diverges, and return the losses."""
     losses: list[float] = []
-    best = math.inf
+    best = margin = math.inf
     for i, rate in enumerate(rates):
         for group in optimizer.param_groups:
             group["lr"] = rate
         losses.append(any_number(f"step({i})", step(i)))
         if not math.isfinite(losses[-1]):
             break
-        smoothed = _smoothed(np.array(losses), i, width)
-        best = min(best, smoothed)
-        if smoothed > best + (DIVERGENCE - 1.0) * abs(best):
+        quarters = np.array(losses) / 4.0  # so that best + margin is finite
+        smoothed = _smoothed(quarters, i, width)
+        if i >= width and smoothed < best:
+            best, margin = smoothed, DIVERGENCE * _smoothed(abs(quarters), i, width)
+        if smoothed > best + margin:
             break
     return losses
 
@@ -195,7 +198,7 @@ def _descent(losses: Array) -> Array:
 
 def _steepest(rates: Array, losses: Array, width: float) -> float | None:
     """Return the rate of the steepest descent, or None if the lowest loss is one of the first two."""
-    descent = _descent(losses)
+    descent = _descent(losses) / 4.0  # so that differences are finite
     if len(descent) < 3:
         return None
     slopes = np.gradient([_smoothed(descent, i, width) for i in range(len(descent))])

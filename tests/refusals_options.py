@@ -22,7 +22,7 @@ HYPERPARAMETERS = [  # class, name, expected, values out of range, values of a w
         "lr",
         RATE,
         [-1e-9, math.nan, math.inf, -math.inf],
-        ["0.1", None, 1j, [0.1], np.ones(1), np.complex128(1), np.array("x"), True],
+        ["0.1", None, 1j, [0.1], np.ones(1), np.complex128(1), np.array("x"), np.True_, True, np.ma.array(0.1)],
     ),
     (SGD, "momentum", DECAY, [-0.1, 1.0, math.nan], ["x"]),
     (SGD, "dampening", "a number in [0, 1]", [-0.1, 1.1, math.nan], [None]),
@@ -34,7 +34,7 @@ HYPERPARAMETERS = [  # class, name, expected, values out of range, values of a w
     (RMSprop, "alpha", DECAY, [1.0, -0.5, math.nan], [None]),
     (RMSprop, "eps", RATE, [-1e-30, math.nan, math.inf], ["x"]),
     (RMSprop, "centered", FLAG, [1, "x"], []),
-    (RMSprop, "eps_inside_sqrt", FLAG, [np.array(True)], []),
+    (RMSprop, "eps_inside_sqrt", FLAG, [np.array(1), np.int64(1), np.ma.array(True)], []),
     (Adam, "betas", "two numbers in [0, 1)", [], [(0.9,), 0.9, None, (0.9, 0.9, 0.9)]),
     (Adam, "eps", RATE, [-1e-30, math.nan], [None]),
     (Adam, "amsgrad", FLAG, [None, 2], []),
@@ -118,6 +118,36 @@ REFUSALS += [
         partial(Adam, GOOD, momentum=0.9),
         TypeError,
         "Adam has no option 'momentum'; options are lr, betas, eps, ...nonfinite, state_dir",
+    ),
+    *[
+        (partial(cls, GOOD, **{name: 0.5}), TypeError, f"{cls.__name__} has no option {name!r}; {hint} are lr, ...")
+        for cls, hints in [
+            (
+                Adam,
+                {
+                    "learning_rate": "lr",
+                    "beta1": "betas",
+                    "b2": "betas",
+                    "epsilon": "eps",
+                    "weightdecay": "weight_decay",
+                },
+            ),
+            (AdamW, {"wd": "weight_decay", "lambda": "weight_decay", "rho": None, "decay": None, "alpha": None}),
+            (SGD, {"Momentum": "momentum", "ema_momentum": "ema_decay", "b1": None, "epsilon": None, "fused": None}),
+            (RMSprop, {"rho": "alpha", "decay": "alpha", "clipnorm": "max_grad_norm", "zero_grad": "zero_grads"}),
+        ]
+        for name, meant in hints.items()
+        for hint in [f"did you mean {meant!r}? Options" if meant else "options"]
+    ],
+    (
+        partial(set_value, PLAIN, "learning_rate", 1),
+        TypeError,
+        "SGD has no option 'learning_rate'; did you mean 'lr'? Options are lr, ...",
+    ),
+    (
+        partial(SGD, [{"params": GOOD, 3: 1.0}]),
+        TypeError,
+        "SGD, in params[0], has no option 3; options are ...",
     ),
     (
         partial(SGD, [{"params": np.ones(1)}, {"params": np.ones(1), "betas": (0.9, 0.99)}]),

@@ -208,7 +208,7 @@ REFUSALS += [
             TypeError,
             f"metric must be a number, got {metric!r}",
         )
-        for metric in ("1", None, True, [1.0], 1j, np.timedelta64(1, "s"))
+        for metric in ("1", None, True, [1.0], 1j, np.timedelta64(1, "s"), np.ma.array(1.0))
     ],
     *[
         (partial(EarlyStopping.update, EarlyStopping(), 1.0, params), error, f"params{message}")
@@ -230,6 +230,9 @@ REFUSALS += [
         for name, value, error, expected in [
             ("patience", 0, ValueError, "an int >= 1"),
             ("patience", 2.0, TypeError, "an int >= 1"),
+            ("patience", np.timedelta64(3), TypeError, "an int >= 1"),
+            ("patience", np.array([3]), TypeError, "an int >= 1"),
+            ("patience", np.ma.array(3), TypeError, "an int >= 1"),
             ("min_delta", -0.1, ValueError, "a finite number >= 0"),
             ("min_delta", math.inf, ValueError, "a finite number >= 0"),
             ("mode", "auto", ValueError, "'min' or 'max'"),

@@ -49,6 +49,7 @@ REFUSALS = [
     ),
     (partial(s.Join, (x for x in [ONE, ONE]), [1]), TypeError, "schedules must be a list or tuple, got 'generator'"),
     (partial(s.Join, [ONE], None), TypeError, "boundaries must be a list or tuple, got 'NoneType'"),
+    (partial(s.Join, [], []), ValueError, "schedules must contain at least one schedule, got none"),
     (partial(s.Join, [ONE, 3], [1]), TypeError, f"schedules[1] {OF_STEP}3"),
     (partial(s.Join, [ONE] * 3, [5, 1]), ValueError, "boundaries must be in ascending order, got [5, 1]"),
     (
@@ -68,6 +69,7 @@ REFUSALS = [
     (partial(s.Cyclic, 0.1, 0.2, 10, 0), ValueError, f"step_size_down must be {POSITIVE_COUNT}, got 0"),
     (partial(s.WarmupStableDecay, 0.1, -1, 2, 3), ValueError, "warmup_steps must be an int >= 0, got -1"),
     (partial(s.Plateau, 0.1, factor=1.0), ValueError, "factor must be a number in [0, 1), got 1.0"),
+    (partial(s.Plateau, 0.1, threshold=math.inf), ValueError, f"threshold must be {FINITE} >= 0, got inf"),
     (partial(s.Plateau, 0.1, mode="least"), ValueError, "mode must be 'min' or 'max', got 'least'"),
     *[
         (partial(s.Plateau.update, s.Plateau(0.1), metric), TypeError, f"metric must be a number, got {metric!r}")

@@ -84,7 +84,7 @@ def test_exception_of_a_signal_handler_is_passed_on(file, monkeypatch):
         raise TimeoutError("time limit")
 
     monkeypatch.setitem(FORMATS, file.suffix, Format(fail, fail))
-    for call in (lambda: fastopt.save(file), lambda: fastopt.load(file)):
+    for call in (lambda: fastopt.save(file, metadata=1), lambda: fastopt.load(file)):
         with pytest.raises(TimeoutError, match=r"^time limit$"):
             call()
 

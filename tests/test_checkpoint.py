@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import layouts, read_only, same_bits
+from cases import layouts, leaves, read_only, same_bits
 from processes import run_python
 from resume import digest
 
@@ -235,6 +235,22 @@ REFUSED = [
         TypeError,
         "metadata and states must be JSON, got array",
     ),
+    *[
+        (lambda f, wrong=wrong: fastopt.save(f, metadata=wrong), TypeError, f"metadata and states must be .*{message}")
+        for wrong, message in [
+            ({1: "a", "1": "b"}, r"the keys \[1, '1'\] are not distinct as strings"),
+            ([{"a": {True: 1, "true": 2}}], r"the keys \[True, 'true'\] are not distinct"),
+            ({np.int64(1): "a", "1": "b"}, r"the keys \[1, '1'\] are not distinct"),
+            ({(1, 2): 3}, "keys must be str, int, float, bool or None, not tuple"),
+            (np.longdouble(1), "(longdouble|float128) is not JSON serializable"),
+            ({"a": np.ma.array(1)}, "MaskedArray is not JSON serializable"),
+        ]
+    ],
+    (
+        lambda f: fastopt.save(f, params=fastopt.SGD(P).ema),
+        TypeError,
+        "params, optimizer, .* must be given, got none",
+    ),
     (
         lambda f: fastopt.save(f, metadata=np.timedelta64(1, "s")),
         TypeError,
@@ -289,15 +305,41 @@ def test_numpy_scalars_are_saved_as_numbers(file):
     schedule, early_stopping = fastopt.schedules.Plateau(1.0), fastopt.EarlyStopping()
     schedule.value, early_stopping.best = np.float32(0.5), np.float64(2)
     metadata = {"loss": np.float32(0.5), "epoch": np.int64(3), "done": np.bool_(True), "names": ("a", "b"), 1: None}
+    metadata |= {np.int64(2): [{np.float32(0.5): (np.int8(1),), np.True_: np.array(2.5), None: np.array(True)}]}
+    metadata |= {np.str_("group"): fastopt.SGD(np.ones(1)).param_groups[0], "counts": {}}
     fastopt.save(file, schedule=schedule, early_stopping=early_stopping, metadata=metadata)
     schedule.value = 1.0
     found = fastopt.load(file, schedule=schedule).metadata
-    assert found == {"loss": 0.5, "epoch": 3, "done": True, "names": ["a", "b"], "1": None}
+    assert repr(found) == repr(
+        {"loss": 0.5, "epoch": 3, "done": True, "names": ["a", "b"], "1": None}
+        | {"2": [{"0.5": [1], "true": 2.5, "null": True}]}
+        | {"group": dict(fastopt.SGD(np.ones(1)).param_groups[0]), "counts": {}}
+    )
     assert schedule.value == 0.5
     schedule.value = "0.5"
     with pytest.raises(TypeError, match=r"value must be a finite number, got '0\.5'"):
         fastopt.save(file, schedule=schedule)
     fastopt.load(file, early_stopping=early_stopping)
+
+
+def test_results_of_other_functions_can_be_saved(file):
+    """The averages of an optimizer with groups, arrays of a checkpoint, states of schedules and of a loss scale."""
+    first, second = (
+        fastopt.SGD([{"params": {"w": np.full(3, x)}}, {"params": [W + x]}], ema_decay=0.5, nonfinite="skip")
+        for x in (1.0, 2.0)
+    )
+    wanted = [array.copy() for array in leaves(first.ema)]
+    schedule, loss_scale = fastopt.schedules.Plateau(1.0), fastopt.DynamicLossScale(first, init_scale=4.0)
+    metadata = [schedule.state_dict(), loss_scale.state_dict()]
+    fastopt.save(file, params=first.ema, arrays={"x": W, "y": np.array(3)}, metadata=metadata)
+    found = fastopt.load(file, params=second.ema)
+    assert all(map(same_bits, leaves(second.ema), wanted))
+    fastopt.save(file, arrays=found.arrays, metadata=found.metadata)
+    schedule.update(1.0)
+    loss_scale.load_state_dict({"scale": 8.0, "good_steps": 3})
+    schedule.load_state_dict(fastopt.load(file).metadata[0])
+    loss_scale.load_state_dict(found.metadata[1])
+    assert [schedule.state_dict(), loss_scale.state_dict()] == metadata
 
 
 @pytest.mark.parametrize("kills", [5, pytest.param(100, marks=pytest.mark.slow)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import math
 
@@ -93,6 +94,64 @@ def test_stopping_epochs_of_short_sequences():
     assert epochs([0, 9, 9, 9, 8, 8, 8], patience=2, start_from_epoch=1) == 3  # the first 0 does not count
     assert epochs([1, 2, 1, 1], patience=2, mode="max") == 3
     assert epochs([NAN, NAN, 1], patience=2) == 1
+
+
+def keras_stops(metrics, patience, min_delta, mode, start_from_epoch):
+    """Return whether Keras's ``EarlyStopping`` stops after each epoch, if it had not stopped before."""
+    sign = 1 if mode == "max" else -1
+    best, wait, stops = -sign * math.inf, 0, []
+    for epoch, current in enumerate(metrics):
+        improved, waiting = sign * (current - sign * min_delta) > sign * best, epoch < start_from_epoch
+        if not waiting:
+            best, wait = (current, 0) if improved else (best, wait + 1)
+        stops.append(not waiting and not improved and wait >= patience and epoch > 0)
+    return stops
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_stopping_epochs_match_keras(mode):
+    rng = np.random.default_rng(0)
+    ends = 0
+    for patience, min_delta, start in itertools.product([1, 2, 4], [0, 0.1, 0.3, 1.0, 1e300], [0, 1, 5]):
+        for values in (rng.integers(-5, 5, 30) / 10, rng.choice([math.inf, -math.inf, NAN, 1e300, -1.0, 0.5], 30)):
+            early_stopping = EarlyStopping(patience, min_delta=min_delta, mode=mode, start_from_epoch=start)
+            found = [early_stopping.update(metric, []) for metric in values]
+            assert [stop and epoch > 0 for epoch, stop in enumerate(found)] == keras_stops(
+                values.tolist(), patience, min_delta, mode, start
+            )
+            ends += any(found)
+    assert ends > 50
+
+
+def test_infinite_metrics():
+    """The worst infinity is never better, the best one once; a large min_delta does not make them NaN."""
+    early_stopping = EarlyStopping(min_delta=1e300)
+    found = [
+        (early_stopping.update(metric, []), early_stopping.best_epoch)[1]
+        for metric in (math.inf, NAN, 3.0, -1e299, -math.inf, -math.inf, 0.0)
+    ]
+    assert found == [None, None, 2, 2, 4, 4, 4]
+
+
+def test_averages_of_groups_can_be_watched_and_restored():
+    params = [{"w": np.ones(3)}, [np.ones((2, 2), np.float32)]]
+    optimizer = fastopt.SGD([{"params": params[0]}, {"params": params[1]}], lr=1.0, ema_decay=0.5)
+    early_stopping = EarlyStopping()
+    for metric in (1.0, 2.0):
+        optimizer.step([{"w": np.ones(3)}, [np.ones((2, 2), np.float32)]])
+        early_stopping.update(metric, optimizer.ema)
+    early_stopping.restore(params)
+    assert (params[0]["w"] == 0.5).all()
+    assert (params[1][0] == 0.5).all()
+    early_stopping.restore(optimizer.ema)
+    assert (optimizer.ema[0]["w"] == 0.5).all()
+
+
+def test_no_parameters_can_be_watched():
+    early_stopping = EarlyStopping(2)
+    assert [early_stopping.update(metric, []) for metric in (1.0, 2.0, 3.0)] == [False, False, True]
+    early_stopping.restore([])
+    assert early_stopping.state_dict()["params"] == []
 
 
 @pytest.mark.parametrize("metric", [1, 1.0, np.float32(1), np.float64(1), np.int64(1), np.array(1.0)], ids=repr)

@@ -129,6 +129,39 @@ def test_schedules(name, data):
         assert type(value) is (np.ndarray if steps.ndim else float)
 
 
+METRICS = numbers(-9, 9) | st.sampled_from([math.inf, -math.inf, math.nan])
+PLATEAU = {
+    "init_value": value,
+    "factor": numbers(0, 0.5),
+    "patience": st.integers(0, 2),
+    "threshold": st.sampled_from([0.0, 0.25, 1.0, 2.0]),  # few bits, so that bounds are exact
+    "threshold_mode": st.sampled_from(["rel", "abs"]),
+    "cooldown": st.integers(0, 2),
+    "min_value": value,
+    "mode": st.sampled_from(["min", "max"]),
+}
+
+
+@fuzz(options=st.fixed_dictionaries(PLATEAU), metrics=st.lists(METRICS, max_size=9))
+def test_plateau(options, metrics):
+    plateau, sign = schedules.Plateau(**options), 1 if options["mode"] == "max" else -1
+    best, bad, cooldown, expected = -math.inf, 0, 0, options["init_value"]
+    for metric in metrics:
+        plateau.update(metric)
+        margin = options["threshold"] * (abs(best) if options["threshold_mode"] == "rel" else 1)
+        if sign * metric > (best + margin if math.isfinite(best) else best):
+            best, bad = sign * metric, 0
+        else:
+            bad += 1
+        if cooldown > 0:
+            cooldown, bad = cooldown - 1, 0
+        if bad > options["patience"]:
+            reduced = max(expected * options["factor"], options["min_value"])
+            expected, cooldown, bad = min(reduced, expected), options["cooldown"], 0
+        state = {"value": expected, "best": sign * best, "bad_epochs": bad, "cooldown_left": cooldown}
+        assert plateau.state_dict() == state
+
+
 @fuzz(data=st.data())
 def test_plot_schedule(data):
     pytest.importorskip("matplotlib")
@@ -146,7 +179,7 @@ EARLY_STOPPING = {"patience": patience, "min_delta": numbers(0, 1), "mode": st.s
 
 @fuzz(data=st.data())
 def test_early_stopping(data):
-    make, metrics = data.draw(parameters()), numbers(-2, 2) | st.sampled_from([-1e300, math.nan, math.inf])
+    make, metrics = data.draw(parameters()), METRICS | st.sampled_from([-1e300, 1e300])
     call = data.draw(calls(st.fixed_dictionaries({**EARLY_STOPPING, "start_from_epoch": st.integers(0, 1)})))
     early_stopping, error = call.attempt(fastopt.EarlyStopping)
     if error:
@@ -171,7 +204,7 @@ def test_early_stopping(data):
             layout_changed |= bool(call.replaced)
             metric = sign * as_float(arguments["metric"])
             if epochs >= first:
-                better = metric < best - least
+                better = metric + least < best
                 best, bad = (metric, 0) if better else (best, bad + 1)
                 kept = [np.array(array) for array in leaves(arguments["params"])] if better else kept
             epochs += 1
@@ -280,8 +313,9 @@ def test_loss_scale(data):
         assert optimizer.grad_scale == 1
         return
     scale, good_steps, arguments = loss_scale.scale, 0, call.arguments
-    for finite in data.draw(st.lists(FLAGS, max_size=9)):
-        optimizer.step(np.array([1.0, 1.0 if finite else math.inf], np.float32))
+    for gradient in data.draw(st.lists(METRICS, max_size=9)):
+        finite = math.isfinite(gradient)
+        optimizer.step(np.array([1.0, gradient], np.float32))
         loss_scale.update()
         good_steps += 1
         if not finite:

@@ -171,7 +171,7 @@ class Pair:
             for name, states in group["state"].items():
                 for tensor, array in zip(self.reference.tensors, leaves(states), strict=True):
                     tensor[name][...] = array
-            self.set({name: value for name, value in group.items() if name != "state"}, valid["param_groups"][0])
+            self.set({name: value for name, value in group.items() if name not in ("state", "missed_steps")}, valid["param_groups"][0])
         self.check()
         return True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -33,6 +34,8 @@ def scales(overflows, **options):
 
 OPTIONS = [
     {},
+    {"growth_interval": 2, "init_scale": 1000.25, "growth_factor": 1.5, "backoff_factor": 0.1},
+    {"growth_interval": 1, "init_scale": 1e-20, "growth_factor": 1.5, "backoff_factor": 0.9},
     {"growth_interval": 3},
     {"growth_interval": 1, "init_scale": 8.0},
     {"growth_interval": 5, "growth_factor": 4.0, "backoff_factor": 0.25},
@@ -52,7 +55,7 @@ def test_scale_matches_pytorch(options):
         scaler.step(optimizer)
         scaler.update()
         wanted.append(scaler.get_scale())
-    assert scales(overflows, **options) == wanted
+    np.testing.assert_allclose(scales(overflows, **options), wanted, rtol=1e-5)  # PyTorch's scale is a float32
 
 
 def test_scale_stays_within_its_bounds():
@@ -82,7 +85,76 @@ def test_skipped_steps_change_nothing_and_others_match_unscaled_steps():
     assert optimizer.steps == other.steps == 30 - optimizer.skipped
 
 
-def test_resumed_run_has_the_same_scales_and_state_is_json():
+def step(loss_scale, overflow):
+    """Do a step that overflows or not, and update the scale."""
+    loss_scale.optimizer.step(np.full(3, math.inf if overflow else 1.0))
+    loss_scale.update()
+
+
+def test_steps_are_counted_from_a_loaded_state():
+    optimizer = make(np.ones(3))
+    loss_scale = DynamicLossScale(optimizer, init_scale=8.0, growth_interval=3)
+    states = [optimizer.state_dict()]
+    for overflow in (True, False, False):
+        step(loss_scale, overflow)
+        states.append(optimizer.state_dict())
+    loss_scale.load_state_dict({"scale": 8.0, "good_steps": 0})
+    optimizer.load_state_dict(states[0])  # with fewer skipped steps
+    step(loss_scale, True)
+    assert (loss_scale.scale, loss_scale.good_steps) == (4.0, 0)
+    optimizer.load_state_dict(states[0])
+    optimizer.load_state_dict(states[3])  # with more
+    step(loss_scale, False)
+    assert (loss_scale.scale, loss_scale.good_steps) == (4.0, 1)
+    optimizer.load_state_dict(states[0])  # with fewer steps
+    step(loss_scale, False)
+    assert (loss_scale.scale, loss_scale.good_steps) == (8.0, 2)
+    step(loss_scale, False)
+    assert (loss_scale.scale, loss_scale.good_steps) == (16.0, 0)
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt])
+def test_find_lr_sets_back_the_scale(error):
+    loss_scale = DynamicLossScale(make(np.ones(3)), growth_interval=4)
+    step(loss_scale, True)
+    step(loss_scale, False)
+    before = loss_scale.state_dict()
+    assert before == {"scale": 2.0**15, "good_steps": 1}
+
+    def trial_step(i):
+        step(loss_scale, i == 2)
+        if i == 15 and error:
+            raise error
+        return 1.0
+
+    with pytest.raises(error) if error else nullcontext():
+        fastopt.find_lr(trial_step, loss_scale.optimizer, steps=20)
+    assert loss_scale.state_dict() == before
+    for _ in range(3):
+        step(loss_scale, False)
+    assert loss_scale.scale == 2.0**16
+    step(loss_scale, True)
+    assert loss_scale.scale == 2.0**15
+
+
+def test_update_that_raises_is_not_lost():
+    loss_scale = DynamicLossScale(make(np.ones(3)), init_scale=8.0)
+    loss_scale.optimizer.step(np.full(3, math.inf))
+    with loss_scale.optimizer._plan, pytest.raises(RuntimeError, match="in use"):
+        loss_scale.update()
+    assert loss_scale.scale == 8.0
+    loss_scale.update()
+    assert loss_scale.scale == 4.0
+
+
+def test_optimizer_does_not_keep_its_loss_scales():
+    optimizer = make(np.ones(3))
+    DynamicLossScale(optimizer)
+    assert not optimizer._loss_scales
+
+
+@pytest.mark.parametrize("optimizer_first", [True, False])
+def test_resumed_run_has_the_same_scales_and_state_is_json(optimizer_first):
     overflows = RNG.random(100) < 0.1
     wanted = scales(overflows, growth_interval=4)
     optimizer = make(np.ones(3))
@@ -94,6 +166,9 @@ def test_resumed_run_has_the_same_scales_and_state_is_json():
         saved, state = optimizer.state_dict(), json.loads(json.dumps(scale.state_dict()))
         optimizer = make(np.ones(3))
         scale = DynamicLossScale(optimizer, growth_interval=4)
-        optimizer.load_state_dict(saved)
+        if optimizer_first:
+            optimizer.load_state_dict(saved)
         scale.load_state_dict(state)
+        if not optimizer_first:
+            optimizer.load_state_dict(saved)
     assert found == wanted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -194,6 +195,53 @@ def test_ends_when_the_loss_diverges(losses, done):
     found = replay(losses)
     assert len(found.rates) == len(found.losses) == done
     np.testing.assert_equal(found.losses, losses[:done])
+
+
+@pytest.mark.parametrize("steps", [30, 100, 300])
+def test_noisy_losses_around_zero_do_not_diverge_until_they_do(steps):
+    for seed in range(10):
+        noise = np.random.default_rng(seed).normal(0, 0.2, steps)
+        for start, end in [(1.0, -1.0), (0.1, -1.0), (0.0, -0.3), (0.0, 0.0)]:
+            losses = np.linspace(start, end, steps) + noise
+            assert len(replay(list(losses)).losses) == steps
+            rising = [*losses, *np.geomspace(1, 1e6, steps)]
+            assert steps < len(replay(rising).losses) < 2 * steps
+
+
+@pytest.mark.parametrize("factor", [2.0**-1000, 2.0**1000, 2.0**1023])
+@pytest.mark.parametrize(
+    ("losses", "done"), [([1.5] * 20 + [-0.7] * 40 + [1.9] * 20, 67), ([1.9] * 5 + [-1.9] * 5, 10)], ids=["up", "down"]
+)
+def test_huge_and_tiny_losses_do_not_overflow(losses, done, factor):
+    wanted, found = replay(losses), replay([factor * loss for loss in losses])
+    assert len(wanted.losses) == len(found.losses) == done
+    assert wanted.suggestion == found.suggestion is not None
+
+
+@pytest.mark.parametrize("error", [None, StopError])
+def test_gradients_accumulated_in_the_test_are_discarded(error):
+    w = np.ones(3)
+    optimizer = fastopt.Adam(w)
+    optimizer.accumulate(np.ones(3))
+    with pytest.raises(RuntimeError, match="must be called after accumulate"):
+        find_lr(lambda i: 1.0, optimizer)
+    optimizer.step()
+    before = w.copy()
+
+    def step(i):
+        optimizer.accumulate(w.copy())
+        if i == 3 and error:
+            raise error
+        if i < 4:
+            optimizer.step()
+        return 1.0
+
+    with pytest.raises(error) if error else nullcontext():
+        find_lr(step, optimizer, steps=5)
+    assert same_bits(w, before)
+    assert optimizer.steps == 1
+    with pytest.raises(TypeError, match="if none were accumulated"):
+        optimizer.step()
 
 
 def test_single_outlier_does_not_end_the_test():

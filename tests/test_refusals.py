@@ -25,6 +25,7 @@ import refusals_training
 from cases import Foreign, leaves, read_only
 
 import fastopt
+from fastopt import schedules
 from fastopt.layers import BatchNormCache
 from fastopt.schedules import StatefulSchedule
 
@@ -138,6 +139,33 @@ def test_any_buffer_is_accepted(tmp_path):
         values[...] = 1
         fastopt.SGD(param, lr=0.5).step(np.ones(values.shape))
         assert (values == 0.5).all()
+
+
+P, X = np.ones(1), np.ones((4, 2), np.float32)
+WITH_SCALARS = [  # calls with each kind of argument; scalar(...) makes the scalar of NumPy or the array
+    lambda scalar: fastopt.SGD(P, scalar(0.5), scalar(0.75), nesterov=scalar(True), maximize=scalar(False)),
+    lambda scalar: fastopt.Momentum(P, form=scalar("ema")),
+    lambda scalar: fastopt.Adam(P, scalar(1), betas=[scalar(0.5), scalar(0.75)], amsgrad=scalar(True)),
+    lambda scalar: fastopt.SGD(P, nonfinite=scalar("skip")).nonfinite,
+    lambda scalar: fastopt.SGD(P, zero_grads=scalar(True)).zero_grads,
+    lambda scalar: fastopt.EarlyStopping(scalar(3), min_delta=scalar(0.5), mode=scalar("max")),
+    lambda scalar: schedules.Plateau(scalar(1.0), patience=scalar(2), threshold_mode=scalar("abs")),
+    lambda scalar: schedules.PiecewiseConstant(scalar(1), [(scalar(3), scalar(0.5))]),
+    lambda scalar: list(fastopt.batches(X, batch_size=scalar(2), seed=scalar(5), shuffle=scalar(True))),
+    lambda scalar: fastopt.mse(X, X, reduction=scalar("none")),
+    lambda scalar: fastopt.dice(X, X, from_logits=scalar("sigmoid"), squared=scalar(True)),
+    lambda scalar: fastopt.Flat({"w": (scalar(3), scalar(2))}).layout,
+]
+
+
+@pytest.mark.parametrize("call", WITH_SCALARS)
+@pytest.mark.parametrize("scalar", [lambda value: np.asarray(value)[()], np.asarray], ids=["scalars", "arrays"])
+def test_numpy_scalars_count_as_the_objects_that_they_hold(call, scalar):
+    assert repr(call(scalar)) == repr(call(lambda value: value))
+
+
+def test_betas_may_be_an_array():
+    assert fastopt.Adam(P, betas=np.array([0.5, 0.75])).param_groups[0]["betas"] == (0.5, 0.75)
 
 
 def test_npz_file_is_refused_and_its_dict_accepted(tmp_path):

@@ -94,6 +94,23 @@ def test_state_dict_is_plain_and_its_numbers_are_json(kind):
     assert optimizer.param_groups[0]["betas"] == (0.5, 0.75)
 
 
+@pytest.mark.parametrize("case", [case for case in CASES if not callable(case.hyper.get("lr"))], ids=str)
+def test_state_dict_can_go_through_an_npz_file(case, tmp_path):
+    """There, numbers, flags and strings become arrays without dimensions, and betas an array."""
+    params = np.ones(3)
+    optimizer, other = case.make(params), case.make(params.copy())
+    optimizer.step(np.ones(3))
+    saved = optimizer.state_dict()
+    (group,) = saved.pop("param_groups")
+    states, missed_steps = group.pop("state"), group.pop("missed_steps")  # mappings
+    np.savez(tmp_path / "state.npz", **saved, **group, **{f"state/{name}": array for name, array in states.items()})
+    with np.load(tmp_path / "state.npz") as found:
+        again = {name: found[name] for name in group} | {"state": {name: found[f"state/{name}"] for name in states}}
+        again["missed_steps"] = missed_steps
+        other.load_state_dict({**{name: found[name] for name in saved}, "param_groups": [again]})
+    assert repr(other.state_dict()) == repr(optimizer.state_dict())
+
+
 def test_hyperparameters_are_loaded_but_not_schedules():
     one, other = fastopt.SGD(np.ones(2), lr=0.25, momentum=0.5), fastopt.SGD(np.ones(2), lr=0.5, momentum=0.75)
     other.load_state_dict(one.state_dict())

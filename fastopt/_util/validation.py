@@ -1,7 +1,8 @@
 """Argument checks with one form of error: "lr must be a finite number >= 0, got -1".
 
-A check takes the name of an argument and its value, and returns the value, converted to float, int or Path. It raises
-``TypeError`` for a wrong type and ``ValueError`` for a value out of range.
+A check takes the name of an argument and its value, and returns the value, converted to float, int, bool, str or Path.
+It raises ``TypeError`` for a wrong type and ``ValueError`` for a value out of range. NumPy's scalars and arrays without
+dimensions count as the Python objects that they hold.
 """
 
 from __future__ import annotations
@@ -16,6 +17,19 @@ from typing import Any, TypeAlias
 import numpy as np
 
 COUNT_BITS = 62  # keeps the core's int64 counters far from overflow
+
+OTHER_NAMES = {  # of options, in PyTorch, Keras, Optax, MLX, scikit-learn, thinc and autograd
+    "lr": ["learning_rate", "learning_rate_init", "learn_rate", "step_size", "eta", "lr_decay"],
+    "betas": ["beta1", "beta2", "beta_1", "beta_2", "b1", "b2"],
+    "eps": ["epsilon"],
+    "momentum": ["mass", "nesterovs_momentum"],
+    "alpha": ["rho", "decay", "gamma"],
+    "weight_decay": ["wd", "L2", "l2", "lambda"],
+    "decoupled_weight_decay": ["L2_is_weight_decay"],
+    "max_grad_norm": ["clipnorm", "global_clipnorm", "clip_norm", "grad_clip"],
+    "grad_scale": ["loss_scale_factor"],
+    "ema_decay": ["ema_momentum", "use_ema", "use_averages"],
+}
 
 FunctionOfStep: TypeAlias = Callable[[int], float]
 FloatOrSchedule: TypeAlias = float | FunctionOfStep
@@ -55,16 +69,24 @@ def integer(expected: str, low: int, bits: int = COUNT_BITS) -> Callable[[str, A
     return check
 
 
+def python_scalar(value: Any) -> Any:
+    """Return the bool, number or string in a NumPy scalar or an array without dimensions; other values as they are."""
+    if getattr(value, "shape", None) != () or hasattr(value, "mask"):
+        return value
+    array = np.asarray(value)
+    return array.item() if array.dtype.kind in "biufU" else value
+
+
 def is_real(value: Any) -> bool:
-    """Return whether the value is a real number: Python's, NumPy's or an array without dimensions."""
-    if getattr(value, "shape", None) == ():
-        return np.asarray(value).dtype.kind in "fiu"
-    return isinstance(value, Real) and not isinstance(value, bool)
+    """Return whether the value is a real number, and not a bool."""
+    value = python_scalar(value)
+    return isinstance(value, Real) and not isinstance(value, (bool, np.timedelta64))
 
 
 def is_int(value: Any) -> bool:
-    """Return whether the value is an integer, Python's or NumPy's, and not a bool."""
-    return isinstance(value, Integral) and not isinstance(value, bool)
+    """Return whether the value is an integer, and not a bool."""
+    value = python_scalar(value)
+    return isinstance(value, Integral) and not isinstance(value, (bool, np.timedelta64))
 
 
 def choice(*options: Any) -> Check:
@@ -72,9 +94,10 @@ def choice(*options: Any) -> Check:
     expected = " or ".join(map(repr, options))
 
     def check(name: str, value: Any) -> Any:
+        found = value if type(value) in (str, bool) else python_scalar(value)  # type() is faster
         for option in options:
-            if value is option or (isinstance(value, type(option)) and value == option):
-                return value
+            if isinstance(found, type(option)) and found == option:
+                return option
         raise ValueError(f"{name} must be {expected}, got {value!r}")
 
     return check
@@ -99,7 +122,9 @@ flag = choice(True, False)
 
 
 def pair(name: str, value: Any, expected: str, check: Check) -> tuple[Any, Any]:
-    """Check a tuple or list of two values, each with ``check``."""
+    """Check a tuple, list or array of two values, each with ``check``."""
+    if isinstance(value, np.ndarray) and value.ndim == 1:
+        value = value.tolist()
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         raise TypeError(f"{name} must be {expected}, got {value!r}")
     return check(f"{name}[0]", value[0]), check(f"{name}[1]", value[1])
@@ -133,10 +158,15 @@ def check_instance(name: str, value: Any, cls: type) -> None:
 
 
 def check_known(owner: str, names: Mapping[str, Any], known: Mapping[str, Any]) -> None:
-    """Raise ``TypeError`` for the first name that is not a known option."""
+    """Raise ``TypeError`` for the first name that is not a known option, with the option that is probably meant."""
     for name in names:
         if name not in known:
-            raise TypeError(f"{owner} has no option {name!r}; options are {', '.join(known)}")
+            from difflib import get_close_matches  # noqa: PLC0415  rarely needed, and takes a while to import
+
+            meant = [option for option, others in OTHER_NAMES.items() if name in others]
+            meant = [option for option in meant or get_close_matches(str(name), known, 1) if option in known]
+            hint = f"did you mean {meant[0]!r}? Options" if meant else "options"
+            raise TypeError(f"{owner} has no option {name!r}; {hint} are {', '.join(known)}")
 
 
 def check_keys(name: str, value: Any, expected: list[str]) -> None:

@@ -9,6 +9,7 @@ import inspect
 import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypedDict
+from weakref import WeakSet
 
 import numpy as np
 
@@ -110,6 +111,7 @@ class Optimizer:
         for group in structure.groups:
             group._plan = self._plan
         self._plan.grad_scale = self._options.pop("grad_scale")
+        self._loss_scales: WeakSet[Any] = WeakSet()  # every DynamicLossScale, which remembers the counts of steps
 
     def add_param_group(self, param_group: Mapping[str, Any]) -> None:
         """Add a parameter group, for example layers that were frozen or did not exist before.

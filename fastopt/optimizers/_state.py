@@ -94,6 +94,8 @@ def checked(optimizer: Optimizer, where: str, state_dict: Any, keep_hyperparamet
         changes.copies[:] = [(target, source.copy()) for target, source in changes.copies]
     changes.copies.append((optimizer._plan.progress, _core.progress(**progress)))
     changes.copies.append((optimizer._plan.missed, missed_steps))
+    counts = progress["steps"], progress["skipped"]
+    changes.updates.extend((vars(scale), {"_counts": counts}) for scale in optimizer._loss_scales)
     return changes
 
 
@@ -109,11 +111,15 @@ def apply(optimizer: Optimizer | None, changes: Changes) -> None:
 
 @contextmanager
 def trial(optimizer: Optimizer, others: Iterable[Any] = ()) -> Iterator[None]:
-    """Undo on exit, also by an exception, all that steps change in an optimizer, its parameters and other arrays."""
+    """Undo on exit, also by an exception, all that steps change in an optimizer, its parameters and other arrays.
+
+    This includes every `DynamicLossScale` of the optimizer.
+    """
     plan = optimizer._plan
     arrays = [in_memory_order(np.asarray(array)) for array in [*optimizer._tree.arrays, plan.progress, *others]]
     copies = [(array, np.array(array)) for array in arrays]
     before = checked(optimizer, "state_dict", optimizer.state_dict())
+    before.updates.extend((vars(scale), dict(vars(scale))) for scale in optimizer._loss_scales)
     try:
         yield
     finally:

@@ -202,8 +202,12 @@ def cosine(start: float, end: float, progress: float) -> float:
 
 
 def scaled_power(factor: float, base: float, exponent: float) -> float:
-    """Return factor * base**exponent; if the power overflows, an infinity with the sign of a nonzero factor."""
-    try:
+    """Return factor * base**exponent, for a base > 0; if it overflows, an infinity with the sign of the factor."""
+    log2 = exponent * math.log2(base)
+    if abs(log2) < 1000.0:
         return factor * math.pow(base, exponent)
+    mantissa, shift = math.frexp(factor)  # the power may be out of range although the result is not
+    try:
+        return math.ldexp(mantissa * 2.0 ** (log2 % 1.0), shift + math.floor(log2))
     except OverflowError:
-        return math.copysign(math.inf, factor) if factor else factor
+        return math.copysign(math.inf, factor)

@@ -36,9 +36,9 @@ class Warmup(FrozenSchedule):
 
     Notes
     -----
-    ``Warmup(Cosine(peak, d - w, end), w, start)`` is ``optax.warmup_cosine_decay_schedule(start, peak, w, d, end)``,
-    whose ``decay_steps`` d includes the warmup. In PyTorch it is ``SequentialLR`` with a ``LinearLR`` first; Keras has
-    ``CosineDecay(..., warmup_target, warmup_steps)``.
+    ``Warmup(Cosine(peak, d - w, end), w, start)`` is ``optax.warmup_cosine_decay_schedule(start, peak, w, d, end)``
+    unless the peak is 0; its ``decay_steps`` d includes the warmup. In PyTorch it is ``SequentialLR`` with a
+    ``LinearLR`` first; Keras has ``CosineDecay(..., warmup_target, warmup_steps)``.
 
     References
     ----------
@@ -68,7 +68,7 @@ class Join(FrozenSchedule):
     Parameters
     ----------
     schedules : sequence of callable
-        Schedules, or other functions of the step.
+        Schedules, or other functions of the step; at least one.
     boundaries : sequence of int
         Steps at which the second, third, ... schedule starts: >= 0, in ascending order, one less than ``schedules``.
 
@@ -77,7 +77,7 @@ class Join(FrozenSchedule):
     TypeError
         If an argument has the wrong type, or a schedule returns something other than a number.
     ValueError
-        If there are not as many boundaries as expected, or they are negative or not in ascending order.
+        If there are no schedules, not as many boundaries as expected, or they are negative or not in ascending order.
 
     Notes
     -----
@@ -95,6 +95,8 @@ class Join(FrozenSchedule):
         for name, value in (("schedules", schedules), ("boundaries", boundaries)):
             if not isinstance(value, Sized):
                 raise TypeError(f"{name} must be a list or tuple, got {type(value).__name__!r}")
+        if not len(schedules):
+            raise ValueError("schedules must contain at least one schedule, got none")
         if len(boundaries) != len(schedules) - 1:
             raise ValueError(
                 f"boundaries must have one step less than there are schedules ({len(schedules)}), got {len(boundaries)}"

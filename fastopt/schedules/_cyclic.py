@@ -92,8 +92,9 @@ class OneCycle(FrozenSchedule):
 
     Notes
     -----
-    Equivalent to ``optax.cosine_onecycle_schedule`` with the same arguments. PyTorch's ``OneCycleLR`` reaches the peak
-    and the end one step earlier, and also varies the momentum by default; here, pass a second schedule for that.
+    ``optax.cosine_onecycle_schedule`` has the same arguments, rounds ``pct_start * T`` down to a whole step and
+    requires ``pct_start`` < 1; here the peak may lie between two steps. PyTorch's ``OneCycleLR`` reaches the peak and
+    the end one step earlier, and also varies the momentum by default; here, pass a second schedule for that.
 
     References
     ----------

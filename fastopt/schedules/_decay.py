@@ -148,6 +148,7 @@ class PiecewiseConstant(FrozenSchedule):
         Finite value :math:`\eta_0` before the first boundary.
     boundaries_and_scales : mapping of int to float, or sequence of (int, float)
         Steps b, >= 0 and distinct, and the finite factors :math:`s_b` by which the value is multiplied from there on.
+        Without any, the value is constant.
 
     Raises
     ------
@@ -158,9 +159,9 @@ class PiecewiseConstant(FrozenSchedule):
 
     Notes
     -----
-    Equivalent to ``optax.piecewise_constant_schedule(init_value, boundaries_and_scales)``. PyTorch's ``MultiStepLR``
-    has the same factor at all boundaries. Keras's ``PiecewiseConstantDecay`` takes values instead of factors, and
-    changes one step later.
+    Equivalent to ``optax.piecewise_constant_schedule(init_value, boundaries_and_scales)``, where factors must be >= 0.
+    PyTorch's ``MultiStepLR`` has the same factor at all boundaries. Keras's ``PiecewiseConstantDecay`` takes values
+    instead of factors, and changes one step later.
 
     Examples
     --------

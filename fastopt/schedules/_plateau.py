@@ -16,8 +16,8 @@ class Plateau(StatefulSchedule):
     multiplied by ``factor``. An epoch is good if its metric m is better than the best one so far, :math:`m^*`, by more
     than the threshold :math:`\theta`:
 
-    - ``mode="min"``: :math:`m < m^* (1 - \theta)`, or :math:`m < m^* - \theta` with ``threshold_mode="abs"``
-    - ``mode="max"``: :math:`m > m^* (1 + \theta)`, or :math:`m > m^* + \theta` with ``threshold_mode="abs"``
+    - ``mode="min"``: :math:`m < m^* - \theta |m^*|`, or :math:`m < m^* - \theta` with ``threshold_mode="abs"``
+    - ``mode="max"``: :math:`m > m^* + \theta |m^*|`, or :math:`m > m^* + \theta` with ``threshold_mode="abs"``
 
     Parameters
     ----------
@@ -28,9 +28,10 @@ class Plateau(StatefulSchedule):
     patience : int, default 10
         Number of bad epochs in a row that are tolerated, >= 0.
     threshold : float, default 1e-4
-        Smallest change that counts as an improvement, >= 0.
+        Smallest change that counts as an improvement, >= 0 and finite.
     threshold_mode : {"rel", "abs"}, default "rel"
-        Whether ``threshold`` is a fraction of the best metric or a difference from it.
+        Whether ``threshold`` is a fraction of the magnitude of the best metric or a difference from it. Every other
+        metric is better than the worst infinity, and none is better than the best one.
     cooldown : int, default 0
         Number of epochs after a reduction in which bad epochs are not counted, >= 0.
     min_value : float, default 0.0
@@ -59,9 +60,11 @@ class Plateau(StatefulSchedule):
     Notes
     -----
     The rule and the names are those of PyTorch's ``ReduceLROnPlateau``; its ``min_lr`` is ``min_value``, and its
-    ``eps``, which skips small reductions, is left out. Keras's ``ReduceLROnPlateau`` has an absolute threshold only
-    (``min_delta``), and reduces after ``patience`` bad epochs, one epoch earlier. Optax has
-    ``optax.contrib.reduce_on_plateau``.
+    ``eps``, which skips small reductions, is left out. PyTorch and Optax (``optax.contrib.reduce_on_plateau``) multiply
+    the best metric by :math:`1 - \theta` also if it is negative. A metric that stays the same, or gets worse by less
+    than the threshold, then counts as better. Here the margin has the same direction for both signs. Keras's
+    ``ReduceLROnPlateau`` has an absolute threshold only (``min_delta``), and reduces after ``patience`` bad epochs, one
+    epoch earlier.
 
     The attributes above are the state. An optimizer saves them in its ``state_dict()`` if the schedule is one of its
     hyperparameters, also inside of `Warmup` or `Join`.
@@ -134,7 +137,9 @@ class Plateau(StatefulSchedule):
             self.cooldown_left, self.bad_epochs = self.cooldown, 0
 
     def _is_better(self, metric: float) -> bool:
-        sign = 1.0 if self.mode == "max" else -1.0
+        sign, bound = (1.0 if self.mode == "max" else -1.0), self.best
         if self.threshold_mode == "abs":
-            return sign * metric > sign * self.best + self.threshold
-        return sign * metric > sign * self.best * (1.0 + sign * self.threshold)
+            bound += sign * self.threshold
+        elif math.isfinite(bound):  # otherwise a threshold >= 1 would make it NaN or change its sign
+            bound *= 1.0 + sign * math.copysign(self.threshold, bound)
+        return sign * metric > sign * bound
