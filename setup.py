@@ -38,6 +38,7 @@ KERNELS = sorted(path for path in Path("csrc").glob("*.c") if path.stem != "step
 EXTENSIONS = [
     extension("kernels", *KERNELS),
     extension("buffers", flags=["-O2"]),
+    extension("step", "csrc/step.c", flags=["-O2"]),
     extension("tensors", flags=["-O2"]),
     extension("plan", "csrc/step.c", flags=["-O2"]),
     extension("openmp", flags=["-fopenmp"], optional=True),  # skipped where the compiler has no OpenMP

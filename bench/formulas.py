@@ -18,8 +18,8 @@ def ulp_distance(actual, expected):
 
 
 def plain_steps(params, grads, rule, options, after):
-    """Apply ``reference.sgd`` or ``reference.adam``; ``options`` are those of each step."""
-    states = [[np.zeros_like(p) for _ in range(2 if rule == "adam" else 0)] for p in params]
+    """Apply ``reference.sgd``, ``reference.adagrad`` or ``reference.adam``; ``options`` are those of each step."""
+    states = [[np.zeros_like(p) for _ in range({"sgd": 0, "adagrad": 1, "adam": 2}[rule])] for p in params]
     for step, option in enumerate(options, start=1):
         for param, grad, state in zip(params, grads, states, strict=True):
             getattr(reference, rule)(param, grad, *state, step=step, **option)

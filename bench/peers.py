@@ -1,4 +1,4 @@
-"""Adam as implemented by fastopt and by each peer, with one interface.
+"""Adam as implemented by fastopt and by each peer, with one interface; SGD and Adagrad by some.
 
 A peer is created from lists of NumPy arrays, the parameters and their gradients, as in a training loop written in
 NumPy. ``step()`` does a step, ``read()`` returns the parameters as NumPy arrays. Peers that can work on this memory do
@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 SGD_LR = 1e3  # the gradients are so small that Adam's epsilon affects the result
+ADAGRAD = {"rule": "adagrad", "options": [{}] * 3}
 
 
 class Peer:
@@ -83,6 +84,16 @@ class FastoptSGD(FastoptFlat):
 
     def formula(self):
         return {"rule": "sgd", "options": [{"lr": SGD_LR}] * 3}
+
+
+class FastoptAdagrad(Fastopt):
+    def make(self, params):
+        import fastopt
+
+        return fastopt.Adagrad(params)
+
+    def formula(self):
+        return ADAGRAD
 
 
 class TensorWise(Peer):
@@ -165,6 +176,16 @@ class TorchSGD(Torch):
         return {"rule": "sgd", "options": [{"lr": SGD_LR}] * 3}
 
 
+class TorchAdagrad(Torch):
+    """PyTorch's fused Adagrad."""
+
+    def make(self, optim, tensors):
+        return optim.Adagrad(tensors, fused=True)
+
+    def formula(self):
+        return ADAGRAD
+
+
 def deepspeed_adam(*arguments, **options):
     """Return a DeepSpeedCPUAdam. It compiles its kernel for this machine at first use."""
     from deepspeed.ops.adam import DeepSpeedCPUAdam
@@ -194,7 +215,7 @@ class Optax(Peer):
         import jax
         import optax
 
-        optimizer = optax.adam(1e-3)
+        optimizer = self.make(optax)
 
         def update(params, state, grads):
             changes, state = optimizer.update(grads, state, params)
@@ -205,11 +226,24 @@ class Optax(Peer):
         self.params = [jax.numpy.array(param) for param in params]
         self.state = optimizer.init(self.params)
 
+    def make(self, optax):
+        return optax.adam(1e-3)
+
     def step(self):
         self.params, self.state = self.wait(self.update(self.params, self.state, self.grads))
 
     def read(self):
         return [np.asarray(param) for param in self.params]
+
+
+class OptaxAdagrad(Optax):
+    """Without epsilon, which optax adds inside the root."""
+
+    def make(self, optax):
+        return optax.adagrad(1e-2, initial_accumulator_value=0.0, eps=0.0)
+
+    def formula(self):
+        return {**ADAGRAD, "options": [{"eps": 0.0}] * 3}
 
 
 class ScikitLearn(Peer):
@@ -225,7 +259,7 @@ class ScikitLearn(Peer):
         self.optimizer.update_params(self.params, self.grads)
 
     def formula(self):
-        return {"rule": "adam", "options": [{"eps": 1e-8 / (1 - 0.999**step) ** 0.5} for step in (1, 2, 3)]}
+        return {"rule": "adam", "options": [{"eps_hat": True}] * 3}
 
 
 class NumPyOut(TensorWise):
@@ -254,6 +288,30 @@ class NumPyOut(TensorWise):
             np.subtract(p, update, out=p)
 
         return adam
+
+
+class NumPyAdagrad(TensorWise):
+    """The same for Adagrad."""
+
+    states = 3  # two of them are scratch
+
+    def coefficients(self):
+        return {}
+
+    def function(self):
+        def adagrad(p, g, s, scratch, update):
+            np.multiply(g, g, out=scratch)
+            np.add(s, scratch, out=s)
+            np.sqrt(s, out=scratch)
+            np.add(scratch, np.float32(1e-10), out=scratch)
+            np.multiply(g, np.float32(1e-2), out=update)
+            np.divide(update, scratch, out=update)
+            np.subtract(p, update, out=p)
+
+        return adagrad
+
+    def formula(self):
+        return ADAGRAD
 
 
 class Numba(NumPyOut):
@@ -291,6 +349,12 @@ PEERS = {
     "reference": NumPyReference,
     "NumPy out=": NumPyOut,
 }
+ADAGRADS = {
+    "fastopt Adagrad": FastoptAdagrad,
+    "torch fused Adagrad": TorchAdagrad,
+    "optax Adagrad": OptaxAdagrad,
+    "NumPy out= Adagrad": NumPyAdagrad,
+}
 ALL = {
     "fastopt": Fastopt,
     "fastopt Flat": FastoptFlat,
@@ -299,4 +363,5 @@ ALL = {
     "fastopt SGD": FastoptSGD,
     "torch SGD": TorchSGD,
     **PEERS,
+    **ADAGRADS,
 }

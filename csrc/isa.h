@@ -9,6 +9,7 @@
 #include "ops/layers.h"
 #include "ops/losses.h"
 #include "real.h"
+#include "rules/adagrad.h"
 #include "rules/adam.h"
 #include "rules/rmsprop.h"
 #include "rules/sgd.h"

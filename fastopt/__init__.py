@@ -1,7 +1,7 @@
 """Fused, in-place, multi-threaded optimizer steps for training loops written in NumPy.
 
-- Optimizers (`fastopt.optimizers`): `SGD`, `Momentum`, `RMSprop`, `Adam`, `AdamW`, over a `Flat` or other arrays; plain
-  functions in `fastopt.kernels`; learning rates and other hyperparameters that follow `fastopt.schedules`.
+- Optimizers (`fastopt.optimizers`): `SGD`, `Momentum`, `RMSprop`, `Adagrad`, `Adam`, `AdamW`, over a `Flat` or other
+  arrays; plain functions in `fastopt.kernels`; rates and other hyperparameters that follow `fastopt.schedules`.
 - Losses (`fastopt.losses`), layers (`fastopt.layers`) and augmentation (`augment`, `affine`).
 - Training loops: `batches`, `EarlyStopping`, `find_lr`, `DynamicLossScale`; saving in `fastopt.checkpoint`.
 - Instruction sets and threads in `fastopt.runtime`; every kernel in NumPy in `fastopt.reference`.

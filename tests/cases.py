@@ -66,11 +66,19 @@ CASES = [
     Case(fastopt.RMSprop, {"centered": True, "eps_inside_sqrt": True}),
     Case(fastopt.RMSprop, {"momentum": 0.9, "maximize": True}),
     Case(fastopt.RMSprop, {"centered": True, "momentum": 0.9, "alpha": 0.9}),
+    Case(fastopt.Adagrad, {"lr": 0.1}),
+    Case(
+        fastopt.Adagrad,
+        {"lr": 0.1, "lr_decay": 0.5, "initial_accumulator_value": 0.1, "weight_decay": 0.01, "maximize": True},
+    ),
+    Case(fastopt.Adagrad, {"lr": rising, "lr_decay": 0.5, "weight_decay": 0.1, "decoupled_weight_decay": True}),
     Case(fastopt.Adam, {}),
     Case(fastopt.Adam, {"lr": 0.1, "betas": (0.8, 0.9), "eps": 1e-3, "weight_decay": 0.01, "maximize": True}),
     Case(fastopt.Adam, {"amsgrad": True}),
     Case(fastopt.Adam, {"amsgrad": True, "weight_decay": 0.01}, {"grad_scale": 1024.0}),
+    Case(fastopt.Adam, {"lr": 0.01, "eps": 1e-3, "eps_hat": True}),
     Case(fastopt.AdamW, {"lr": 0.01, "weight_decay": 0.1}),
+    Case(fastopt.AdamW, {"amsgrad": True, "eps": 1e-2, "eps_hat": True}),
     Case(fastopt.AdamW, {"amsgrad": True, "maximize": True}, {"max_grad_norm": 1e3}),
     Case(fastopt.Adam, {}, {"zero_grads": True}),
     Case(fastopt.Adam, {}, {"ema_decay": 0.99}),
@@ -168,6 +176,8 @@ class Reference:
         self.common = {name: value for name, value in case.common.items() if name != "nonfinite"}
         self.tensors = [{"param": p.copy("K"), **{name: np.zeros_like(p) for name in group.state}} for p in params]
         for tensor in self.tensors:
+            if "sum" in tensor:
+                tensor["sum"][...] = case.hyper.get("initial_accumulator_value", 0.0)
             if "ema" in tensor:
                 tensor["ema"][...] = tensor["param"]
 

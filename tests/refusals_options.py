@@ -11,7 +11,7 @@ from operator import ior, setitem
 import numpy as np
 
 import fastopt
-from fastopt import SGD, Adam, AdamW, Momentum, RMSprop, kernels, schedules
+from fastopt import SGD, Adagrad, Adam, AdamW, Momentum, RMSprop, kernels, schedules
 
 # Hyperparameters and options -----------------------------------------------------------------------------------------
 
@@ -35,9 +35,11 @@ HYPERPARAMETERS = [  # class, name, expected, values out of range, values of a w
     (RMSprop, "eps", RATE, [-1e-30, math.nan, math.inf], ["x"]),
     (RMSprop, "centered", FLAG, [1, "x"], []),
     (RMSprop, "eps_inside_sqrt", FLAG, [np.array(1), np.int64(1), np.ma.array(True)], []),
+    (Adagrad, "lr_decay", RATE, [-0.1, math.nan], ["x"]),
     (Adam, "betas", "two numbers in [0, 1)", [], [(0.9,), 0.9, None, (0.9, 0.9, 0.9)]),
     (Adam, "eps", RATE, [-1e-30, math.nan], [None]),
     (Adam, "amsgrad", FLAG, [None, 2], []),
+    (AdamW, "eps_hat", FLAG, [None, 1], []),
 ]
 INVALID_BETAS = [  # index of the wrong one
     (1, (0.9, 1.0), ValueError),
@@ -98,6 +100,7 @@ REFUSALS += [
     )
     for copier in (copy.copy, copy.deepcopy, pickle.dumps)
 ]
+START = "initial_accumulator_value"
 NESTEROV = "nesterov must be False without a momentum or with a dampening, got True with "
 REFUSALS += [
     (lambda: setitem(WITH_STATE.state, "momentum_buffer", np.ones(2)), TypeError, "..."),
@@ -162,6 +165,23 @@ REFUSALS += [
     (partial(set_value, PLAIN, "beta", 1), TypeError, "SGD has no option 'beta'; options are ..."),
     (lambda: PLAIN.param_groups[0].pop("lr"), TypeError, "lr cannot be removed from a group"),
     (lambda: PLAIN.param_groups[0].update(weight_decay=0.5, lr=-1), ValueError, f"lr must be {RATE}, got -1"),
+    *[
+        (partial(Adagrad, GOOD, initial_accumulator_value=value), error, f"{START} must be {RATE}, got ...")
+        for value, error in [(-1, ValueError), (math.inf, ValueError), (None, TypeError), (lambda step: 1, TypeError)]
+    ],
+    *[
+        (
+            partial(Adagrad, np.ones(3, np.float32), initial_accumulator_value=value),
+            ValueError,
+            f"{START} must be within the range of float32, got {value}",
+        )
+        for value in (1e39, 1e-46)
+    ],
+    (
+        partial(set_value, Adagrad(GOOD), START, 1.0),
+        TypeError,
+        f"Adagrad has no option {START!r}; options are lr, lr_decay, weight_decay, eps, ...",
+    ),
     (
         partial(set_value, Adam(GOOD), "amsgrad", True),
         ValueError,
@@ -226,7 +246,9 @@ REFUSALS += [
 
 # Kernels -------------------------------------------------------------------------------------------------------------
 
-A, B, C, D = (np.ones(4) for _ in range(4))
+A, B, C, D, READ = (np.ones(4) for _ in range(5))
+E = np.ones(8)
+READ.flags.writeable = False
 CALLED = "kernels.sgd must be called as sgd(param...): "
 REFUSALS += [
     (
@@ -263,7 +285,42 @@ REFUSALS += [
     ),
     (lambda: kernels.sgd(A, B, step=1, beta=1), TypeError, CALLED + "got an unexpected keyword argument 'beta'"),
     (lambda: kernels.sgd(A, B, step=1, lr=-1), ValueError, f"lr must be {RATE}, got -1"),
+    (lambda: kernels.sgd(A, B, None, 1), TypeError, CALLED + "too many positional arguments"),
     (lambda: kernels.sgd(A, A, step=1), ValueError, "grad and param overlap in memory"),
+    (lambda: kernels.sgd(E[1:5], E[:4], step=1), ValueError, "grad and param overlap in memory"),
+    (lambda: kernels.adam(A, B, C, B, step=1), ValueError, "grad and exp_avg_sq overlap in memory"),
+    (lambda: kernels.adam(A, E[1:5], C, E[4:], step=1), ValueError, "grad and exp_avg_sq overlap in memory"),
+    (lambda: kernels.adam(E[4:], A, B, E[1:5], step=1), ValueError, "exp_avg_sq and param overlap in memory"),
+    (lambda: kernels.adam(A, B, E[:4], E[3:7], step=1), ValueError, "exp_avg and exp_avg_sq overlap in memory"),
+    (
+        lambda: kernels.sgd(A, np.ones(4, np.float32), step=1),
+        TypeError,
+        "grad must have dtype float64 as its parameter, ...",
+    ),
+    (
+        lambda: kernels.sgd(E[::2], A, step=1),
+        ValueError,
+        "param must be contiguous, with its axes in any order, got shape (4,) with strides (16,) bytes",
+    ),
+    (lambda: kernels.sgd(READ, A, step=1), ValueError, "param must be writable, got a read-only array"),
+    (
+        lambda: kernels.momentum(A, B, READ, step=1),
+        ValueError,
+        "momentum_buffer must be writable, got a read-only array",
+    ),
+    *[
+        (
+            partial(kernels.rmsprop, *(np.ones(4, real) for _ in range(3)), **{"step": 1, **options}),
+            ValueError,
+            f"the coefficient {name!r}, computed from the hyperparameters, must be within the range of {real}, got ...",
+        )
+        for name, real, options in [
+            ("eps", "float32", {"eps": 1e39}),
+            ("step_size", "float32", {"lr": 1e39}),
+            ("scale", "float32", {"scale": 1e-46}),
+            ("param_decay", "float64", {"lr": 1e300, "weight_decay": 1e300, "decoupled_weight_decay": True}),
+        ]
+    ],
     (
         lambda: kernels.momentum(A, B, C[:3], step=1),
         ValueError,

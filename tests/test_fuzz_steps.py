@@ -41,10 +41,17 @@ RULES = {
         {"momentum": 0.9},
         {"centered": True, "momentum": 0.5, "eps_inside_sqrt": True},
     ],
-    "adam": [{}, {"amsgrad": True}, {"betas": (0.5, 0.0)}, {"betas": (0.0, 0.999), "eps": 0.0}],
+    "adagrad": [{}, {"lr_decay": 0.5}, {"eps": 0.0}],
+    "adam": [
+        {},
+        {"amsgrad": True},
+        {"betas": (0.5, 0.0)},
+        {"betas": (0.0, 0.999), "eps": 0.0},
+        {"eps_hat": True, "eps": 0.25},
+    ],
 }
 CLASSES = {"sgd": [fastopt.SGD], "momentum": [fastopt.Momentum], "rmsprop": [fastopt.RMSprop]}
-CLASSES["adam"] = [fastopt.Adam, fastopt.AdamW]
+CLASSES |= {"adagrad": [fastopt.Adagrad], "adam": [fastopt.Adam, fastopt.AdamW]}
 
 
 def hyperparameters(rule):
@@ -171,7 +178,8 @@ class Pair:
             for name, states in group["state"].items():
                 for tensor, array in zip(self.reference.tensors, leaves(states), strict=True):
                     tensor[name][...] = array
-            self.set({name: value for name, value in group.items() if name not in ("state", "missed_steps")}, valid["param_groups"][0])
+            hyper = {name: value for name, value in group.items() if name not in ("state", "missed_steps")}
+            self.set(hyper, valid["param_groups"][0])
         self.check()
         return True
 

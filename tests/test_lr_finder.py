@@ -294,7 +294,7 @@ def test_suggestion_on_a_quadratic(curvature, steps):
     assert type(found.suggestion) is float
 
 
-@pytest.mark.parametrize("name", ["SGD", "Momentum", "RMSprop", "Adam", "AdamW"])
+@pytest.mark.parametrize("name", ["SGD", "Momentum", "RMSprop", "Adagrad", "Adam", "AdamW"])
 def test_suggestion_on_the_digits(name):
     """The suggestion is within a factor of ten of the rates that the example compares."""
     from fastopt.examples import common, digits  # noqa: PLC0415

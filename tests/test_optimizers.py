@@ -103,7 +103,7 @@ def test_finite_gradients_with_a_norm_beyond_float64_are_not_skipped():
 
 def test_infinite_parameters_stay_infinite():
     """An option that is off removes its term instead of multiplying it by zero, which would give NaN."""
-    for cls in (fastopt.SGD, fastopt.Momentum, fastopt.RMSprop, fastopt.Adam, fastopt.AdamW):
+    for cls in (fastopt.SGD, fastopt.Momentum, fastopt.RMSprop, fastopt.Adagrad, fastopt.Adam, fastopt.AdamW):
         param = np.array([-np.inf, 1, np.inf], np.float32)
         optimizer = cls(param, ema_decay=0.5, max_grad_norm=1.0)
         optimizer.step(np.array([1, 0, -1], np.float32))
@@ -183,6 +183,61 @@ def test_average_starts_as_a_copy_of_the_parameters():
     assert params["w"].tolist() == [4, 4]
     assert optimizer.ema["w"].tolist() == [7, 7]
     assert fastopt.SGD(params).ema is None
+
+
+@pytest.mark.parametrize("amsgrad", [False, True])
+def test_epsilon_hat_is_added_before_the_bias_correction(amsgrad):
+    """Kingma & Ba, before section 2.1, and with AMSGrad as in Keras; gradients are not large beside epsilon."""
+    rng, lr, beta1, beta2, eps = np.random.default_rng(0), 0.01, 0.9, 0.999, 1e-2
+    start, m, v, largest = rng.normal(size=100), 0.0, 0.0, 0.0
+    param, wanted = start.copy(), start.copy()
+    optimizer = fastopt.Adam(param, lr, (beta1, beta2), eps, amsgrad=amsgrad, eps_hat=True)
+    for step in range(1, 31):
+        grad = rng.normal(0, 0.1 / step, 100)
+        optimizer.step(grad)
+        m, v = beta1 * m + (1 - beta1) * grad, beta2 * v + (1 - beta2) * grad**2
+        largest = np.maximum(largest, v) if amsgrad else v
+        wanted -= lr * math.sqrt(1 - beta2**step) / (1 - beta1**step) * m / (np.sqrt(largest) + eps)
+    np.testing.assert_allclose(param, wanted, rtol=1e-13)
+    assert np.abs(param - start).max() > 0.01
+
+
+def test_epsilon_hat_is_the_formula_of_scikit_learn():
+    peer = pytest.importorskip("sklearn.neural_network._stochastic_optimizers")
+    rng, options = np.random.default_rng(0), {"betas": (0.8, 0.95), "eps": 1e-2}
+    param = rng.normal(size=100)
+    theirs = param.copy()
+    optimizer = fastopt.Adam(param, 0.01, eps_hat=True, **options)
+    other = peer.AdamOptimizer([theirs], 0.01, *options["betas"], options["eps"])
+    for _ in range(30):
+        grad = rng.normal(0, 0.1, 100)
+        optimizer.step(grad)
+        other.update_params([theirs], [grad])
+    np.testing.assert_allclose(param, theirs, rtol=1e-13)
+
+
+def test_lr_decay_is_inverse_time_decay_of_the_rate():
+    """The rate of a step also decays the parameters, so the two are interchangeable."""
+    start, options = start_values(100, np.float64), {"weight_decay": 0.1, "decoupled_weight_decay": True}
+    one, other = start.copy(), start.copy()
+    decaying = fastopt.Adagrad(one, lr=0.5, lr_decay=0.25, **options)
+    scheduled = fastopt.Adagrad(other, lr=fastopt.schedules.InverseTimeDecay(0.5, 0.25), **options)
+    for step in range(5):
+        for optimizer in (decaying, scheduled):
+            optimizer.step(hard_numbers(100, np.float64, step))
+    assert same_bits(one, other)
+    assert (decaying.lr, scheduled.lr) == (0.5, 0.5 / 2.25)
+
+
+def test_sum_of_adagrad_starts_with_the_value_of_its_group(tmp_path):
+    params = [{"params": np.zeros(2), "initial_accumulator_value": 0.25}, {"params": {"w": np.zeros((1, 3))}}]
+    optimizer = fastopt.Adagrad(params, initial_accumulator_value=2.0, state_dir=tmp_path)
+    first, second = optimizer.state
+    assert first["sum"].tolist() == np.load(tmp_path / "sum[0].npy").tolist() == [0.25, 0.25]
+    assert second["sum"]["w"].tolist() == np.load(tmp_path / "sum[1]['w'].npy").tolist() == [[2, 2, 2]]
+    optimizer.step([np.ones(2), None])
+    optimizer.add_param_group({"params": np.zeros(1), "initial_accumulator_value": 0.5})
+    assert [optimizer.state[0]["sum"].tolist(), optimizer.state[2]["sum"].tolist()] == [[1.25, 1.25], [0.5]]
 
 
 def test_repr_shows_hyperparameters_and_steps():

@@ -227,6 +227,7 @@ VARYING = [
         "rmsprop",
         {"alpha": s.Linear(0.5, 0.9, 7), "eps": s.Exponential(1e-3, 0.5), "momentum": s.Constant(0.3)},
     ),
+    (fastopt.Adagrad, "adagrad", {"lr_decay": s.Linear(0.0, 0.5, 7), "eps": s.Exponential(1e-3, 0.5)}),
     (fastopt.Adam, "adam", {"betas": (s.Linear(0.5, 0.9, 7), 0.99), "weight_decay": s.Warmup(s.Constant(0.1), 5)}),
     (
         fastopt.AdamW,

@@ -33,6 +33,8 @@ ROWS = [
     *[("SGD", row) for row in options(lr=[0.01], momentum=[0.9], nesterov=[True], **COMMON)],
     *[("RMSprop", row) for row in options(lr=[0.001], centered=[False, True], momentum=[0.0, 0.9], **COMMON)],
     *[("RMSprop", row) for row in options(lr=[0.01], alpha=[0.9], eps=[1e-3], **COMMON)],
+    *[("Adagrad", row) for row in options(lr=[0.01], lr_decay=[0.0, 0.1], **COMMON)],
+    *[("Adagrad", row) for row in options(lr=[0.1], initial_accumulator_value=[0.1], eps=[1e-3], **COMMON)],
     *[("Adam", row) for row in options(lr=[0.001], amsgrad=[False, True], **COMMON)],
     *[("Adam", row) for row in options(lr=[0.01], betas=[(0.8, 0.95)], eps=[1e-3], amsgrad=[False, True], **COMMON)],
     *[("Adam", row) for row in options(lr=[0.01], weight_decay=[0.01], decoupled_weight_decay=[True])],

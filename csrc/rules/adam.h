@@ -7,7 +7,8 @@
 #elif defined(real)
 
 /* Kingma & Ba (2015); amsgrad: Reddi et al. (2018); with param_decay below 1, AdamW: Loshchilov & Hutter (2019).
- * The bias corrections are in step_size = lr / (1 - beta1^t) and inv_sqrt_bias2 = 1 / sqrt(1 - beta2^t). */
+ * The bias corrections are in step_size = lr / (1 - beta1^t) and inv_sqrt_bias2 = 1 / sqrt(1 - beta2^t). If eps is
+ * added before them (eps_hat), step_size includes both, and inv_sqrt_bias2 is 1. */
 RULE_OF(adam)(real *param, const real *grad, real *exp_avg, real *exp_avg_sq, real *max_exp_avg_sq,
               const bool amsgrad, COEFFICIENTS(adam) c, int64_t begin, int64_t end) {
     const real min_param = NAME(min_decayed_param)(c.param_decay);

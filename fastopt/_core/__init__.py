@@ -1,4 +1,4 @@
-"""The compiled core: checked buffers, the plan of a step, ops, instruction sets and threads."""
+"""The compiled core: checked buffers, the plan of a step, the step of one array, ops, instruction sets and threads."""
 
 from fastopt._core.buffers import (
     check_current,
@@ -27,3 +27,4 @@ from fastopt._core.kernels import (
     set_threads,
 )
 from fastopt._core.plan import Plan, progress
+from fastopt._core.step import BoundKernel, arguments_in_order, find_kernel

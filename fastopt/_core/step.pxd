@@ -3,6 +3,7 @@ from libc.stdint cimport int64_t
 from fastopt._core.kernels cimport fastopt_parallel_for, fastopt_table
 
 cdef extern from "step.h" nogil:
+    int FASTOPT_CHUNK
     enum: FASTOPT_GRAD, FASTOPT_MAX_OPERANDS, FASTOPT_MAX_STAGES, FASTOPT_MAX_COEFFICIENTS
 
     struct fastopt_stage:
@@ -37,3 +38,5 @@ cdef extern from "step.h" nogil:
     void fastopt_run_stages(const fastopt_step *)
     double fastopt_sum_squares(const fastopt_step *)
     void fastopt_accumulate(const fastopt_step *, bint first, bint zero_grads)
+
+cdef int check_coefficient(const fastopt_group *group, Py_ssize_t i, dict index, bint has_f32) except -1

@@ -8,7 +8,6 @@ model without frozen arrays therefore costs nothing more.
 """
 
 from cpython.buffer cimport Py_buffer, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.math cimport isinf
 from libc.stdint cimport int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
@@ -18,20 +17,17 @@ import numpy as np
 from fastopt._core.buffers cimport FASTOPT_F32, acquire, allocate, check_spans, real_of, span_of
 from fastopt._core.kernels cimport fp_env_restore, fp_env_set
 from fastopt._core.step cimport (
-    FASTOPT_MAX_COEFFICIENTS, FASTOPT_MAX_OPERANDS, FASTOPT_MAX_STAGES, fastopt_chunk, fastopt_group, fastopt_stage,
-    fastopt_tensor,
+    FASTOPT_MAX_COEFFICIENTS, FASTOPT_MAX_OPERANDS, FASTOPT_MAX_STAGES, check_coefficient, fastopt_chunk, fastopt_group,
+    fastopt_stage, fastopt_tensor,
 )
 
 from fastopt._core.kernels import CHUNK, KERNELS
 
 
 cdef int set_coefficient(fastopt_group *group, GroupInfo info, Py_ssize_t i, double value) except -1:
-    """Round a coefficient and check its range. A gradient scale of 0 would silently do nothing."""
+    """Round a coefficient and check its range."""
     group.f64[i], group.f32[i] = value, <float>value
-    if isinf(value) or info.has_f32 and (
-            isinf(group.f32[i]) or i == info.scale and group.f32[i] == 0 and value != 0):
-        raise ValueError(f"the coefficient {list(info.index)[i]!r}, computed from the hyperparameters, must be within "
-                         f"the range of {'float32' if info.has_f32 else 'float64'}, got {value}")
+    check_coefficient(group, i, info.index, info.has_f32)
 
 
 cdef class Tensors:

@@ -85,8 +85,9 @@ Assigning ``p.data`` gives a parameter other memory: make a new optimizer.
 """
 
 from fastopt.optimizers._base import Optimizer as Optimizer
+from fastopt.optimizers.adagrad import Adagrad
 from fastopt.optimizers.adam import Adam, AdamW
 from fastopt.optimizers.rmsprop import RMSprop
 from fastopt.optimizers.sgd import SGD, Momentum
 
-__all__ = ["SGD", "Adam", "AdamW", "Momentum", "RMSprop"]
+__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Momentum", "RMSprop"]

@@ -81,6 +81,9 @@ class Optimizer:
     rule: ClassVar[str]
     """The name of the formula in ``fastopt.kernels`` and ``fastopt.reference``."""
 
+    _start_values: ClassVar[dict[str, str]] = {}
+    """The options that states start with, by the name of the state. They are in no group, since they are used once."""
+
     _structure: _build.Structure
     _tree: ParamTree
     _watched: list[Watched]
@@ -178,10 +181,10 @@ class Optimizer:
         raise NotImplementedError
 
     @classmethod
-    def _all_static_coefficients(cls, h: Mapping[str, Any], scale: float = 1.0) -> dict[str, float]:
+    def _all_static_coefficients(cls, h: Mapping[str, Any]) -> dict[str, float]:
         """Return the static coefficients, with those that every rule begins with."""
         return {
-            "scale": -scale if h["maximize"] else scale,
+            "scale": -1.0 if h["maximize"] else 1.0,
             "l2": 0.0 if h["decoupled_weight_decay"] else h["weight_decay"],
             "param_decay": 1.0,
             **cls._static_coefficients(h),
@@ -189,10 +192,10 @@ class Optimizer:
 
     @classmethod
     def _all_step_coefficients(cls, h: Mapping[str, Any], lr: float, step: int) -> dict[str, float]:
-        """Return the coefficients of one step, with the decoupled decay."""
+        """Return the coefficients of one step, with the decoupled decay if the rule has not added it."""
         coefficients = cls._step_coefficients(h, lr, step)
         if h["decoupled_weight_decay"]:
-            coefficients["param_decay"] = 1.0 - lr * h["weight_decay"]
+            coefficients.setdefault("param_decay", 1.0 - lr * h["weight_decay"])
         return coefficients
 
     def _coefficients(self) -> list[dict[str, float]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastopt import _core
-from fastopt._util.arrays import Array, aligned_zeros, mapped_zeros, zeros_laid_out
+from fastopt._util.arrays import Array, aligned_zeros, check_representable, mapped_zeros, zeros_laid_out
 from fastopt._util.validation import check_known
 from fastopt.optimizers._param_groups import Group
 from fastopt.optimizers._param_tree import ParamGroups, ParamTree, param_tree
@@ -72,6 +72,7 @@ def build(structure: Structure, options: Mapping[str, Any]) -> _core.Plan:
             if group.state is None:
                 names = [*_core.KERNELS[group.kernel].operands[2:], *ema]
                 group.state = _new_states(names, tree, paths, options["state_dir"], new_files)
+                _set_start_values(group, tree)
             columns = [tree.flatten(state, name) for name, state in group.state.items()]
             tensors = [
                 (path, sizes, {"param": param, **dict(zip(group.state, arrays, strict=True))})
@@ -106,6 +107,17 @@ def _new_states(
                 np.copyto(average, param)
         states[name] = tree.unflatten(arrays)
     return MappingProxyType(states)
+
+
+def _set_start_values(group: Group, tree: ParamTree) -> None:
+    """Write the values that new states start with, and remove these options from the group."""
+    for name, option in group._cls._start_values.items():
+        value = group.checked[option]
+        for state in tree.flatten(group.state[name], name):
+            check_representable(option, value, state.dtype)
+            if value:  # otherwise the memory, or the file, need not be written
+                state[...] = value
+        group.checked = {name: value for name, value in group.checked.items() if name != option}
 
 
 def _new_state(name: str, param: Any, directory: Path | None, new_files: list[Path]) -> Array:

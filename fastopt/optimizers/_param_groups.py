@@ -12,11 +12,13 @@ from fastopt._util import validation
 if TYPE_CHECKING:
     from fastopt.optimizers._base import Optimizer
 
-FLAGS = ["amsgrad", "centered", "decoupled_weight_decay", "eps_inside_sqrt", "maximize", "nesterov"]
+FLAGS = ["amsgrad", "centered", "decoupled_weight_decay", "eps_hat", "eps_inside_sqrt", "maximize", "nesterov"]
 CHECKS: dict[str, validation.Check] = {
     "lr": validation.non_negative,
     "betas": validation.betas,
+    "lr_decay": validation.non_negative,
     "eps": validation.non_negative,
+    "initial_accumulator_value": validation.non_negative,
     "weight_decay": validation.non_negative,
     "alpha": validation.decay,
     "momentum": validation.decay,
@@ -33,7 +35,7 @@ CHECKS: dict[str, validation.Check] = {
     "state_dir": validation.optional(validation.directory),
 }
 
-MAY_VARY = {"lr", "eps", "weight_decay", "alpha", "momentum", "dampening"}  # and either of the betas
+MAY_VARY = {"lr", "lr_decay", "eps", "weight_decay", "alpha", "momentum", "dampening"}  # and either of the betas
 
 
 def check_hyperparameter(name: str, label: str, value: Any) -> Any:

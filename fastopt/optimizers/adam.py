@@ -40,6 +40,8 @@ class Adam(Optimizer):
         <weight_decay>
     amsgrad : bool, default False
         Divide by the largest :math:`v` so far.
+    eps_hat : bool, default False
+        Add ``eps`` before the bias correction: divide by :math:`(\sqrt{v} + \epsilon) / \sqrt{1 - \beta_2^t}`.
     decoupled_weight_decay : bool, default False
         <decoupled_weight_decay>
     <options>
@@ -48,9 +50,11 @@ class Adam(Optimizer):
     -----
     <notes>
 
-    Epsilon is added outside the root and after the bias correction, as in the paper's algorithm and in PyTorch; Keras
-    and scikit-learn add it before the correction. AMSGrad takes the maximum before the bias correction, as PyTorch
-    does. The states are ``exp_avg`` (m), ``exp_avg_sq`` (v) and with AMSGrad ``max_exp_avg_sq``.
+    Epsilon is added outside the root and after the bias correction, as in the paper's algorithm, PyTorch and Optax.
+    TensorFlow, Keras, scikit-learn, thinc and many textbooks add it before the correction, which the paper calls
+    "epsilon hat": use ``eps_hat=True``, with their default of ``eps`` (1e-7 in Keras, 1e-8 in scikit-learn). The same
+    ``eps`` then damps the first steps more. AMSGrad takes the maximum before the bias correction, as PyTorch and Keras
+    do. The states are ``exp_avg`` (m), ``exp_avg_sq`` (v) and with AMSGrad ``max_exp_avg_sq``.
 
     References
     ----------
@@ -77,10 +81,11 @@ class Adam(Optimizer):
         eps: FloatOrSchedule = 1e-8,
         weight_decay: FloatOrSchedule = 0.0,
         amsgrad: bool = False,
+        eps_hat: bool = False,
         **common: Unpack[Common],
     ) -> None:
-        own = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad}
-        super().__init__(params, own, **common)
+        own = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(params, {**own, "amsgrad": amsgrad, "eps_hat": eps_hat}, **common)
 
     @staticmethod
     def _kernel(h: Mapping[str, Any]) -> str:
@@ -100,8 +105,10 @@ class Adam(Optimizer):
     @staticmethod
     def _step_coefficients(h: Mapping[str, Any], lr: float, step: int) -> dict[str, float]:
         beta1, beta2 = h["betas"]
-        bias1, bias2 = 1.0 - power(beta1, step), 1.0 - power(beta2, step)
-        return {"step_size": lr / bias1, "inv_sqrt_bias2": 1.0 / math.sqrt(bias2)}
+        bias1, sqrt_bias2 = 1.0 - power(beta1, step), math.sqrt(1.0 - power(beta2, step))
+        if h["eps_hat"]:
+            return {"step_size": lr * sqrt_bias2 / bias1, "inv_sqrt_bias2": 1.0}
+        return {"step_size": lr / bias1, "inv_sqrt_bias2": 1.0 / sqrt_bias2}
 
 
 class AdamW(Adam):
@@ -128,6 +135,8 @@ class AdamW(Adam):
         Decay strength :math:`\lambda`, >= 0 and finite.
     amsgrad : bool, default False
         Divide by the largest :math:`v` so far.
+    eps_hat : bool, default False
+        Add ``eps`` before the bias correction: divide by :math:`(\sqrt{v} + \epsilon) / \sqrt{1 - \beta_2^t}`.
     decoupled_weight_decay : bool, default True
         <decoupled_weight_decay>
     <options>
@@ -137,8 +146,9 @@ class AdamW(Adam):
     <notes>
 
     The decay does not pass through the averages, so it acts on all parameters alike. It is multiplied by the rate of
-    the step, as in PyTorch. Epsilon is added outside the root and after the bias correction, as in PyTorch. The states
-    are ``exp_avg`` (m), ``exp_avg_sq`` (v) and with AMSGrad ``max_exp_avg_sq``.
+    the step, as in PyTorch. Epsilon is added outside the root and after the bias correction, as in PyTorch and Optax;
+    Keras adds it before the correction (``eps_hat=True``). The states are ``exp_avg`` (m), ``exp_avg_sq`` (v) and with
+    AMSGrad ``max_exp_avg_sq``.
 
     References
     ----------
@@ -175,7 +185,8 @@ class AdamW(Adam):
         eps: FloatOrSchedule = 1e-8,
         weight_decay: FloatOrSchedule = 1e-2,
         amsgrad: bool = False,
+        eps_hat: bool = False,
         **common: Unpack[Common],
     ) -> None:
         common.setdefault("decoupled_weight_decay", True)
-        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, **common)
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, eps_hat, **common)

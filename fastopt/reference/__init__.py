@@ -1,18 +1,20 @@
 """Every kernel again in plain NumPy, with the same bits as the compiled one.
 
-The rules (`adam`, `momentum`, `rmsprop`, `sgd`) have the signatures of `fastopt.kernels`; `whole_step` adds the other
-stages of a step. The modules `losses`, `layers` and `augment` have the functions of the public modules of these names,
-whose docstrings describe the arguments. Read this package to see which formula is computed, and in which order; use it
-in tests as the expected result. It checks no arguments and is slow.
+The rules (`adagrad`, `adam`, `momentum`, `rmsprop`, `sgd`) have the signatures of `fastopt.kernels`; `whole_step` adds
+the other stages of a step. The modules `losses`, `layers` and `augment` have the functions of the public modules of
+these names, whose docstrings describe the arguments. Read this package to see which formula is computed, and in which
+order; use it in tests as the expected result. It checks no arguments and is slow.
 """
 
 from fastopt.reference import augment, layers, losses
 from fastopt.reference._common import clip_factor, ema, power, sum_squares, whole_step
+from fastopt.reference.adagrad import adagrad
 from fastopt.reference.adam import adam
 from fastopt.reference.rmsprop import rmsprop
 from fastopt.reference.sgd import momentum, sgd
 
 __all__ = [
+    "adagrad",
     "adam",
     "augment",
     "clip_factor",

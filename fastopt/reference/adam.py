@@ -23,6 +23,7 @@ def adam(
     eps: float = 1e-8,
     weight_decay: float = 0.0,
     amsgrad: bool = False,
+    eps_hat: bool = False,
     maximize: bool = False,
     decoupled_weight_decay: bool = False,
 ) -> None:
@@ -55,6 +56,8 @@ def adam(
         parameter by ``1 - lr * weight_decay``.
     amsgrad : bool, default False
         Divide by the largest second moment so far.
+    eps_hat : bool, default False
+        Add ``eps`` before the bias correction: divide by :math:`(\sqrt{v_t} + \epsilon) / \sqrt{1 - \beta_2^t}`.
     maximize : bool, default False
         Maximize instead of minimize: negate the gradient.
     decoupled_weight_decay : bool, default False
@@ -62,7 +65,7 @@ def adam(
 
     Notes
     -----
-    ``eps`` is added after the bias correction, as in the paper and in PyTorch.
+    ``eps`` is added after the bias correction, as in the paper and in PyTorch; with `eps_hat` before it, as in Keras.
 
     References
     ----------
@@ -79,7 +82,8 @@ def adam(
     """
     real = param.dtype.type
     beta1, beta2 = betas
-    bias1, bias2 = 1 - power(beta1, step), 1 - power(beta2, step)
+    bias1, sqrt_bias2 = 1 - power(beta1, step), math.sqrt(1 - power(beta2, step))
+    step_size, inv_sqrt_bias2 = (lr * sqrt_bias2 / bias1, 1) if eps_hat else (lr / bias1, 1 / sqrt_bias2)
     g, p = decay(param, grad, scale, lr, weight_decay, maximize, decoupled_weight_decay)
     g = flush_to_square(g)
     m = flush_to_scale(real(beta1) * exp_avg + real(1 - beta1) * g)
@@ -89,4 +93,4 @@ def adam(
     if amsgrad:
         v = np.where(max_exp_avg_sq > v, max_exp_avg_sq, v)
         max_exp_avg_sq[...] = v
-    param[...] = p - real(lr / bias1) * m / (real(1 / math.sqrt(bias2)) * np.sqrt(v) + real(eps))
+    param[...] = p - real(step_size) * m / (real(inv_sqrt_bias2) * np.sqrt(v) + real(eps))

@@ -1,0 +1,23 @@
+/* Adagrad. Mirrors fastopt/optimizers/adagrad.py and fastopt/reference/adagrad.py. */
+#ifndef FASTOPT_ADAGRAD_H
+#define FASTOPT_ADAGRAD_H
+#include "rule.h"
+#define TEMPLATE "rules/adagrad.h"
+#include "../for_each_real.h"
+#elif defined(real)
+
+/* Duchi, Hazan & Singer (2011). The sum does not decay; it is flushed because it may start with a denormal number. */
+RULE_OF(adagrad)(real *param, const real *grad, real *sum, COEFFICIENTS(adagrad) c, int64_t begin, int64_t end) {
+    const real min_param = NAME(min_decayed_param)(c.param_decay);
+    SIMD
+    for (int64_t i = begin; i < end; i++) {
+        const real g = NAME(flush_to_square)(NAME(add_scaled)(c.scale * grad[i], c.l2, param[i]));
+        const real s = NAME(flush)(sum[i] + g * g);
+        sum[i] = s;
+        param[i] = NAME(zero_below)(min_param, c.param_decay * param[i]) - c.step_size * g / (NAME(sqrt)(s) + c.eps);
+    }
+}
+
+KERNEL_OF(adagrad, adagrad, o[0], o[1], o[2])
+
+#endif
