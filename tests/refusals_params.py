@@ -83,7 +83,7 @@ REFUSALS = [
 
 MEMORY = np.ones(10)
 FLAT = Flat({"w": (2, 2), "b": 2})
-NOT_A_GROUP = "params[1] must be a group dict with 'params' like the others, got "
+NOT_A_GROUP = "params[1] must be a group dict with 'params', got "
 REFUSALS += [
     (partial(Adam, [1.0, 2.0]), TypeError, f"params[0] {NOT_ARRAY}'float'"),
     (lambda: SGD({"a": MEMORY[:6], "b": MEMORY[5:]}), ValueError, "params['a'] and params['b'] overlap in memory"),
@@ -196,6 +196,9 @@ REFUSALS += [
     for params, grads, skip, error, message in [
         (FLAT, FLAT.copy(), ["x"], ValueError, "skip must contain names of ['w', 'b'], got 'x'"),
         (FLAT, FLAT.copy(), "w", TypeError, "skip must be a list of names of the Flat, got 'w'"),
+        (FLAT, FLAT.copy(), [["w"]], ValueError, "skip must contain names of ['w', 'b'], got ['w']"),
+        (FLAT, FLAT.copy(), 0, TypeError, "skip must be a list of names of the Flat, got 0"),
+        ({"w": np.ones(2)}, {"w": np.ones(2)}, False, TypeError, "skip must be empty unless the parameters are ..."),
         (FLAT, FLAT.copy(), 1, TypeError, "skip must be a list of names of the Flat, got 1"),
         (
             {"w": np.ones(2)},
@@ -224,8 +227,8 @@ REFUSALS += [
     *[
         (partial(SGD.add_param_group, ADDED, group), error, message)
         for group, error, message in [
-            (None, TypeError, "param_group must be a group dict with 'params' like the others, got None"),
-            ({"lr": 1.0}, TypeError, "param_group must be a group dict with 'params' like the others, got {'lr': 1.0}"),
+            (None, TypeError, "param_group must be a group dict with 'params', got None"),
+            ({"lr": 1.0}, TypeError, "param_group must be a group dict with 'params', got {'lr': 1.0}"),
             ({"params": TAKEN, "beta": 1.0}, TypeError, "SGD, in param_group, has no option 'beta'..."),
             ({"params": TAKEN, "lr": -1.0}, ValueError, "params[1]['lr'] must be a finite number >= 0, got -1.0"),
             ({"params": [1.0]}, TypeError, f"params[1][0] {NOT_ARRAY}'float'"),

@@ -154,6 +154,9 @@ def test_norm_and_checks_are_of_what_takes_part():
         optimizer.step(grads, skip=["a"])
     optimizer.step(grads, skip=["a", "b"])
     assert (optimizer.grad_norm, optimizer.steps) == (0.0, 2)
+    for names in (np.array(["b"]), {"b"}, iter(["b", "b"])):
+        optimizer.step(grads, skip=names)
+    assert (optimizer.grad_norm, optimizer.steps) == (5.0, 5)
 
 
 @pytest.mark.parametrize("nonfinite", ["propagate", "skip"])

@@ -166,8 +166,19 @@ def test_gradient_that_fits_is_not_copied():
 # Containers that change
 
 REPLACED = r"\['w'\] must be the object that the optimizer was made with, got another one: write into the array "
+
+
+class Named(dict):
+    """A subclass, for which look-ups take another way."""
+
+
+class Arrays(list):
+    """A subclass, for which look-ups take another way."""
+
+
 KINDS = {
     "dict": (lambda: {"w": np.ones(2), "b": np.ones(1)}, lambda p: p, "params"),
+    "dict subclass": (lambda: Named(w=np.ones(2), b=np.ones(1)), lambda p: p, "params"),
     "OrderedDict": (lambda: OrderedDict(w=np.ones(2), b=np.ones(1)), lambda p: p, "params"),
     "nested": (lambda: {"layers": ({"w": np.ones(2)},)}, lambda p: p["layers"][0], r"params\['layers'\]\[0\]"),
     "group": (lambda: [{"params": {"w": np.ones(2)}}], lambda p: p[0]["params"], r"params\[0\]"),
@@ -201,7 +212,8 @@ def test_other_changes_of_containers_raise():
     grads = [[np.ones(2), np.ones(2)], {"w": np.ones(2)}]
     optimizer.step(grads)
     kept = arrays.pop()
-    with pytest.raises(ValueError, match=r"^params\[0\] must have the 2 items that the optimizer was made with, got 1"):
+    fewer = r"^params\[0\] must have the 2 items that the optimizer was made with, got 1: make a new optimizer$"
+    with pytest.raises(ValueError, match=fewer):
         optimizer.step(grads)
     arrays.append(kept)
     named["new"] = np.ones(1)
@@ -211,8 +223,23 @@ def test_other_changes_of_containers_raise():
     named["w"] = np.ones(2)
     with pytest.raises(ValueError, match=r"^params\[1\]\['w'\] must be the object"):
         optimizer.step(grads)
+    named["new"] = named.pop("w")
+    with pytest.raises(ValueError, match=r"^params\[1\]\['w'\] must be the object .*, got nothing: write into"):
+        optimizer.step(grads)
     groups[0]["params"] = list(arrays)
-    with pytest.raises(ValueError, match=r"^params\[0\]\['params'\] must be the object"):
+    with pytest.raises(
+        ValueError, match=r"^params\[0\]\['params'\] must be the object .*, got another one: make a new optimizer$"
+    ):
+        optimizer.step(grads)
+
+
+def test_subclass_of_list_is_accepted_and_watched():
+    params, grads = Arrays([np.ones(2), np.ones(1)]), [np.ones(2), np.ones(1)]
+    optimizer = fastopt.SGD(params, lr=1.0)
+    optimizer.step(grads)
+    assert (params[0] == 0).all()
+    params[1] = np.ones(1)
+    with pytest.raises(ValueError, match=r"^params\[1\] must be the object"):
         optimizer.step(grads)
 
 

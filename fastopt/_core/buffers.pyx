@@ -179,29 +179,36 @@ def check_current(list containers):
     cdef PyObject *item
     for container, keys, items, size, path in containers:
         if size >= 0 and len(container) != size:
+            hint = " or use add_param_group" if len(container) > size else ""
             raise ValueError(f"params{path} must have the {size} items that the optimizer was made with, "
-                             f"got {len(container)}: make a new optimizer, or use add_param_group")
+                             f"got {len(container)}: make a new optimizer{hint}")
         if type(container) is dict:
             mapping = container
             for i in range(len(keys)):
                 item = PyDict_GetItem(mapping, keys[i])
                 if item != <PyObject *>items[i]:
-                    raise_stale(path, keys[i])
+                    raise_stale(path, keys[i], item != NULL, items[i])
         elif type(container) is list:
             array_list = container
             for i in range(len(keys)):
                 if array_list[i] is not items[i]:
-                    raise_stale(path, keys[i])
+                    raise_stale(path, keys[i], True, items[i])
         else:
             for i in range(len(keys)):
-                if keys[i] not in container or container[keys[i]] is not items[i]:
-                    raise_stale(path, keys[i])
+                try:
+                    same = container[keys[i]] is items[i]
+                except LookupError:
+                    raise_stale(path, keys[i], False, items[i])
+                if not same:
+                    raise_stale(path, keys[i], True, items[i])
 
 
-cdef int raise_stale(str path, key) except -1:
+cdef int raise_stale(str path, key, bint is_there, item) except -1:
     where = f"params{path}[{key!r}]"
-    raise ValueError(f"{where} must be the object that the optimizer was made with, got another one: "
-                     f"write into the array ({where}[:] = ...), or make a new optimizer")
+    got = "another one" if is_there else "nothing"
+    remedy = "" if isinstance(item, (dict, list, tuple)) else f"write into the array ({where}[...] = ...), or "
+    raise ValueError(f"{where} must be the object that the optimizer was made with, got {got}: "
+                     f"{remedy}make a new optimizer")
 
 
 def check_no_overlap(list arrays, list names):

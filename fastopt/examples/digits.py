@@ -106,8 +106,8 @@ def train(
     for epoch in range(epochs):
         losses, optimizer_time, start = [], 0.0, time.perf_counter()
         for x, y in fastopt.batches(images, labels, batch_size=batch_size, seed=seed, epoch=epoch, drop_last=drop_last):
-            inputs = augment(x, seed, optimizer.steps) if recipe.augmentation else x
-            losses.append(network.loss_and_gradients(fastopt.cross_entropy, inputs, y, optimizer.steps))
+            inputs = augment(x, seed, optimizer.micro_steps) if recipe.augmentation else x
+            losses.append(network.loss_and_gradients(fastopt.cross_entropy, inputs, y, optimizer.micro_steps))
             before = time.perf_counter()
             optimizer.step(network.grads)
             optimizer_time += time.perf_counter() - before

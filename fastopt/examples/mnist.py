@@ -107,7 +107,7 @@ def train(data: tuple[Array, Array, Array, Array], epochs: int, batch_size: int,
     for epoch in range(epochs):
         losses, start = [], time.perf_counter()
         for x, y in fastopt.batches(images, labels, batch_size=batch_size, seed=seed, epoch=epoch):
-            losses.append(network.loss_and_gradients(fastopt.cross_entropy, x, y, optimizer.steps))
+            losses.append(network.loss_and_gradients(fastopt.cross_entropy, x, y, optimizer.micro_steps))
             optimizer.step(network.grads)
         seconds, test_accuracy = time.perf_counter() - start, network.accuracy(*test)
         print(f"{epoch + 1:5}{np.mean(losses):8.4f}{test_accuracy:10.2%}{seconds:9.1f}", flush=True)

@@ -129,14 +129,14 @@ class Optimizer:
         ----------
         param_group : mapping
             ``{"params": ...}`` with parameters as for the optimizer, and the hyperparameters that differ from the
-            arguments of the optimizer.
+            arguments of the optimizer. Values that were set later (``optimizer.lr = ...``) are not inherited.
 
         Raises
         ------
         TypeError, ValueError, OSError
             As for the optimizer itself. Nothing is modified.
         RuntimeError
-            If another thread uses the optimizer.
+            If another thread, or a step that calls this from a schedule, uses the optimizer.
 
         Examples
         --------
@@ -232,19 +232,20 @@ class Optimizer:
 
     # Stepping
 
-    def step(self, grads: Any = None, skip: Iterable[Any] = ()) -> None:
+    def step(self, grads: Any = None, skip: Iterable[Any] | None = None) -> None:
         """Update the parameters in place.
 
         Parameters
         ----------
         grads : Flat, ndarray or nested container of ndarray, optional
-            Gradients with the structure, shapes and dtypes of the parameters; for groups, a list with an item for each
-            group. None in place of an array, a container or the item of a group leaves its parameters out of the step:
-            they, their states and averages do not change, they do not count in the norm, and the step does not count
-            for their bias corrections. Without ``grads``, the step takes the mean of the accumulated gradients.
+            Gradients with the structure of the parameters, each with the shape, dtype and order of axes of its
+            parameter; for groups, a list with an item for each group. None in place of an array, a container or the
+            item of a group leaves its parameters out of the step: they, their states and averages do not change, they
+            do not count in the norm, and the step does not count for their bias corrections. Without ``grads``, the
+            step takes the mean of the accumulated gradients.
         skip : iterable of str, optional
-            Names of a `fastopt.Flat` that are left out, in place of None; for groups, a list with the names of each
-            group.
+            Names of the arrays of a `fastopt.Flat` to leave out, as a Flat cannot contain None; for groups, a list with
+            the names of each group, or None. A Flat inside of a list or mapping can be left out as a whole, by None.
 
         Raises
         ------
@@ -261,19 +262,19 @@ class Optimizer:
         if self._watched:
             _core.check_current(self._watched)
         arrays = None if grads is None else self._tree.flatten(grads, "grads")
-        self._plan.step(arrays, self._left_out(skip) if skip else None, self._coefficients)
+        self._plan.step(arrays, None if skip is None else self._left_out(skip), self._coefficients)
 
     def _left_out(self, skip: Iterable[Any]) -> bytes:
         """Return a byte for each segment: whether it is left out."""
         return bytes(self._tree.left_out(skip, "skip"))
 
-    def accumulate(self, grads: Any, skip: Iterable[Any] = ()) -> None:
+    def accumulate(self, grads: Any, skip: Iterable[Any] | None = None) -> None:
         """Add the gradients of a part of a batch; ``step()`` then takes their mean.
 
         A batch that does not fit in memory can be processed in parts, which should have the same size. The division by
         their number is part of the step's scale and costs nothing. The sums take as much memory as the parameters. With
-        ``zero_grads``, the gradients passed here are set to zero. The step leaves out arrays that none of the parts had
-        a gradient for.
+        ``zero_grads``, the gradients passed here are set to zero. A part without a gradient for an array counts as zero
+        in the mean of that array; an array without a gradient in all parts is left out of the step.
 
         The sums are discarded by ``load_state_dict``, and by a step that is skipped or raises because they or their
         norm are not finite; ``state_dict`` raises between ``accumulate`` and ``step``.
@@ -303,7 +304,7 @@ class Optimizer:
         """
         if self._watched:
             _core.check_current(self._watched)
-        self._plan.accumulate(self._tree.flatten(grads, "grads"), self._left_out(skip) if skip else None)
+        self._plan.accumulate(self._tree.flatten(grads, "grads"), None if skip is None else self._left_out(skip))
 
     # Inspecting
 
@@ -398,10 +399,10 @@ class Optimizer:
         Returns
         -------
         dict
-            Plain numbers, and arrays in lists and dictionaries. Hyperparameters that are functions are None, except for
-            the state of a `Plateau`; ``missed_steps`` contains the numbers of steps that arrays were left out of. The
-            options of the whole step are not included, except for ``grad_scale``: make the new optimizer with the same
-            ones.
+            Plain numbers, and arrays in lists and dictionaries. Hyperparameters that are functions are None (``betas``
+            if one of them is), except for the state of a `Plateau`. ``missed_steps`` has the number of steps that an
+            array was left out of, by its path, if there were any. The options of the whole step are not included,
+            except for ``grad_scale``: make the new optimizer with the same ones.
 
         Raises
         ------
@@ -423,7 +424,8 @@ class Optimizer:
         state_dict : mapping
             The result of `state_dict`, of an optimizer with the same parameters, groups and options.
         keep_hyperparameters : bool, default False
-            Keep all hyperparameters of this optimizer, to continue with others than the saved ones.
+            Keep all hyperparameters of this optimizer, to continue with others than the saved ones, which are not
+            checked. The state of a `Plateau` is not loaded; ``grad_scale`` is.
 
         Raises
         ------

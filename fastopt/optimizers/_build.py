@@ -51,7 +51,7 @@ def with_group(
 ) -> Structure:
     """Return a structure with one more group, called ``where`` in errors."""
     if not isinstance(group, Mapping) or "params" not in group:
-        raise TypeError(f"{where} must be a group dict with 'params' like the others, got {group!r}")
+        raise TypeError(f"{where} must be a group dict with 'params', got {group!r}")
     own = {name: value for name, value in group.items() if name != "params"}
     check_known(f"{cls.__name__}, in {where},", own, defaults)
     groups = (*structure.groups, Group(cls, f"params[{len(structure.groups)}]", {**defaults, **own}))

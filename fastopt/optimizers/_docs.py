@@ -32,10 +32,11 @@ max_grad_norm : float, optional
 grad_scale : float, default 1.0
     Divide the gradients by this number, > 0 and finite: the factor by which the loss was multiplied.
 zero_grads : bool, default False
-    Set the gradients to zero after the step, also after a skipped one, and also those of arrays that are left out.
+    Set the gradients to zero after the step, also after a skipped one, and also those that ``skip`` leaves out.
 convert_grads : bool, default False
     Copy gradients that have another dtype or order of axes than their parameters, or gaps, into arrays that are
-    allocated once; otherwise they raise. Values beyond float32 become infinite.
+    allocated once; otherwise they raise. Lists of real numbers are converted, too. Values beyond float32 become
+    infinite.
 ema_decay : float, optional
     Keep an exponential moving average of the parameters with this decay, in [0, 1), in ``ema``. It starts as a copy.
 nonfinite : {"propagate", "skip", "raise"}, default "propagate"
@@ -56,8 +57,8 @@ lr : float
 steps, skipped : int
     Numbers of completed steps and of steps skipped because a gradient was not finite.
 micro_steps : int
-    Number of gradients passed to ``step`` and ``accumulate``. It moves between the parts of a batch, where ``steps``
-    does not: use it for the random numbers of dropout and augmentation.
+    Number of gradients passed to ``step`` and ``accumulate``, those of skipped steps included. It changes between the
+    parts of a batch, where ``steps`` does not: use it for the random numbers of dropout and augmentation.
 grad_scale : float
     Divisor of the gradients, which may be set between steps.
 grad_norm : float or None

@@ -43,6 +43,8 @@ class ParamTree:
 
     def left_out(self, skip: Any, name: str) -> list[bool]:
         """Return for each segment whether ``skip`` names it, or raise an error that calls it ``name``."""
+        if skip is None or (isinstance(skip, (list, tuple)) and not skip):
+            return [False] * len(self.segment_paths)
         raise TypeError(
             f"{name} must be empty unless the parameters are a Flat, got {skip!r}: pass None in place of a gradient"
         )
@@ -101,7 +103,7 @@ class FlatBuffer(ParamTree):
             raise TypeError(f"{name} must be a list of names of the Flat, got {skip!r}")
         names = list(skip)
         for own in names:
-            if own not in self.layout:
+            if not isinstance(own, str) or own not in self.layout:
                 raise ValueError(f"{name} must contain names of {list(self.layout)}, got {own!r}")
         return [own in names for own in self.layout]
 
@@ -220,7 +222,7 @@ class ParamGroups(ArrayList):
         return [
             segment
             for i, (tree, own) in enumerate(zip(self.children, self.items(skip, name), strict=True))
-            for segment in (tree.left_out(own, f"{name}[{i}]") if own else [False] * len(tree.segment_paths))
+            for segment in tree.left_out(() if own is None else own, f"{name}[{i}]")
         ]
 
 
