@@ -164,36 +164,66 @@ def calls_on_rows(x, target, labels, more):
 
 
 class Reference:
-    """The NumPy reference of a case as an optimizer, with copies of all arrays; None leaves one out of a step."""
+    """The NumPy reference of a case as an optimizer, with copies of all arrays; None leaves one out of a step.
 
-    def __init__(self, case: Case, params: list[np.ndarray]) -> None:
+    ``tensors`` has a dictionary for each array, also for each one of a ``Flat``.
+    """
+
+    def __init__(self, case: Case, params: list[Any]) -> None:
         self.case, self.steps, self.grad_norm = case, 0, None
-        self.own_steps = [0] * len(params)
-        group = case.make([np.zeros(0, p.dtype) for p in params]).param_groups[0]
-        self.hyper = {name: value for name, value in group.items() if name != "lr"}
-        self.lr = group["lr"]
         self.rule = getattr(reference, case.cls.rule)
-        self.common = {name: value for name, value in case.common.items() if name != "nonfinite"}
-        self.tensors = [{"param": p.copy("K"), **{name: np.zeros_like(p) for name in group.state}} for p in params]
-        for tensor in self.tensors:
-            if "sum" in tensor:
-                tensor["sum"][...] = case.hyper.get("initial_accumulator_value", 0.0)
-            if "ema" in tensor:
-                tensor["ema"][...] = tensor["param"]
+        self.common = {name: value for name, value in case.common.items() if name not in ("nonfinite", "convert_grads")}
+        self.groups, self.group_indices = [], []  # hyperparameters, and the place among them of those of each tensor
+        self.tensors, self.own_steps = [], []
+        self.flats = []  # of each Flat: the indices of its tensors, and the buffers that they are views of
+        self.add_group(params)
+
+    def add_group(self, params: list[Any], **hyper: Any) -> None:
+        """Add a group of arrays and Flats, with hyperparameters in place of some of those of the case."""
+        options = {**self.case.hyper, **hyper}
+        group = self.case.cls(np.zeros(0), **options, **self.case.common).param_groups[0]
+        starts = {"sum": options.get("initial_accumulator_value", 0.0)}
+        for param in params:
+            array = param.buffer if isinstance(param, fastopt.Flat) else param
+            whole = {"param": array.copy("K")}
+            for name in group.state:
+                whole[name] = array.copy("K") if name == "ema" else np.full_like(array, starts.get(name, 0.0))
+            added = [whole]
+            if isinstance(param, fastopt.Flat):
+                views = {name: fastopt.Flat.from_buffer(param.layout, buffer) for name, buffer in whole.items()}
+                added = [{name: flat[key] for name, flat in views.items()} for key in param]
+                self.flats.append((range(len(self.tensors), len(self.tensors) + len(added)), whole))
+            self.tensors += added
+            self.own_steps += [0] * len(added)
+            self.group_indices += [len(self.groups)] * len(added)
+        self.groups.append(dict(group))
 
     def step(self, grads: list[np.ndarray | None]) -> None:
-        """Run one step."""
-        lr = self.lr(self.steps) if callable(self.lr) else self.lr
+        """Run one step, with a gradient or None for each tensor."""
+        hyper = [{name: value_at(value, self.steps) for name, value in group.items()} for group in self.groups]
         self.steps += 1
-        with np.errstate(all="ignore"):
-            active = [i for i, grad in enumerate(grads) if grad is not None]
-            for i in active:
+        taking_part = {}
+        for i, grad in enumerate(grads):
+            if grad is not None:
                 self.own_steps[i] += 1
-            tensors = [{**self.tensors[i], "grad": grads[i]} for i in active]
-            steps = [self.own_steps[i] for i in active]
-            norm = reference.whole_step(self.rule, tensors, step=steps, lr=lr, **self.hyper, **self.common)
+                taking_part[i] = {**self.tensors[i], "grad": grad, **hyper[self.group_indices[i]]}
+        for indices, whole in self.flats:  # one array, unless its arrays differ in what they have missed
+            if set(indices) <= set(taking_part) and len({self.own_steps[i] for i in indices}) == 1:
+                taking_part[indices[0]] |= {**whole, "grad": np.concatenate([grads[i].ravel() for i in indices])}
+                for i in indices[1:]:
+                    del taking_part[i]
+        steps = [self.own_steps[i] for i in taking_part]
+        with np.errstate(all="ignore"):
+            norm = reference.whole_step(self.rule, list(taking_part.values()), step=steps, **self.common)
         if self.common.get("max_grad_norm") is not None:
             self.grad_norm = norm
+
+
+def value_at(value: Any, steps: int) -> Any:
+    """Return a hyperparameter after a number of steps."""
+    if isinstance(value, tuple):
+        return tuple(value_at(each, steps) for each in value)
+    return float(value(steps)) if callable(value) else value
 
 
 class Foreign:

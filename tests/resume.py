@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from cases import CASES, REALS, Case, hard_numbers, start_values
+from cases import CASES, REALS, Case, hard_numbers, leaves, start_values
 
 import fastopt
 
@@ -57,6 +57,42 @@ def steps_of_optimizer(case, real, file, begin, end):
         optimizer.step(grads)
     fastopt.save(file, params=params, optimizer=optimizer)
     return digest(params.buffer, optimizer.state_dict())
+
+
+ADDED = {5: {"lr": 0.02}, 14: {"weight_decay": 0.1}}  # the options of the groups that are added after so many steps
+
+
+def steps_with_frozen_arrays(case, real, file, begin, end):
+    """Take steps of two parts each, which leave arrays out; groups are added on the way, and again before loading."""
+    rng = np.random.default_rng(0)
+    params = [fastopt.Flat({"w": (8, 5), "b": 5}, real)]
+    params += [{"w": np.zeros((5, 3), real, order="F"), "b": [np.zeros(3, real)]} for _ in ADDED]
+    for array in leaves(params):
+        array[...] = rng.normal(0, 1, array.shape)
+    optimizer = case.make([{"params": params[0]}])
+
+    def add_groups(steps):
+        if steps in ADDED:
+            group = params[len(optimizer.param_groups)]
+            optimizer.add_param_group({"params": group, **ADDED[steps]})
+
+    for step in range(begin):
+        add_groups(step)
+    if begin:
+        fastopt.load(file, params=params, optimizer=optimizer)
+    for step in range(begin, end):
+        add_groups(step)
+        for part in range(2):
+            noise = fastopt.dropout(hard_numbers(45, real, step), 0.3, seed=1, step=optimizer.micro_steps)
+            grads = [fastopt.Flat.from_buffer(params[0].layout, noise)]
+            for _ in params[1 : len(optimizer.param_groups)]:
+                w, b = noise[:15].reshape(5, 3).copy("F"), noise[-3:].copy()
+                grads.append({"w": None if step % 3 == part else w, "b": [b] if step % 5 else None})
+            skip = [["w"] if step % 4 == 1 else ["b"] if step % 7 == part else [], *[()] * len(grads[1:])]
+            optimizer.accumulate(grads, skip)
+        optimizer.step()
+    fastopt.save(file, params=params, optimizer=optimizer)
+    return digest(leaves(params), optimizer.state_dict())
 
 
 def whole_run(real, file, begin, end):
@@ -106,6 +142,8 @@ def main(folder: str, suffix: str, begin: int, end: int) -> None:
         for i, case in enumerate([*CASES, *MORE]):
             file = Path(folder) / f"{i}-{np.dtype(real)}{suffix}"
             print(case, np.dtype(real), steps_of_optimizer(case, real, file, begin, end))
+            file = Path(folder) / f"frozen-{i}-{np.dtype(real)}{suffix}"
+            print("frozen", case, np.dtype(real), steps_with_frozen_arrays(case, real, file, begin, end))
         print(
             "whole run", np.dtype(real), whole_run(real, Path(folder) / f"whole-{np.dtype(real)}{suffix}", begin, end)
         )

@@ -1,4 +1,4 @@
-"""Random steps, saves, loads, forks and changes of threads: ``python soak.py ACTIONS [SEED]``.
+"""Random steps that leave arrays out, saves, loads, forks and changes of threads: ``python soak.py ACTIONS [SEED]``.
 
 After every action, the run that it changed is compared with the NumPy reference, bit for bit; at the end, the process
 must use about as much memory as after a tenth of the actions. Prints how often each action was done.
@@ -14,7 +14,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from cases import CASES, REALS, SIZES, Reference, hard_numbers, same_bits, start_values
+from cases import CASES, REALS, SIZES, Reference, hard_numbers, leaves, same_bits, start_values
 
 import fastopt
 from fastopt import runtime
@@ -27,36 +27,50 @@ class Run:
     """An optimizer of a random case and size, and its reference."""
 
     def __init__(self, rng: random.Random) -> None:
-        self.case, real = rng.choice(CASES), rng.choice(REALS)
-        sizes = [rng.choice(SIZES[:-1]) for _ in range(rng.randint(1, 4))]
-        self.params = [start_values(size, real, seed=i) for i, size in enumerate(sizes)]
-        self.optimizer, self.reference = self.case.make(self.params), Reference(self.case, self.params)
+        self.case, self.real = rng.choice(CASES), rng.choice(REALS)
+        sizes = {str(i): rng.choice(SIZES[:-1]) for i in range(rng.randint(1, 4))}
+        start = [start_values(size, self.real, seed=i) for i, size in enumerate(sizes.values())]
+        self.is_flat, self.frozen = rng.random() < 0.5, [False] * len(sizes)
+        self.params = fastopt.Flat(dict(zip(sizes, start, strict=True)), self.real) if self.is_flat else start
+        self.optimizer = self.case.make(self.params)
+        self.reference = Reference(self.case, [self.params] if self.is_flat else start)
+
+    def freeze(self, rng: random.Random) -> None:
+        """Choose which arrays the next steps leave out."""
+        self.frozen = [rng.random() < 0.4 for _ in self.frozen]
 
     def step(self, rng: random.Random) -> None:
         """Step both; if the optimizer skips non-finite gradients, some are."""
-        seed, grads = rng.randrange(2**32), []
-        for i, param in enumerate(self.params):
-            grads.append(hard_numbers(param.size, param.dtype.type, seed=seed + i))
-        if self.case.common.get("nonfinite") == "skip" and rng.random() < 0.2 and grads[0].size:
+        seed, skip = rng.randrange(2**32), [str(i) for i, frozen in enumerate(self.frozen) if frozen]
+        grads = [hard_numbers(p.size, self.real, seed + i) for i, p in enumerate(leaves(self.params))]
+        taken = [None if frozen else grad for grad, frozen in zip(grads, self.frozen, strict=True)]
+        if (
+            self.case.common.get("nonfinite") == "skip"
+            and rng.random() < 0.2
+            and taken[0] is not None
+            and grads[0].size
+        ):
             grads[0][-1] = np.nan
-            self.optimizer.step(grads)
-            return
-        self.reference.step([grad.copy() for grad in grads])
-        self.optimizer.step(grads)
+        else:
+            self.reference.step([None if grad is None else grad.copy() for grad in taken])
+        if self.is_flat:
+            self.optimizer.step(fastopt.Flat(dict(zip(self.params, grads, strict=True)), self.real), skip)
+        else:
+            self.optimizer.step(taken)
 
     def check(self) -> None:
         """Compare parameters and states bit for bit."""
-        for i, (param, tensor) in enumerate(zip(self.params, self.reference.tensors, strict=True)):
-            assert same_bits(param, tensor["param"]), self.case
-            for name, state in self.optimizer.state.items():
-                assert same_bits(state[i], tensor[name]), (self.case, name)
+        columns = {"param": self.params, **self.optimizer.state}
+        for name, arrays in columns.items():
+            wanted = [tensor[name] for tensor in self.reference.tensors]
+            assert all(map(same_bits, leaves(arrays), wanted)), (self.case, name)
 
 
 def save_and_load(run: Run, rng: random.Random, folder: Path) -> None:
     """Continue with another optimizer, from a checkpoint."""
     file = folder / "run.npz"
     fastopt.save(file, params=run.params, optimizer=run.optimizer, keep=rng.randint(1, 3))
-    run.params = [np.zeros_like(param) for param in run.params]
+    run.params = run.params.zeros_like() if run.is_flat else [np.zeros_like(param) for param in run.params]
     run.optimizer = run.case.make(run.params)
     fastopt.load(file, params=run.params, optimizer=run.optimizer)
 
@@ -95,10 +109,12 @@ def main(actions: int, seed: int) -> None:
             if i >= actions // 10:
                 warm, peak = warm or resident(), max(peak, resident())
             run = rng.choice(runs)
-            action = rng.choices(["step", "checkpoint", "fork", "threads", "new"], [80, 5, 5, 8, 2])[0]
+            action = rng.choices(["step", "freeze", "checkpoint", "fork", "threads", "new"], [70, 10, 5, 5, 8, 2])[0]
             done[action] += 1
             if action == "step":
                 run.step(rng)
+            elif action == "freeze":
+                run.freeze(rng)
             elif action == "checkpoint":
                 save_and_load(run, rng, Path(folder))
             elif action == "fork":

@@ -149,20 +149,6 @@ def zeros_like(x):
     return st.none() | st.builds(lambda: guarded(np.zeros_like(x)))
 
 
-def flat(array):
-    return fastopt.Flat.from_buffer({"w": (array.size,)}, array.ravel())
-
-
-@st.composite
-def parameters(draw):
-    """Draw a function that returns strategies for parameters of one structure, and for gradients that match."""
-    several = [lambda *x: list(x), lambda *x: x, lambda *x: dict(zip("abc", x, strict=False))]
-    build = draw(st.sampled_from([np.asarray, flat, *several]))
-    least, most = (0, 3) if build in several else (1, 1)
-    layout = draw(st.lists(st.tuples(DTYPES, shapes()), min_size=least, max_size=most))
-    return lambda bounds=None: st.builds(build, *(arrays(*each, bounds) for each in layout))
-
-
 def rate(step):
     """Return the learning rate of a step, as a schedule does."""
     return 0.1 / (step + 1)
@@ -212,6 +198,25 @@ ARRAYS = [  # made from a valid array; some are valid, too
     lambda x: guarded(np.repeat(np.atleast_1d(x), 2, axis=-1))[..., ::2],
     lambda x: np.broadcast_to(guarded(x.ravel()[:1]), x.shape or 3) if x.size else guarded(x),
 ]
+
+
+ODD_ARRAYS = [  # of the same shape and values
+    guarded,
+    partial(guarded, offset=1),
+    lambda x: guarded(x.T).T,
+    lambda x: guarded(np.repeat(x[..., None], 2, axis=-1))[..., 0],
+    lambda x: guarded(x[::-1])[::-1] if x.ndim else x,
+    lambda x: memoryview(guarded(x)),
+    lambda x: Foreign(guarded(x)),
+    lambda x: guarded(x).view(Subclass),
+    lambda x: cast(x, x.dtype.newbyteorder()),
+]
+
+
+def odd_arrays(x):
+    """Return a strategy for gradients in place of x that ``convert_grads`` accepts."""
+    others = st.sampled_from("?bBhHiIqQefdg").map(np.dtype)
+    return st.sampled_from(ODD_ARRAYS).map(lambda make: make(x)) | st.builds(partial(cast, x), others)
 
 
 def cast(x, dtype):

@@ -29,7 +29,8 @@ def script(name, *arguments):
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_resuming_in_another_process_is_bit_for_bit_reproducible(suffix, tmp_path):
-    """Every optimizer and option, both dtypes, and whole training runs: 22 steps, or 11, a new process, and 11."""
+    """22 steps, or 11, a new process, and 11: every optimizer and option, both dtypes, also with arrays that are left
+    out, groups that are added and batches in parts, and whole training runs."""
     if suffix == ".safetensors":
         pytest.importorskip("safetensors")
     for folder in ("whole", "parts"):
@@ -38,7 +39,7 @@ def test_resuming_in_another_process_is_bit_for_bit_reproducible(suffix, tmp_pat
     halfway = script("resume.py", tmp_path / "parts", suffix, 0, 11)
     assert script("resume.py", tmp_path / "parts", suffix, 11, 22) == wanted
     lines = list(zip(wanted.splitlines(), halfway.splitlines(), strict=True))
-    assert len(lines) > 60
+    assert len(lines) > 120
     assert all(a != b for a, b in lines)
 
 

@@ -32,12 +32,12 @@ from strategies import (
     guarded,
     leaves,
     numbers,
-    parameters,
     rate,
     replacements,
     same,
     shapes,
 )
+from structures import parameters
 
 import fastopt
 from fastopt import reference, runtime, schedules
@@ -179,7 +179,7 @@ EARLY_STOPPING = {"patience": patience, "min_delta": numbers(0, 1), "mode": st.s
 
 @fuzz(data=st.data())
 def test_early_stopping(data):
-    make, metrics = data.draw(parameters()), METRICS | st.sampled_from([-1e300, 1e300])
+    make, metrics = data.draw(parameters(any_order=True)), METRICS | st.sampled_from([-1e300, 1e300])
     call = data.draw(calls(st.fixed_dictionaries({**EARLY_STOPPING, "start_from_epoch": st.integers(0, 1)})))
     early_stopping, error = call.attempt(fastopt.EarlyStopping)
     if error:
@@ -258,7 +258,7 @@ named_arrays = st.dictionaries(st.sampled_from(["a", "", "/../b", "\u00e4", "w" 
 @fuzz(data=st.data(), suffix=st.sampled_from([".npz", ".safetensors"]))
 def test_checkpoints(data, suffix):
     """A load restores the saved values; a save that raises leaves the file as it was, and no other file."""
-    make = data.draw(parameters())
+    make = data.draw(parameters(any_order=True))
     valid = {"params": data.draw(make()), "metadata": data.draw(json_values), "keep": data.draw(st.integers(1, 2))}
     call = data.draw(calls({**valid, "arrays": data.draw(named_arrays)}))
     arguments, memory = call.arguments, GuardedMemory(call.arguments)
@@ -283,17 +283,33 @@ def test_checkpoints(data, suffix):
             assert same(found.arrays[name], as_array(array).astype(as_array(array).dtype.newbyteorder("=")))
 
 
+def gradients(data, params, make):
+    """Draw gradients with None, or the names of a Flat that are left out."""
+    names = st.sets(st.sampled_from(list(params))) if isinstance(params, fastopt.Flat) else st.just(())
+    return data.draw(make(ORDINARY, holes=True)), data.draw(names)
+
+
 @fuzz(data=st.data(), suffix=st.sampled_from([".npz", ".safetensors"]))
 def test_load(data, suffix):
-    """Parameters that differ from those that were saved are refused."""
-    make = data.draw(parameters())
-    saved, call = data.draw(make()), data.draw(calls({"params": data.draw(make())}))
+    """Parameters that differ from those that were saved are refused; the optimizer keeps its rate if it is told to."""
+    make = data.draw(parameters(any_order=True))
+    saved, own = data.draw(make(ORDINARY)), data.draw(make(ORDINARY))
+    optimizer, other = fastopt.Adam(saved, lr=0.25), fastopt.Adam(own, lr=0.5)
+    optimizer.step(*gradients(data, saved, make))
+    call = data.draw(calls({"params": own, "keep_hyperparameters": data.draw(FLAGS)}))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"run{suffix}")
-        fastopt.save(path, params=saved)
-        _, error = call.attempt(lambda params: fastopt.load(path, params=params))
-        into = call.arguments["params"]
-        assert error or into is None or all(map(same, leaves(into), leaves(saved)))
+        fastopt.save(path, params=saved, optimizer=optimizer)
+        _, error = call.attempt(lambda **options: fastopt.load(path, optimizer=other, **options), leaves(other.state))
+    into, keeps = call.arguments["params"], call.arguments["keep_hyperparameters"]
+    if error:
+        assert (other.steps, other.lr) == (0, 0.5)
+    else:
+        assert into is None or all(map(same, leaves(into), leaves(saved)))
+        assert all(map(same, leaves(other.state), leaves(optimizer.state)))
+        assert other.lr == (0.5 if keeps else 0.25)
+        numbers = [each.state_dict()["param_groups"][0]["missed_steps"] for each in (other, optimizer)]
+        assert numbers[0] == numbers[1]
 
 
 LOSS_SCALE = {
@@ -336,25 +352,28 @@ LR_FINDER = {"start": st.sampled_from([1e-7, 1e-300]), "end": st.sampled_from([1
 @fuzz(data=st.data())
 def test_find_lr(data):
     """Parameters and states are restored, also if the search raises."""
-    make, extra = data.draw(parameters()), guarded(np.ones(3))
+    make, extra = data.draw(parameters(any_order=True)), guarded(np.ones(3))
     params = data.draw(make())
-    optimizer, grads = fastopt.Adam(params), data.draw(make(ORDINARY))
+    optimizer, passed = fastopt.Adam(params), gradients(data, params, make)
+    optimizer.step(*gradients(data, params, make))
     call = data.draw(calls({**data.draw(st.fixed_dictionaries(LR_FINDER)), "restore": [extra]}))
     assume(not takes_too_long(call.arguments["steps"]))
     losses = data.draw(st.lists(numbers(-9, 9) | any_number, min_size=3, max_size=3))
 
     def step(i):
-        optimizer.step(grads)
+        optimizer.step(*passed)
         extra[...] += 1
         return losses[i % 3]
 
     before = [array.copy() for array in [*leaves(params), *leaves(optimizer.state)]]
+    missed = optimizer.state_dict()["param_groups"][0]["missed_steps"]
     try:
         found = fastopt.find_lr(step, optimizer, **call.arguments)
     except (TypeError, ValueError):
         found = None
     assert all(map(same, [*leaves(params), *leaves(optimizer.state)], before))
-    assert (optimizer.steps, optimizer.lr) == (0, 1e-3)
+    assert (optimizer.steps, optimizer.micro_steps, optimizer.lr) == (1, 1, 1e-3)
+    assert optimizer.state_dict()["param_groups"][0]["missed_steps"] == missed
     assert "restore" in call.replaced or same(extra, np.ones(3))
     assert found is None or found.suggestion is None or found.suggestion in found.rates
 

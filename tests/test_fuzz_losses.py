@@ -18,10 +18,10 @@ from strategies import (
     guarded,
     leaves,
     numbers,
-    parameters,
     shapes,
     zeros_like,
 )
+from structures import parameters
 
 import fastopt
 from fastopt import layers, losses, reference

@@ -30,7 +30,7 @@ def run(seed):
     optimizer = fastopt.Momentum(params, lr=fastopt.schedules.Plateau(0.1), ema_decay=0.5)
     early_stopping, schedule = fastopt.EarlyStopping(), fastopt.schedules.Plateau(0.5)
     for step in range(1 + int(seed)):
-        optimizer.step({"w": np.ones((4, 5), np.float32), "b": np.ones(3)})
+        optimizer.step({"w": np.ones((4, 5), np.float32), "b": np.ones(3) if step else None})  # it has missed a step
         early_stopping.update(2.0 - step, params)
     return {"params": params, "optimizer": optimizer, "early_stopping": early_stopping, "schedule": schedule}
 

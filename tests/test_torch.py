@@ -69,24 +69,92 @@ def test_steps_agree_with_torch(name, hyper, real, max_norm):
             norm = torch.nn.utils.clip_grad_norm_([theirs], max_norm)
             assert optimizer.grad_norm == pytest.approx(float(norm), rel=1e-6 if real is np.float32 else 1e-14)
         peer.step()
-    size = np.maximum(np.abs(mine), 1)
-    error = np.abs(mine - theirs.detach().numpy())
     assert np.abs(mine - start).max() > 1e-4  # the parameters have moved
+    assert_agree(mine, theirs.detach().numpy(), real)
+    assert_states_agree(optimizer.state, peer.state[theirs], real)
+
+
+def assert_agree(mine, theirs, real):
+    """Parameters agree up to the rounding errors of 100 steps."""
+    size, error = np.maximum(np.abs(mine), 1), np.abs(mine - theirs)
     if real is np.float32:
         ulp = (error / np.spacing(size)).astype(np.float64)
         assert np.sqrt((ulp**2).mean()) <= FLOAT32_ULP_MEAN
         assert ulp.max() <= FLOAT32_ULP
     else:
         assert (error / size).max() <= FLOAT64
-    assert_states_agree(optimizer, peer.state[theirs], real)
 
 
-def assert_states_agree(optimizer, theirs, real):
+def assert_states_agree(states, theirs, real):
     """States have PyTorch's names, and its values up to the rounding errors of 100 steps."""
-    assert set(optimizer.state) == {name for name, value in theirs.items() if name != "step" and value is not None}
-    for name, state in optimizer.state.items():
+    assert set(states) == {name for name, value in theirs.items() if name != "step" and value is not None}
+    for name, state in states.items():
         rtol = 1e-4 if real is np.float32 else FLOAT64
         np.testing.assert_allclose(state, theirs[name].numpy(), rtol=rtol, atol=rtol * np.abs(state).max())
+
+
+FROZEN = [
+    ("SGD", {"lr": 0.01, "momentum": 0.9}),
+    ("SGD", {"lr": 0.01, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01}),
+    ("SGD", {"lr": 0.01, "momentum": 0.9, "dampening": 0.3}),
+    ("RMSprop", {"lr": 0.001}),
+    ("RMSprop", {"lr": 0.0001, "momentum": 0.9}),
+    ("RMSprop", {"lr": 0.001, "centered": True, "weight_decay": 0.01}),
+    ("Adam", {"lr": 0.001}),
+    ("Adam", {"lr": 0.001, "amsgrad": True, "weight_decay": 0.01}),
+    ("AdamW", {"lr": 0.001, "weight_decay": 0.1}),
+]
+SHAPES = {"a": (70, 50), "b": (300,), "c": (), "d": (3, 4, 5)}
+
+
+@pytest.mark.parametrize(
+    ("real", "max_norm"),
+    [
+        pytest.param(np.float32, 20.0, id="float32-clip"),
+        pytest.param(np.float32, None, id="float32", marks=pytest.mark.slow),
+        pytest.param(np.float64, 20.0, id="float64-clip", marks=pytest.mark.slow),
+        pytest.param(np.float64, None, id="float64", marks=pytest.mark.slow),
+    ],
+)
+@pytest.mark.parametrize(("name", "hyper"), FROZEN, ids=[f"{name}-{hyper}" for name, hyper in FROZEN])
+def test_steps_without_some_gradients_agree_with_torch(name, hyper, real, max_norm):
+    """200 steps of a Flat, and of a list and another Flat that are added on the way; half of the arrays take part."""
+    rng, groups, theirs = np.random.default_rng(0), [], []
+
+    def add_group(**options):
+        start = {own: np.asarray(rng.normal(0, 1, shape), real) for own, shape in SHAPES.items()}
+        groups.append(list(start.values()) if len(groups) == 1 else fastopt.Flat(start, real))
+        theirs.append([torch.nn.Parameter(torch.tensor(array)) for array in start.values()])
+        return {"params": groups[-1], **options}, {"params": theirs[-1], **options}
+
+    mine, of_torch = add_group()
+    optimizer = getattr(fastopt, name)([mine], **hyper, max_grad_norm=max_norm)
+    peer = getattr(torch.optim, name)([of_torch], **hyper)
+    for step in range(2 * STEPS):
+        if step in (50, 120):
+            mine, of_torch = add_group(lr=hyper["lr"] / 2)
+            optimizer.add_param_group(mine)
+            peer.add_param_group(of_torch)
+        grads, skip = [], []
+        for params, tensors in zip(groups, theirs, strict=True):
+            made = {own: np.asarray(rng.uniform(0.5, 1.5, shape), real) for own, shape in SHAPES.items()}
+            made = {own: grad * real(rng.choice([-1, 1])) for own, grad in made.items()}
+            out = [own for own in SHAPES if step % 4 and rng.random() < 0.6]
+            is_flat = isinstance(params, fastopt.Flat)
+            grads.append(fastopt.Flat(made, real) if is_flat else [None if n in out else g for n, g in made.items()])
+            skip.append(out if is_flat else ())
+            for own, tensor in zip(SHAPES, tensors, strict=True):
+                tensor.grad = None if own in out else torch.tensor(made[own])
+        optimizer.step(grads, skip)
+        if max_norm is not None:
+            norm = torch.nn.utils.clip_grad_norm_([tensor for tensors in theirs for tensor in tensors], max_norm)
+            assert optimizer.grad_norm == pytest.approx(float(norm), rel=1e-6 if real is np.float32 else 1e-14)
+        peer.step()
+    for params, tensors, state in zip(groups, theirs, optimizer.state, strict=True):
+        for i, (own, tensor) in enumerate(zip(SHAPES, tensors, strict=True)):
+            key = own if isinstance(params, fastopt.Flat) else i
+            assert_agree(params[key], tensor.detach().numpy(), real)
+            assert_states_agree({n: arrays[key] for n, arrays in state.items()}, peer.state[tensor], real)
 
 
 def test_tensor_is_updated_through_its_numpy_view():
