@@ -264,9 +264,10 @@ class Optimizer:
         arrays = None if grads is None else self._tree.flatten(grads, "grads")
         self._plan.step(arrays, None if skip is None else self._left_out(skip), self._coefficients)
 
-    def _left_out(self, skip: Iterable[Any]) -> bytes:
-        """Return a byte for each segment: whether it is left out."""
-        return bytes(self._tree.left_out(skip, "skip"))
+    def _left_out(self, skip: Iterable[Any]) -> bytes | None:
+        """Return a byte for each segment: whether it is left out; None if all take part."""
+        flags = self._tree.left_out(skip, "skip")
+        return bytes(flags) if any(flags) else None
 
     def accumulate(self, grads: Any, skip: Iterable[Any] | None = None) -> None:
         """Add the gradients of a part of a batch; ``step()`` then takes their mean.

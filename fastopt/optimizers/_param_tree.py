@@ -43,7 +43,7 @@ class ParamTree:
 
     def left_out(self, skip: Any, name: str) -> list[bool]:
         """Return for each segment whether ``skip`` names it, or raise an error that calls it ``name``."""
-        if skip is None or (isinstance(skip, (list, tuple)) and not skip):
+        if isinstance(skip, (list, tuple)) and not skip:
             return [False] * len(self.segment_paths)
         raise TypeError(
             f"{name} must be empty unless the parameters are a Flat, got {skip!r}: pass None in place of a gradient"
@@ -219,6 +219,8 @@ class ParamGroups(ArrayList):
         Container.__init__(self, range(len(trees)), trees, watched)
 
     def left_out(self, skip: Any, name: str) -> list[bool]:
+        if isinstance(skip, (list, tuple)) and not skip:
+            return [False] * len(self.segment_paths)
         return [
             segment
             for i, (tree, own) in enumerate(zip(self.children, self.items(skip, name), strict=True))
