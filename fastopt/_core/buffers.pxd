@@ -7,7 +7,7 @@ cdef extern from "fastopt.h":
 cdef tuple REAL_NAMES
 
 cdef int acquire(object array, Py_buffer *view, str name, str path, bint writable, const Py_buffer *like,
-                 bint any_order=*) except -1
+                 bint any_order) except -1
 cdef int real_of(const Py_buffer *view) noexcept
 cdef tuple shape_of(const Py_buffer *view)
 cdef tuple span_of(const Py_buffer *view, str name)

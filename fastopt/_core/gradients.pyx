@@ -58,7 +58,7 @@ cdef class Gradients(Tensors):
             if grad is not None:
                 if self.convert_grads:
                     grad = self.convert(i, grad)
-                acquire(grad, &self.grads[i], self.grad_name, self.paths[i], self.zero_grads, &self.params[i])
+                acquire(grad, &self.grads[i], self.grad_name, self.paths[i], self.zero_grads, &self.params[i], True)
                 memory = self.grads[i].buf
             else:
                 self.grads[i].len = 0           # of the last one
