@@ -129,7 +129,7 @@ cdef int check_buffer(object array, const Py_buffer *view, str name, str path, b
             view.ndim and memcmp(view.shape, like.shape, view.ndim * sizeof(Py_ssize_t)) != 0)):
         raise ValueError(f"{name}{path} must have shape {shape_of(like)} as its parameter, got {shape_of(view)}")
     if not (is_dense(view, any_order) if like == NULL else same_strides(view, like)):
-        expected = "contiguous, with its axes in any order" if any_order else "C-contiguous"
+        expected = "contiguous, with its axes in any order" if like == NULL and any_order else "C-contiguous"
         if like != NULL and not PyBuffer_IsContiguous(like, b"C"):
             expected = f"laid out as its parameter, with strides {strides_of(like)} bytes"
         raise ValueError(f"{name}{path} must be {expected}, got shape {shape_of(view)} with strides "
