@@ -230,7 +230,7 @@ REFUSALS += [
         for name, value, error, expected in [
             ("patience", 0, ValueError, "an int >= 1"),
             ("patience", 2.0, TypeError, "an int >= 1"),
-            ("patience", np.timedelta64(3), TypeError, "an int >= 1"),
+            ("patience", np.timedelta64(3, "s"), TypeError, "an int >= 1"),
             ("patience", np.array([3]), TypeError, "an int >= 1"),
             ("patience", np.ma.array(3), TypeError, "an int >= 1"),
             ("min_delta", -0.1, ValueError, "a finite number >= 0"),
