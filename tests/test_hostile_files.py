@@ -292,6 +292,17 @@ def malicious_files(good):
 
 
 @npz
+@pytest.mark.parametrize("last", [False, True], ids=["another member", "the directory"])
+def test_members_that_begin_at_the_same_place_are_rejected(last, target):
+    """Since Python 3.13, zipfile warns of them."""
+    content = bytearray(target.good)
+    first, *_, second = (found.start() for found in re.finditer(b"PK\x01\x02", content))
+    offset = first if last else struct.unpack_from("<I", content, second + 42)[0]
+    struct.pack_into("<I", content, first + 42, offset)
+    target.rejects(bytes(content), "two members begin at the same place")
+
+
+@npz
 def test_stored_member_with_a_huge_compressed_size_is_rejected(target):
     content = bytearray(target.good)
     content[content.index(b"PK\x01\x02") + 23] |= 0x40  # 2^30 bytes, in the entry of the first member

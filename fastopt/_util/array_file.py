@@ -54,6 +54,9 @@ def _open_npz(path: Path) -> Iterator[OpenFile]:
             # zipfile allocates the compressed size before it reads
             if any(info.compress_type or info.compress_size != info.file_size or info.flag_bits & 1 for info in infos):
                 raise ValueError("a member is compressed or encrypted")
+            offsets = {archive.start_dir, *(info.header_offset for info in infos)}
+            if len(offsets) <= len(infos):  # zipfile only warns
+                raise ValueError("two members begin at the same place")
             members = {info.filename.removesuffix(".npy"): info for info in infos}
             if TEXT not in members:
                 raise ValueError(f"the file has no member {TEXT!r}")
