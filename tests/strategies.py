@@ -238,14 +238,20 @@ def other_arrays(x, others):
     if x.dtype.kind not in "biufc":
         return st.just(x)
     targets = st.sampled_from([x, *(array for array in others if isinstance(array.base, np.ndarray))])
-    return st.one_of(
+    return either(
         st.sampled_from(ARRAYS).map(lambda make: make(x)),
         st.builds(partial(cast, x), other_dtypes),
         st.builds(partial(guarded, x), st.integers(1, 3)),  # misaligned
         targets,
+        targets.map(lambda array: array[::-1] if array.ndim else array),
         st.builds(partial(overlapping, x), targets, st.integers(-3, 3)),
         anything,
     )
+
+
+def either(*strategies):
+    """Return a strategy that uses each of some strategies equally often, although one may have many branches."""
+    return st.integers(0, len(strategies) - 1).flatmap(strategies.__getitem__)
 
 
 def replacements(value, others=()):
@@ -257,12 +263,13 @@ def replacements(value, others=()):
         replaced = index.flatmap(
             lambda i: replacements(value[i], others).map(lambda new: type(value)([*value[:i], new, *value[i + 1 :]]))
         )
-        return replaced | anything
+        return either(replaced, replaced, anything)
     if isinstance(value, dict) and value:
-        names = st.sampled_from(sorted(value))
+        names = st.sampled_from(sorted(value, key=str))
         replaced = names.flatmap(lambda name: replacements(value[name], others).map(lambda new: {**value, name: new}))
         removed = names.map(lambda name: {other: item for other, item in value.items() if other != name})
-        return replaced | removed | names.map(lambda name: {**value, "x": value[name]}) | anything
+        added = names.map(lambda name: {**value, "x": value[name]})
+        return either(replaced, replaced, removed, added, anything)
     return any_number | anything if isinstance(value, (int, float)) else anything
 
 

@@ -20,7 +20,7 @@ def parameters(draw, any_order=False, depth=2):
     With ``any_order``, arrays have their axes in any order in memory. Gradients with ``holes`` have None in place of
     arrays and containers; those that are ``odd`` need a conversion.
     """
-    kind = draw(st.sampled_from([np.ndarray, fastopt.Flat, np.ndarray, list, tuple, dict][: 6 if depth else 2]))
+    kind = draw(st.sampled_from([np.ndarray, fastopt.Flat, fastopt.Flat, list, tuple, dict][: 6 if depth else 2]))
     dtype, shape = draw(DTYPES), draw(shapes(max_dims=3))
     if kind is np.ndarray:
         axes = draw(st.permutations(range(len(shape)))) if any_order else range(len(shape))
@@ -32,7 +32,7 @@ def parameters(draw, any_order=False, depth=2):
 
         return array
     if kind is fastopt.Flat:
-        layout = dict(zip("wbc", [shape, *draw(st.lists(shapes(), max_size=2))], strict=False))
+        layout = dict(zip("wbcd", [shape, *draw(st.lists(shapes(), max_size=3))], strict=False))
 
         def flat(bounds=None, holes=False, odd=False):
             made = arrays(dtype, (sum(map(math.prod, layout.values())),), bounds)

@@ -276,7 +276,7 @@ def test_checkpoints(data, suffix):
         into = data.draw(make()) if arguments["params"] is not None and "params" not in call.replaced else None
         found = fastopt.load(path, params=into)
         assert into is None or all(map(same, leaves(into), leaves(arguments["params"])))
-        assert json.dumps(found.metadata) == json.dumps(arguments["metadata"], default=np.generic.item)
+        assert json.dumps(found.metadata) == json.dumps(arguments["metadata"], default=lambda value: value.item())
         wanted = arguments["arrays"] or {}
         assert list(found.arrays) == list(wanted)
         for name, array in wanted.items():
