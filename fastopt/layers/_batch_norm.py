@@ -147,8 +147,8 @@ def batch_norm(
             inverse_std = 1 / np.sqrt(columnwise["running_var"].astype(np.float64) + eps)
             scale = (columnwise["weight"] * inverse_std).astype(dtype)
         cache = BatchNormCache(x, columnwise["running_mean"].copy(), scale, inverse_std, False)
-    shared = {"x": x, "y": y, "columns": columns}
-    arguments = {**shared, "mean": cache.mean, "scale": cache.scale, "shift": columnwise["bias"]}
+    shift = columnwise["bias"]
+    arguments = {"x": x, "y": y, "mean": cache.mean, "scale": cache.scale, "shift": shift, "columns": columns}
     _core.run("batch_norm", arguments, rows, _rows_per_chunk(columns), x.size)
     return y, cache
 
