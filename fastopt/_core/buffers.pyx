@@ -61,7 +61,7 @@ def check_no_mask(array, str name):
 
 
 def remedy(value):
-    """Return a hint for the end of an error, for a value that is not an array but can be made one; else ''."""
+    """Return how to convert a value that is not an array to arrays, as the end of an error, or '' if unknown."""
     if hasattr(value, "detach") and hasattr(value, "numpy"):
         return ": pass .detach().numpy() of it, which shares its memory"
     return ": pass list(...) of it" if isinstance(value, (Iterator, MappingView)) else ""

@@ -19,7 +19,7 @@ import numpy as np
 COUNT_BITS = 62  # keeps the core's int64 counters far from overflow
 
 OTHER_NAMES = {  # of options, in PyTorch, Keras, Optax, MLX, scikit-learn, thinc and autograd
-    "lr": ["learning_rate", "learning_rate_init", "learn_rate", "step_size", "eta", "lr_decay"],
+    "lr": ["learning_rate", "learning_rate_init", "learn_rate", "step_size", "eta"],
     "betas": ["beta1", "beta2", "beta_1", "beta_2", "b1", "b2"],
     "eps": ["epsilon"],
     "momentum": ["mass", "nesterovs_momentum"],

@@ -18,11 +18,10 @@ from fastopt._util.validation import check_known, flag
 from fastopt.optimizers import _build, _state
 from fastopt.optimizers._docs import insert_shared_sections
 from fastopt.optimizers._param_groups import CHECKS, Group, hyperparameter_at
+from fastopt.optimizers._param_tree import ParamGroups, ParamTree, Watched
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-    from fastopt.optimizers._param_tree import ParamTree, Watched
 
 
 class Common(TypedDict, total=False):
@@ -55,15 +54,9 @@ def _option(name: str, doc: str) -> property:
     return property(lambda self: self._options[name], doc=doc)
 
 
-def _attributes(structure: _build.Structure, plan: _core.Plan) -> dict[str, Any]:
+def _attributes(tree: ParamTree, groups: tuple[Group, ...], plan: _core.Plan) -> dict[str, Any]:
     """Return the attributes of an optimizer that depend on its parameter groups."""
-    return {
-        "_structure": structure,
-        "_tree": structure.tree,
-        "_watched": structure.tree.watched,
-        "param_groups": structure.groups,
-        "_plan": plan,
-    }
+    return {"_tree": tree, "_watched": tree.watched, "param_groups": groups, "_plan": plan}
 
 
 class Optimizer:
@@ -84,7 +77,6 @@ class Optimizer:
     _start_values: ClassVar[dict[str, str]] = {}
     """The options that states start with, by the name of the state. They are in no group, since they are used once."""
 
-    _structure: _build.Structure
     _tree: ParamTree
     _watched: list[Watched]
     _plan: _core.Plan
@@ -108,10 +100,10 @@ class Optimizer:
         values = {**known, **common}
         self._options = {name: CHECKS[name](name, values[name]) for name in STEP_DEFAULTS}
         self._defaults = {name: values[name] for name in known if name not in STEP_DEFAULTS}
-        structure = _build.parse(type(self), params, self._defaults)
-        for name, value in _attributes(structure, _build.build(structure, self._options)).items():
+        tree, groups = _build.parse(type(self), params, self._defaults)
+        for name, value in _attributes(tree, groups, _build.build(tree, groups, self._options)).items():
             setattr(self, name, value)  # not by vars(), after which Python looks attributes up more slowly
-        for group in structure.groups:
+        for group in groups:
             group._plan = self._plan
         self._plan.grad_scale = self._options.pop("grad_scale")
         self._loss_scales: WeakSet[Any] = WeakSet()  # every DynamicLossScale, which remembers the counts of steps
@@ -152,13 +144,14 @@ class Optimizer:
         plan = self._plan
         plan.__enter__()
         try:
-            structure = _build.with_group(type(self), self._structure, param_group, "param_group", self._defaults)
-            whole = _build.build(structure, self._options)
+            count = len(self.param_groups)
+            added = _build.parse_group(type(self), count, param_group, "param_group", self._defaults)
+            groups = (*self.param_groups, added)
+            tree = ParamGroups(groups)
+            whole = _build.build(tree, groups, self._options)
             whole.resume(plan)
-            groups = [
-                (vars(group), {"_plan": whole, "_where": f"params[{i}]"}) for i, group in enumerate(structure.groups)
-            ]
-            _core.commit([], [(vars(self), _attributes(structure, whole)), *groups])
+            changes = [(vars(group), {"_plan": whole, "_where": f"params[{i}]"}) for i, group in enumerate(groups)]
+            _core.commit([], [(vars(self), _attributes(tree, groups, whole)), *changes])
         except BaseException:  # otherwise it stays locked, so that a thread that still has it cannot step
             plan.__exit__()
             raise
@@ -209,7 +202,9 @@ class Optimizer:
             h = self.param_groups[g].resolved
             lr = h["lr"]
             if callable(lr):
-                lr = rates[g] if g in rates else rates.setdefault(g, hyperparameter_at("lr", lr, steps))
+                if g not in rates:
+                    rates[g] = hyperparameter_at("lr", lr, steps)
+                lr = rates[g]
             # a call less than always _all_step_coefficients, which would take 5 % of a small step
             compute = self._all_step_coefficients if h["decoupled_weight_decay"] else self._step_coefficients
             result.append(compute(h, lr, steps + 1 - missed))
@@ -370,7 +365,7 @@ class Optimizer:
     def state(self) -> Any:
         """The states by name, each with the structure of the parameters; for groups, a list of these."""
         states = [group.state for group in self.param_groups]
-        return states if self._structure.has_groups else states[0]
+        return states if isinstance(self._tree, ParamGroups) else states[0]
 
     @property
     def ema(self) -> Any:
@@ -378,7 +373,7 @@ class Optimizer:
         if self.ema_decay is None:
             return None
         averages = [group.state["ema"] for group in self.param_groups]
-        return averages if self._structure.has_groups else averages[0]
+        return averages if isinstance(self._tree, ParamGroups) else averages[0]
 
     def __repr__(self) -> str:
         groups = "; ".join(", ".join(f"{k}={v!r}" for k, v in group.items()) for group in self.param_groups)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from fastopt import _core
 from fastopt._util.arrays import Array, aligned_zeros, check_representable, mapped_zeros, zeros_laid_out
 from fastopt._util.validation import check_known
 from fastopt.optimizers._param_groups import Group
-from fastopt.optimizers._param_tree import ParamGroups, ParamTree, param_tree
+from fastopt.optimizers._param_tree import ParamGroups, ParamTree
 
 if TYPE_CHECKING:
     from fastopt.optimizers._base import Optimizer
@@ -22,65 +22,55 @@ SAFE_IN_FILE_NAMES = "[]' "  # besides letters, digits and -._~
 ARGUMENTS = {"param": "params", "grad": "grads"}  # the users' names of these operands
 
 
-class Structure(NamedTuple):
-    """The parameters of an optimizer: all of them as one tree, and by group."""
-
-    tree: ParamTree
-    trees: list[ParamTree]
-    groups: tuple[Group, ...]
-    sources: list[Mapping[str, Any]]  # the users' group dicts, {"params": ...} for parameters without groups
-    has_groups: bool
-
-
-def parse(cls: type[Optimizer], params: Any, defaults: Mapping[str, Any]) -> Structure:
-    """Return the structure of parameters, which may be group dicts."""
-    has_groups = isinstance(params, (list, tuple)) and any(
-        isinstance(group, Mapping) and "params" in group for group in params
-    )
-    if has_groups:
-        structure = Structure(ParamGroups([], []), [], (), [], True)
-        for i, group in enumerate(params):
-            structure = with_group(cls, structure, group, f"params[{i}]", defaults)
-        return structure
-    tree = param_tree(params)
-    return Structure(tree, [tree], (Group(cls, "", defaults),), [{"params": params}], False)
+def parse(cls: type[Optimizer], params: Any, defaults: Mapping[str, Any]) -> tuple[ParamTree, tuple[Group, ...]]:
+    """Return parameters, which may be group dicts, as one tree and as groups."""
+    if isinstance(params, (list, tuple)) and any(isinstance(group, Mapping) and "params" in group for group in params):
+        groups = tuple(parse_group(cls, i, group, f"params[{i}]", defaults) for i, group in enumerate(params))
+        return ParamGroups(groups), groups
+    group = Group(cls, "", defaults, {"params": params})
+    return group.tree, (group,)
 
 
-def with_group(
-    cls: type[Optimizer], structure: Structure, group: Any, where: str, defaults: Mapping[str, Any]
-) -> Structure:
-    """Return a structure with one more group, called ``where`` in errors."""
+def parse_group(cls: type[Optimizer], i: int, group: Any, where: str, defaults: Mapping[str, Any]) -> Group:
+    """Return the i-th group from a group dict, called ``where`` in errors."""
     if not isinstance(group, Mapping) or "params" not in group:
         raise TypeError(f"{where} must be a group dict with 'params', got {group!r}")
     own = {name: value for name, value in group.items() if name != "params"}
     check_known(f"{cls.__name__}, in {where},", own, defaults)
-    groups = (*structure.groups, Group(cls, f"params[{len(structure.groups)}]", {**defaults, **own}))
-    trees, sources = [*structure.trees, param_tree(group["params"])], [*structure.sources, group]
-    return Structure(ParamGroups(trees, sources), trees, groups, sources, True)
+    return Group(cls, f"params[{i}]", {**defaults, **own}, group)
 
 
-def build(structure: Structure, options: Mapping[str, Any]) -> _core.Plan:
+def build(tree: ParamTree, groups: tuple[Group, ...], options: Mapping[str, Any]) -> _core.Plan:
     """Allocate the states of groups that have none yet, and return the plan, which checks and holds all arrays."""
     ema = [] if options["ema_decay"] is None else ["ema"]  # the name of a stage and of its state
     zero_grad = ["zero_grad"] if options["zero_grads"] else []
-    specs, new_files = [], list[Path]()
+    paths, specs, new_files = iter(tree.paths), [], list[Path]()
     try:
-        for i, (group, tree) in enumerate(zip(structure.groups, structure.trees, strict=True)):
-            paths = [f"[{i}]{path}" if structure.has_groups else path for path in tree.paths]
-            for param, path in zip(tree.arrays, paths, strict=True):
+        for group in groups:
+            own_paths = [next(paths) for _ in group.tree.arrays]
+            for param, path in zip(group.tree.arrays, own_paths, strict=True):
                 _core.inspect_array(param, "params", path, any_order=True)
             if group.state is None:
                 names = [*_core.KERNELS[group.kernel].operands[2:], *ema]
-                group.state = _new_states(names, tree, paths, options["state_dir"], new_files)
-                _set_start_values(group, tree)
-            columns = [tree.flatten(state, name) for name, state in group.state.items()]
+                group.state = _new_states(names, group.tree, own_paths, options["state_dir"], new_files)
+                _set_start_values(group)
+            columns = [group.tree.flatten(state, name) for name, state in group.state.items()]
             tensors = [
                 (path, sizes, {"param": param, **dict(zip(group.state, arrays, strict=True))})
-                for path, sizes, param, *arrays in zip(paths, tree.sizes, tree.arrays, *columns, strict=True)
+                for path, sizes, param, *arrays in zip(
+                    own_paths, group.tree.sizes, group.tree.arrays, *columns, strict=True
+                )
             ]
             specs.append(((group.kernel, *ema, *zero_grad), tensors))
-        own = [options[name] for name in ("max_grad_norm", "nonfinite")]
-        return _core.Plan(specs, ARGUMENTS, _zeros_like, options["convert_grads"], structure.tree.locate, *own)
+        return _core.Plan(
+            specs,
+            ARGUMENTS,
+            _zeros_like,
+            options["convert_grads"],
+            tree.locate,
+            options["max_grad_norm"],
+            options["nonfinite"],
+        )
     except BaseException:
         for file in new_files:
             file.unlink(missing_ok=True)
@@ -107,15 +97,15 @@ def _new_states(
     return MappingProxyType(states)
 
 
-def _set_start_values(group: Group, tree: ParamTree) -> None:
+def _set_start_values(group: Group) -> None:
     """Write the values that new states start with, and remove these options from the group."""
     for name, option in group._cls._start_values.items():
-        value = group.checked[option]
-        for state in tree.flatten(group.state[name], name):
-            check_representable(option, value, state.dtype)
-            if value:  # otherwise the memory, or the file, need not be written
-                state[...] = value
-        group.checked = {name: value for name, value in group.checked.items() if name != option}
+        start = group.checked[option]
+        for state in group.tree.flatten(group.state[name], name):
+            check_representable(option, start, state.dtype)
+            if start:  # otherwise the memory, or the file, need not be written
+                state[...] = start
+        group.checked = {other: value for other, value in group.checked.items() if other != option}
 
 
 def _new_state(name: str, param: Any, directory: Path | None, new_files: list[Path]) -> Array:

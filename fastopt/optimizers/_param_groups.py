@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from fastopt import _core
 from fastopt._util import validation
+from fastopt.optimizers._param_tree import param_tree
 
 if TYPE_CHECKING:
     from fastopt.optimizers._base import Optimizer
@@ -81,7 +82,9 @@ class Group(MutableMapping[str, Any]):
     resolved: dict[str, Any]  # the hyperparameters of the next step, in which only the rate may be a function
     state: Any = None  # a mapping, once the states are allocated
 
-    def __init__(self, cls: type[Optimizer], where: str, values: Mapping[str, Any]) -> None:
+    def __init__(self, cls: type[Optimizer], where: str, values: Mapping[str, Any], source: Mapping[str, Any]) -> None:
+        self.source = source  # the user's group dict, or {"params": ...}
+        self.tree = param_tree(source["params"])
         self._cls = cls
         self._where = where
         self._plan: _core.Plan | None = None

@@ -10,13 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from fastopt import _core
 from fastopt._util.arrays import Array, in_memory_order, memory_axes
 from fastopt.flat import Flat
+
+if TYPE_CHECKING:
+    from fastopt.optimizers._param_groups import Group
 
 Watched: TypeAlias = tuple[Any, tuple[Any, ...], tuple[Any, ...], int, str]
 
@@ -210,13 +213,15 @@ class ArrayDict(Container):
 
 
 class ParamGroups(ArrayList):
-    """The trees of parameter groups; ``containers`` are the users' containers that hold their parameters."""
+    """The trees of parameter groups."""
 
     expected_type, expected_items = "a list with an item for each group", "items, one for each group"
 
-    def __init__(self, trees: list[ParamTree], sources: list[Mapping[str, Any]]) -> None:
-        watched = [(group, ("params",), (group["params"],), -1, f"[{i}]") for i, group in enumerate(sources)]
-        Container.__init__(self, range(len(trees)), trees, watched)
+    def __init__(self, groups: Sequence[Group]) -> None:
+        watched = [
+            (group.source, ("params",), (group.source["params"],), -1, f"[{i}]") for i, group in enumerate(groups)
+        ]
+        Container.__init__(self, range(len(groups)), [group.tree for group in groups], watched)
 
     def left_out(self, skip: Any, name: str) -> list[bool]:
         if isinstance(skip, (list, tuple)) and not skip:

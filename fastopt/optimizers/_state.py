@@ -60,9 +60,9 @@ def _saved(value: Any) -> Any:
 def _segments(optimizer: Optimizer) -> Iterator[tuple[Group, list[str], slice]]:
     """Return each group with the paths of what steps can leave out, and their place among those of all groups."""
     begin = 0
-    for group, tree in zip(optimizer.param_groups, optimizer._structure.trees, strict=True):
-        end = begin + len(tree.segment_paths)
-        yield group, tree.segment_paths, slice(begin, end)
+    for group in optimizer.param_groups:
+        end = begin + len(group.tree.segment_paths)
+        yield group, group.tree.segment_paths, slice(begin, end)
         begin = end
 
 
