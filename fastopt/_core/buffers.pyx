@@ -12,7 +12,6 @@ from cpython.buffer cimport (
     PyObject_CheckBuffer, PyObject_GetBuffer,
 )
 from cpython.dict cimport PyDict_GetItem
-from cpython.exc cimport PyErr_Clear
 from cpython.object cimport PyObject
 from libc.math cimport isfinite
 from libc.stdint cimport int64_t, uintptr_t
@@ -20,9 +19,6 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy
 
 import numpy as np
-
-cdef extern from "Python.h":
-    int get_buffer "PyObject_GetBuffer"(object array, Py_buffer *view, int flags)  # without an exception in Cython
 
 cdef type ndarray = np.ndarray
 cdef char NATIVE_ORDER = b"<" if sys.byteorder == "little" else b">"
@@ -84,11 +80,13 @@ cdef int acquire(object array, Py_buffer *view, str name, str path, bint writabl
             array = np.asarray(array)
         except (AttributeError, TypeError, ValueError) as error:
             raise TypeError(f"{name}{path} must have a valid __array_interface__: {error}") from None
-    if get_buffer(array, view, PyBUF_RECORDS_RO) != 0:
-        PyErr_Clear()
-        raise_no_buffer(array, name, path)
+    try:
+        PyObject_GetBuffer(array, view, PyBUF_RECORDS_RO)
+    except (BufferError, ValueError) as error:
+        dtype = getattr(array, "dtype", type(array).__name__)
+        raise TypeError(f"{name}{path} must have dtype float32 or float64, got {dtype} ({error})") from None
     if like != NULL and fits(view, like) and not (writable and view.readonly):
-        return 0                                # fast: `try` and the checks below take as long as this function
+        return 0                                # fast: the checks below take longer
     try:
         check_buffer(array, view, name, path, writable, like, any_order)
     except BaseException:
@@ -105,17 +103,6 @@ cdef bint fits(const Py_buffer *view, const Py_buffer *like) noexcept:
         if view.shape[axis] != like.shape[axis] or view.strides[axis] != like.strides[axis]:
             return False
     return True
-
-
-cdef int raise_no_buffer(object array, str name, str path) except -1:
-    cdef Py_buffer view
-    try:
-        PyObject_GetBuffer(array, &view, PyBUF_RECORDS_RO)
-        PyBuffer_Release(&view)
-        raise BufferError("it changes")
-    except (BufferError, ValueError) as error:
-        dtype = getattr(array, "dtype", type(array).__name__)
-        raise TypeError(f"{name}{path} must have dtype float32 or float64, got {dtype} ({error})") from None
 
 
 cdef int check_buffer(object array, const Py_buffer *view, str name, str path, bint writable,
