@@ -78,7 +78,6 @@ forgery: whoever can write the file can also change the weights.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import reprlib
@@ -86,22 +85,15 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import quote
 
 import numpy as np
 
-from fastopt._util.array_file import FORMATS, Format, OpenFile
+from fastopt._util.array_file import FORMATS, Format
+from fastopt._util.array_tree import FORMAT, extract_arrays, python_scalars, read_tree, sha256
 from fastopt._util.arrays import Array
 from fastopt._util.atomic_file import replace
 from fastopt._util.records import Frozen
-from fastopt._util.validation import (
-    FunctionOfStep,
-    check_instance,
-    flag,
-    function_of_step,
-    positive_count,
-    python_scalar,
-)
+from fastopt._util.validation import FunctionOfStep, check_instance, flag, function_of_step, positive_count
 from fastopt.early_stopping import EarlyStopping
 from fastopt.optimizers import Optimizer, _state
 from fastopt.optimizers._param_tree import check_arrays, pairs, plain
@@ -109,10 +101,6 @@ from fastopt.optimizers._state import Changes
 from fastopt.schedules._base import stateful_schedules
 
 __all__ = ["Checkpoint", "load", "save"]
-
-FORMAT = 1  # increased when older versions can't read new files
-REFERENCE = "__array__"  # key that stands for an array in the tree
-DTYPES = {np.dtype(char).newbyteorder("<").str: np.dtype(char) for char in "?bhiqlBHIQLefd"}
 
 
 class Checkpoint(Frozen):
@@ -219,19 +207,19 @@ def save(
         if arrays is not None:
             tree["arrays"] = _checked_arrays(arrays)
         found: dict[str, Array] = {}
-        header = {"format": FORMAT, "tree": _extract_arrays(tree, [], found)}
-        header["arrays"] = [[name, array.dtype.str, array.shape, _sha256(array)] for name, array in found.items()]
+        header = {"format": FORMAT, "tree": extract_arrays(tree, [], found)}
+        header["arrays"] = [[name, array.dtype.str, array.shape, sha256(array)] for name, array in found.items()]
         try:
-            header["metadata"] = _python_scalars(metadata)
+            header["metadata"] = python_scalars(metadata)
             text = json.dumps(header)
         except (TypeError, ValueError, RecursionError) as error:
             got = reprlib.repr(metadata)
             raise TypeError(f"metadata and states must be JSON, got {got} ({error})") from None
 
         def write(file: IO[bytes]) -> None:
-            file_format.write(file, found, f"{_sha256(text)} {text}")
+            file_format.write(file, found, f"{sha256(text)} {text}")
             for name, _, _, digest in header["arrays"]:
-                if _sha256(found[name]) != digest:
+                if sha256(found[name]) != digest:
                     raise RuntimeError(f"{name} changed while it was saved; {target} was not written")
 
         try:
@@ -311,7 +299,8 @@ def load(
         _check_stateful(schedule)
     targets = {"params": params, "optimizer": optimizer, "early_stopping": early_stopping, "schedule": schedule}
     try:
-        tree, metadata = _read(source, file_format)
+        with file_format.open(source) as file:
+            tree, metadata = read_tree(file)
         arrays = _checked_arrays(tree.get("arrays", {}))
         for name, thing in targets.items():
             if thing is not None and name not in tree:
@@ -333,83 +322,6 @@ def load(
         raise
     _state.apply(optimizer, changes)
     return Checkpoint(arrays, metadata)
-
-
-# Tree and header
-
-
-def _extract_arrays(node: Any, path: list[str], found: dict[str, Array]) -> Any:
-    """Return a tree with references in place of arrays, which are added to ``found`` under the names of their paths."""
-    where = "/".join(path)
-    if isinstance(node, np.ndarray):
-        stored = node.dtype.newbyteorder("<")
-        if stored.str not in DTYPES:
-            raise TypeError(f"{where} must be booleans, integers, or floats of at most 64 bits, got {node.dtype}")
-        found["/".join(quote(key, safe="") for key in path)] = np.asarray(node, stored, order="C")
-        return {REFERENCE: len(found) - 1}
-    if isinstance(node, dict):
-        for key in node:
-            if not isinstance(key, str):
-                raise TypeError(f"the names in {where} must be strings, got {key!r}")
-            if key.encode(errors="ignore").decode() != key:
-                raise ValueError(f"the names in {where} must be encodable as UTF-8, got {key!r}")
-        return {key: _extract_arrays(child, [*path, key], found) for key, child in node.items()}
-    if isinstance(node, (list, tuple)):
-        return [_extract_arrays(child, [*path, str(i)], found) for i, child in enumerate(node)]
-    return python_scalar(node)
-
-
-def _insert_arrays(node: Any, arrays: list[Array]) -> Any:
-    """Return a tree with arrays in place of references."""
-    if isinstance(node, dict):
-        if list(node) == [REFERENCE] and isinstance(node[REFERENCE], int):
-            return arrays[node[REFERENCE]]
-        return {key: _insert_arrays(child, arrays) for key, child in node.items()}
-    return [_insert_arrays(child, arrays) for child in node] if isinstance(node, list) else node
-
-
-def _read(source: Path, file_format: Format) -> tuple[dict[str, Any], Any]:
-    """Return the tree and the metadata of a file, after comparing all of it with the digests."""
-    with file_format.open(source) as file:
-        digest, _, text = file.text.partition(" ")
-        if digest != _sha256(text):
-            raise ValueError("the header does not match its SHA-256")
-        try:
-            header = json.loads(text)
-            if header["format"] != FORMAT:
-                raise ValueError(f"the format must be {FORMAT} for this version of fastopt, got {header['format']!r}")
-            names = [name for name, *_ in header["arrays"]]
-            if sorted(names) != sorted(file.names):  # a name listed twice would be read twice
-                different = sorted(file.names.symmetric_difference(names)) or names
-                raise ValueError(f"the arrays of the file differ from those of its header: {', '.join(different[:3])}")
-            arrays = [_read_array(file, *row) for row in header["arrays"]]
-            return dict(_insert_arrays(header["tree"], arrays)), header["metadata"]
-        except (KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-            raise ValueError(f"the header is malformed ({type(error).__name__}: {error})") from None
-
-
-def _read_array(file: OpenFile, name: str, dtype: str, shape: list[int], digest: str) -> Array:
-    if dtype not in DTYPES or not all(type(size) is int and size >= 0 for size in shape):
-        raise ValueError(f"the header of {name!r} is malformed: dtype {dtype!r}, shape {shape}")
-    array = file.read(name, np.dtype(dtype), tuple(shape))
-    if _sha256(array) != digest:
-        raise ValueError(f"{name!r} does not match its SHA-256")
-    return array.astype(DTYPES[dtype], copy=False)
-
-
-def _sha256(content: Array | str) -> str:
-    data = content.encode() if isinstance(content, str) else content.reshape(-1).data
-    return hashlib.sha256(data).hexdigest()
-
-
-def _python_scalars(node: Any) -> Any:
-    """Return metadata with Python's scalars in place of NumPy's, also as keys, which ``json.dumps`` cannot convert."""
-    if isinstance(node, Mapping):
-        found = {python_scalar(key): _python_scalars(value) for key, value in node.items()}
-        if len(json.loads(json.dumps(dict.fromkeys(found)))) < len(found):
-            raise ValueError(f"the keys {list(found)} are not distinct as strings")
-        return found
-    return list(map(_python_scalars, node)) if isinstance(node, (list, tuple)) else python_scalar(node)
 
 
 # Arguments

@@ -18,7 +18,7 @@ import pytest
 from resume import digest
 
 import fastopt
-from fastopt import checkpoint
+from fastopt._util.array_tree import sha256
 
 FILES = int(os.environ.get("FASTOPT_HOSTILE_FILES", "100"))  # changed files of each format
 SUFFIXES = [".npz", ".safetensors"]
@@ -154,7 +154,7 @@ def npy(array, **options):
 def with_header(content, header):
     """Return a file with another header, which is a text or is converted to JSON."""
     text = header if isinstance(header, str) else json.dumps(header)
-    text = f"{checkpoint._sha256(text)} {text}"
+    text = f"{sha256(text)} {text}"
     return packed({**members(content), "fastopt.npy": npy(np.frombuffer(text.encode(), np.uint8))})
 
 
