@@ -25,12 +25,12 @@ const struct fastopt_op_info fastopt_op_info[FASTOPT_OPS] = {
 
 extern const struct fastopt_table fastopt_table_baseline, fastopt_table_avx2, fastopt_table_avx512;
 
-/* CPUID and XGETBV, because __builtin_cpu_supports needs a constructor of the compiler's runtime library, which some
- * linkers leave out; then it finds nothing. XGETBV as assembly, because the intrinsic needs -mxsave. */
+/* CPUID and XGETBV, because __builtin_cpu_supports finds nothing where the linker leaves out a constructor of the
+ * compiler's runtime library, as zig's does. XGETBV as assembly, because the intrinsic needs -mxsave. */
 #if defined(__x86_64__)
 #include <cpuid.h>
 
-enum { SAVES_YMM = 0x6, SAVES_ZMM = 0xe6 }; /* XCR0: the operating system saves XMM, YMM; and K0-7, ZMM0-15, ZMM16-31 */
+enum { XCR0_YMM = 0x6, XCR0_ZMM = 0xe6 }; /* the operating system saves these registers */
 
 struct cpu {
     unsigned leaf1_ecx, leaf7_ebx, xcr0;
@@ -48,26 +48,19 @@ static struct cpu detect_cpu(void) {
     return cpu;
 }
 
-static bool has_all(unsigned bits, unsigned wanted) { return (bits & wanted) == wanted; }
-
-static bool has_avx2(void) {
-    const struct cpu cpu = detect_cpu();
-    return has_all(cpu.xcr0, SAVES_YMM) && has_all(cpu.leaf1_ecx, bit_AVX) && has_all(cpu.leaf7_ebx, bit_AVX2);
-}
-
-/* clang's target avx512f includes AVX2, FMA and F16C. */
-static bool has_avx512(void) {
-    const struct cpu cpu = detect_cpu();
-    return has_avx2() && has_all(cpu.xcr0, SAVES_ZMM) && has_all(cpu.leaf1_ecx, bit_FMA | bit_F16C) &&
-           has_all(cpu.leaf7_ebx, bit_AVX512F);
-}
+static bool has(unsigned flags, unsigned wanted) { return (flags & wanted) == wanted; }
 #endif
 
 const struct fastopt_table *kernel_table(int i) {
 #if defined(__x86_64__)
-    if (has_avx512() && i-- == 0)
+    const struct cpu cpu = detect_cpu();
+    const bool avx = has(cpu.leaf1_ecx, bit_AVX) && has(cpu.xcr0, XCR0_YMM);
+    const bool avx2 = avx && has(cpu.leaf7_ebx, bit_AVX2);
+    const bool avx512 = avx2 && has(cpu.leaf1_ecx, bit_FMA | bit_F16C) && /* clang's target avx512f includes these */
+                        has(cpu.leaf7_ebx, bit_AVX512F) && has(cpu.xcr0, XCR0_ZMM);
+    if (avx512 && i-- == 0)
         return &fastopt_table_avx512;
-    if (has_avx2() && i-- == 0)
+    if (avx2 && i-- == 0)
         return &fastopt_table_avx2;
 #endif
     return i == 0 ? &fastopt_table_baseline : NULL;
