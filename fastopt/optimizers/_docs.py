@@ -107,8 +107,8 @@ import re
 MARKER = re.compile(r"^ *<(\w+)>$", re.MULTILINE)
 
 
-def insert_shared_sections(doc: str) -> str:
-    """Return the docstring of an optimizer class with the shared text in place of the markers."""
-    _, *shared = MARKER.split(__doc__ or "")  # a name, its text, the next name, ...; nothing with python -OO
+def insert_shared_sections(doc: str, source: str | None = __doc__) -> str:
+    """Return the docstring of an optimizer class with the shared text of ``source`` in place of the markers."""
+    _, *shared = MARKER.split(source or "")  # a name, its text, the next name, ...; nothing with python -OO
     texts = {name: text.strip("\n") for name, text in zip(shared[::2], shared[1::2], strict=True)}
     return MARKER.sub(lambda match: texts.get(match[1], match[0]), doc)
