@@ -53,6 +53,7 @@ class Plan:
     missed: Any
     clocks: list[tuple[int, int]]
     dirty: bool
+    takes_addresses: bool
     grad_scale: float
     steps: int
     skipped: int

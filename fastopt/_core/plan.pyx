@@ -298,6 +298,7 @@ cdef class Plan(Gradients):
         """Decide about a norm that is not finite, before anything is written; return whether the step goes on."""
         cdef Py_ssize_t i, s, tensor = -1
         cdef int64_t element = -1
+        cdef void *memory
         for s in range(self.segment_count):
             if self.active[s]:
                 tensor = self.segments[s].tensor
@@ -312,7 +313,9 @@ cdef class Plan(Gradients):
             raise OverflowError("the norm of grads must be within float64 to be scaled to max_grad_norm, got infinity")
         if self.nonfinite == RAISE:
             name, index = self.locate(tensor, element)
-            value = np.asarray(self.grads[tensor].obj).ravel("K")[element]
+            memory = self.grads[tensor].buf
+            is_f32 = self.grads[tensor].itemsize == 4
+            value = (<const float *>memory)[element] if is_f32 else (<const double *>memory)[element]
             raise FloatingPointError(f"{self.grad_name}{name} must be finite, got {value} at index {index}")
         self.p.skipped += 1
         self.p.micro_steps += self.p.parts == 0
