@@ -141,7 +141,6 @@ def test_lbfgs_is_that_of_scikit_learn():
     models = [model.fit(x, y) for model in pair("numbers", solver="lbfgs", max_iter=500)]
     assert all((a == b).all() for a, b in zip(*(model.coefs_ for model in models), strict=True))
     assert not hasattr(models[0], "optimizer_")
-    assert not hasattr(models[0], "partial_fit")
 
 
 @pytest.mark.parametrize("name", ["adam", "sgd", "sgd, adaptive"])
