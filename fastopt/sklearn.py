@@ -233,8 +233,8 @@ class MLPClassifier(_WithOptimizer, neural_network.MLPClassifier):
     scikit-learn adds the gradient of the L2 penalty ``alpha`` (default 1e-4) for the weight matrices, whatever the
     optimizer. Set ``alpha=0`` for decoupled weight decay alone.
 
-    Weights have the dtype of the first data. scikit-learn's gradients of float32 weights are float64 if the targets are;
-    they are rounded to float32.
+    Weights have the dtype of the first data. Gradients of float32 weights are float64 if the targets are; they are
+    rounded to float32. Velocities and averages below 1e-30 (1e-299 in float64) become zero.
 
     Examples
     --------

@@ -20,7 +20,10 @@ ESTIMATORS = [
 ]
 
 
+CHECKS = parametrize_with_checks(ESTIMATORS)  # with a generator in old versions, which pytest refuses
+
+
 @pytest.mark.filterwarnings("ignore")  # the checks train for a few epochs and call deprecated functions
-@parametrize_with_checks(ESTIMATORS)
+@pytest.mark.parametrize(("estimator", "check"), list(CHECKS.args[1]), **CHECKS.kwargs)
 def test_rules_of_scikit_learn(estimator, check):
     check(estimator)

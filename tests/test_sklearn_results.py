@@ -25,8 +25,12 @@ SETTINGS = {
     "sgd, no look-ahead": {"solver": "sgd", "nesterovs_momentum": False, "momentum": 0.5},
     "sgd, invscaling": {"solver": "sgd", "learning_rate": "invscaling", "power_t": 0.3},
     "sgd, adaptive": {
-        **{"solver": "sgd", "learning_rate": "adaptive", "learning_rate_init": 0.5},
-        **{"n_iter_no_change": 1, "tol": 0.01, "max_iter": 60},
+        "solver": "sgd",
+        "learning_rate": "adaptive",
+        "learning_rate_init": 0.5,
+        "n_iter_no_change": 1,
+        "tol": 0.01,
+        "max_iter": 60,
     },
     "sgd, early stopping": {"solver": "sgd", "early_stopping": True, "n_iter_no_change": 3, "max_iter": 40},
 }

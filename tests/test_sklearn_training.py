@@ -198,7 +198,10 @@ def test_groups_have_their_own_hyperparameters():
 
 def test_grid_search_in_worker_processes():
     x, y = data("classes")
-    choices = {"optimizer": [None, fastopt.AdamW, partial(fastopt.SGD, momentum=0.9)], "learning_rate_init": [0.01, 0.1]}
+    choices = {
+        "optimizer": [None, fastopt.AdamW, partial(fastopt.SGD, momentum=0.9)],
+        "learning_rate_init": [0.01, 0.1],
+    }
     searches = [GridSearchCV(pair("classes")[0], choices, cv=2, n_jobs=jobs).fit(x, y) for jobs in (1, 2)]
     scores = [search.cv_results_["mean_test_score"].tolist() for search in searches]
     assert scores[0] == scores[1]
@@ -233,7 +236,11 @@ REFUSED_BY_FASTOPT = [  # when scikit-learn has made its arrays
         TypeError,
         "the result of optimizer must be a fastopt.Optimizer, got 'NoneType'",
     ),
-    ({"optimizer": partial(fastopt.Adam, beta_1=0.5)}, TypeError, "Adam has no option 'beta_1'; did you mean 'betas'?..."),
+    (
+        {"optimizer": partial(fastopt.Adam, beta_1=0.5)},
+        TypeError,
+        "Adam has no option 'beta_1'; did you mean 'betas'?...",
+    ),
 ]
 
 
