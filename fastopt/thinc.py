@@ -35,7 +35,7 @@ norm, as PyTorch does, and spreads a NaN to the whole array. There is no RAdam. 
 """
 
 import inspect
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from operator import attrgetter
 from typing import Any, Literal, TypeVar
 
@@ -44,10 +44,9 @@ import thinc.optimizers
 try:
     from thinc.optimizers import FloatOrSeq
 except ImportError:  # its name since thinc 9
-    from thinc.optimizers import ScheduleT as FloatOrSeq  # type: ignore[attr-defined,unused-ignore]
+    from thinc.optimizers import ScheduleT as FloatOrSeq  # type: ignore[attr-defined,no-redef,unused-ignore]
 
 import fastopt
-from fastopt._util.arrays import Array
 from fastopt.optimizers._docs import insert_shared_sections
 
 __all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Momentum", "Optimizer", "RMSprop"]
@@ -131,7 +130,7 @@ class Optimizer(thinc.optimizers.Optimizer):
             **self._hyperparameters(self._values),
         )
 
-    def __call__(self, key: Any, weights: Array, gradient: Array, *, lr_scale: float = 1.0) -> tuple[Array, Array]:
+    def __call__(self, key: Any, weights: Any, gradient: Any, *, lr_scale: float = 1.0) -> tuple[Any, Any]:
         """Do a step for one array, and set its gradient to zero.
 
         Parameters
@@ -167,21 +166,18 @@ class Optimizer(thinc.optimizers.Optimizer):
         self.keyed(key, weights, gradient)
         self.nr_update[key] += 1
         if self.averages is not None and self.keyed[key] is not before:
-            self._keep_average(key, weights, is_new=before is None)
+            average = self.keyed[key].ema
+            if before is None:  # thinc's averages start at zero, those of fastopt as copies of the weights
+                average[...] = (1.0 - average_decay(0)) * weights
+            self.averages[key] = average
         return weights, gradient
 
-    def _keep_average(self, key: Hashable, weights: Array, *, is_new: bool) -> None:
-        average = self.keyed[key].ema
-        if is_new:  # thinc's averages start at zero, those of fastopt as copies of the weights
-            average[...] = (1.0 - average_decay(0)) * weights
-        self.averages[key] = average
-
-    def _current_values(self, key: Hashable) -> tuple[Any, ...]:
+    def _current_values(self, key: Any) -> tuple[Any, ...]:
         """Return the values of ``_names`` for an array."""
         values = self._numbers(self)
         if any(map(callable, values)):  # schedules of thinc 9
-            where = {"key": key, "last_score": self.last_score}
-            return tuple(value(self.step, **where) if callable(value) else value for value in values)
+            step, score = self.step, self.last_score  # type: ignore[attr-defined,unused-ignore]
+            return tuple(value(step, key=key, last_score=score) if callable(value) else value for value in values)
         return values
 
     def _set_values(self, values: tuple[Any, ...]) -> None:
