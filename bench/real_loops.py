@@ -1,0 +1,159 @@
+"""Move public programs to fastopt, and measure them before and after.
+
+    python bench/real_loops.py FOLDER [NAME...]      # measure and print a Markdown table
+    python bench/real_loops.py --clone FOLDER        # print the commands that fill the folder
+
+Both versions of a program run in turns, each time in a new process, in random order. A turn has a fixed number of
+steps, of which the first tenth is not timed; the time of a turn is the median of its steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tarfile
+import tempfile
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from loop_edits import apply, insert_clock
+from loop_programs import PROGRAMS
+
+CHILD = Path(__file__).with_name("loop_child.py")
+ROUNDS = 5
+ROUNDING = 100  # units of rounding per step that results may differ by
+
+
+def clone_commands(folder):
+    """Return the shell commands that clone the programs, without the files and history that are not needed."""
+    repositories = dict.fromkeys(program.repository for program in PROGRAMS.values())
+    clone = "git clone --filter=blob:none --no-checkout https://github.com"
+    return [f"{clone}/{name} {folder}/{name.partition('/')[2]}" for name in repositories]
+
+
+class Checkout:
+    """A program's files at its commit, with its data, as they are before or after the edits."""
+
+    def __init__(self, program, clones, root):
+        self.program, self.root = program, root
+        clone = clones / program.repository.partition("/")[2]
+        archive = subprocess.run(
+            ["git", "-C", str(clone), "archive", program.commit, *program.paths], check=True, capture_output=True
+        )
+        with tarfile.open(fileobj=BytesIO(archive.stdout)) as files:
+            files.extractall(root, filter="data")
+        program.prepare(root)
+        places = [*program.fixes, *program.edits, program.recorded, program.before, program.after]
+        files = {place.file: self.path(place.file).read_text("utf-8").splitlines() for place in places if place.file}
+        files, _ = apply(files, program.fixes)
+        edited, self.changed = apply(files, program.edits)
+        self.versions = {
+            "before": (insert_clock(files, program.before, program.recorded), program.before),
+            "after": (insert_clock(edited, program.after, program.recorded), program.after),
+        }
+
+    def path(self, file):
+        return self.root / file
+
+    def run(self, version):
+        """Run a version; return the median seconds of the optimizer and of the loop in a step, and the values."""
+        files, timed = self.versions[version]
+        for file, lines in files.items():
+            self.path(file).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        calls = self.program.steps * timed.calls
+        script, result = self.path(self.program.script), self.root / "result.json"
+        python_path = os.pathsep.join(filter(None, [str(self.root), os.environ.get("PYTHONPATH")]))
+        done = subprocess.run(
+            [sys.executable, CHILD, result, str(calls), timed.call, script, *self.program.arguments],
+            cwd=script.parent,
+            env={
+                **os.environ,
+                "HOME": str(self.root),
+                "MPLBACKEND": "agg",
+                "PYTHONDONTWRITEBYTECODE": "1",  # the files change within the resolution of their times
+                "PYTHONHASHSEED": "0",
+                "PYTHONPATH": python_path,
+            },
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"{script.name} {version} the edits failed:\n{done.stdout[-500:]}{done.stderr[-2000:]}")
+        return seconds(**json.loads(result.read_text("utf-8")), calls=timed.calls)
+
+
+def seconds(started, stopped, values, calls):
+    """Return the median seconds of the optimizer and of the loop in a step, and the recorded values."""
+    steps = len(stopped) // calls
+    stopped, ends = np.array(stopped[: steps * calls]), np.array(started[::calls])
+    optimizer = (stopped - started[: steps * calls]).reshape(steps, calls).sum(axis=1)
+    warmup = steps // 10
+    return float(np.median(optimizer[warmup:])), float(np.median(np.diff(ends)[warmup:])), values
+
+
+def deviation(before, after):
+    """Return the largest difference of two lists of values, relative to the larger of both."""
+    if len(before) != len(after):
+        raise ValueError(f"both versions must record as many values, got {len(before)} and {len(after)}")
+    a, b = np.array(before), np.array(after)
+    size = np.maximum(np.abs(a), np.abs(b))
+    return float(np.max(np.abs(a - b) / np.where(size, size, 1), initial=0))
+
+
+def check(program, before, after):
+    """Return how well the results agree, as words; raise an exception if they do not."""
+    off, limit = deviation(before, after), ROUNDING * program.steps * np.finfo(program.dtype).eps
+    if not off <= limit:
+        raise ValueError(f"results must agree within {limit:.1g} after {program.steps} steps, got {off:.1g}")
+    return f"{off:.0e} after {program.steps} steps ({program.dtype})" if off else f"equal for {program.steps} steps"
+
+
+def measure(program, clones, rounds):
+    """Return the cells of the program's row."""
+    with tempfile.TemporaryDirectory() as folder:
+        checkout = Checkout(program, clones, Path(folder))
+        turns = [
+            {version: checkout.run(version) for version in random.sample(["before", "after"], 2)} for _ in range(rounds)
+        ]
+    agreement = check(program, turns[0]["before"][2], turns[0]["after"][2])
+    cells = [f"+{checkout.changed[0]} -{checkout.changed[1]}", agreement]
+    for part, unit in [(0, 1e6), (1, 1e3)]:
+        before, after = (np.array([turn[version][part] for turn in turns]) * unit for version in ("before", "after"))
+        low, ratio, high = np.quantile(after / before, [0.25, 0.5, 0.75])
+        cells += [f"{number(np.median(before))} -> {number(np.median(after))}", f"{ratio:.2f} ({low:.2f}-{high:.2f})"]
+    return cells
+
+
+def number(value):
+    """Return a time with three digits."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def main():
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="folder of the clones")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(PROGRAMS)} (default: all)")
+    parser.add_argument("--clone", action="store_true", help="print the commands that clone the programs")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="turns of each version (default: %(default)s)")
+    arguments = parser.parse_args()
+    if arguments.clone:
+        print("\n".join(clone_commands(arguments.folder)))
+        return
+    header = ["program", "lines", "results differ by", "optimizer, us", "ratio", "loop, ms", "ratio"]
+    print("| " + " | ".join(header) + " |\n|" + "---|" * len(header), flush=True)
+    for name in arguments.names or PROGRAMS:
+        program = PROGRAMS[name]
+        cells = measure(program, arguments.folder, arguments.rounds)
+        print("| " + " | ".join([name, *cells]) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
