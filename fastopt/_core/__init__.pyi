@@ -53,12 +53,14 @@ class Plan:
     missed: Any
     clocks: list[tuple[int, int]]
     dirty: bool
+    takes_addresses: bool
     grad_scale: float
     steps: int
     skipped: int
     parts: int
     micro_steps: int
     norm: float | None
+    max_norm: float | None
     def __init__(
         self,
         groups: list[tuple[tuple[str, ...], list[tuple[str, list[int] | None, dict[str, Any]]]]],
@@ -66,12 +68,12 @@ class Plan:
         zeros: Callable[[Any], Any],
         convert_grads: bool,
         locate: Callable[[int, int], tuple[str, tuple[int, ...]]],
-        max_norm: float | None,
         nonfinite: str,
     ) -> None: ...
     def __enter__(self) -> None: ...
     def __exit__(self, *error: object) -> None: ...
     def resume(self, other: Plan) -> None: ...
+    def replace_param(self, array: Any) -> bool: ...
     def set_coefficients(self, group: int, coefficients: dict[str, float]) -> None: ...
     def step(
         self, grads: list[Any] | None, skip: bytes | None, compute: Callable[[], list[dict[str, float]]]
