@@ -53,7 +53,7 @@ def keras(root):
 
 
 def wikitext(root):
-    """Train on the validation text of WikiText-2: the training text is missing in some copies of the repository."""
+    """Train on the validation text of WikiText-2, a tenth of the training text."""
     folder = root / "word_language_model" / "data" / "wikitext-2"
     (folder / "train.txt").write_bytes((folder / "valid.txt").read_bytes())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from dataclasses import replace
 
 import loop_data as data
@@ -109,10 +110,10 @@ def test_times_a_function_of_a_library(clones):
     assert real_loops.measure(program, clones, rounds=1)[:2] == ["+1 -1", "equal for 20 steps"]
 
 
-def test_several_calls_make_a_step():
-    started, stopped = [0.0, 2.0, 10.0, 12.0, 30.0], [1.0, 4.0, 13.0, 17.0]
-    optimizer, loop, values = real_loops.seconds(started, stopped, [7.0], calls=2)
-    assert (optimizer, loop, values) == (np.median([1 + 2, 3 + 5]), np.median([10, 20]), [7.0])
+def test_several_calls_make_a_step_and_the_first_tenth_is_left_out():
+    started, stopped = [0.0, 2.0, 10.0, 12.0, 30.0, 40.0, 60.0], [1.0, 4.0, 13.0, 17.0, 35.0, 46.0]
+    turn = real_loops.summarize(started, stopped, [7.0], calls=2)
+    assert turn == real_loops.Turn(np.median([3 + 5, 5 + 6]), np.median([20, 30]), steps=3, values=[7.0])
 
 
 def test_another_result_is_an_error(clones):
@@ -122,13 +123,17 @@ def test_another_result_is_an_error(clones):
 
 
 def test_the_limit_is_that_of_rounding():
-    limit = 100 * PROGRAM.steps * 2.0**-52
-    assert real_loops.check(PROGRAM, [1.0], [1.0 + limit / 2]) == "2e-13 after 20 steps (float64)"
+    def check(before, after):
+        turns = [real_loops.Turn(1.0, 1.0, 20, values) for values in (before, after)]
+        return real_loops.check(*turns, dtype="float64")
+
+    limit = 100 * 20 * 2.0**-52
+    assert check([1.0], [1.0 + limit / 2]) == "2e-13 after 20 steps (float64)"
     for value in (1 + limit * 2, np.nan):
         with pytest.raises(ValueError, match="results must agree"):
-            real_loops.check(PROGRAM, [1.0], [value])
+            check([1.0], [value])
     with pytest.raises(ValueError, match="must record as many values, got 1 and 2"):
-        real_loops.check(PROGRAM, [1.0], [1.0, 1.0])
+        check([1.0], [1.0, 1.0])
 
 
 def test_a_program_that_fails_is_an_error(clones):
@@ -143,3 +148,21 @@ def test_table(name):
     program = PROGRAMS[name]
     assert re.fullmatch(r"[0-9a-f]{40}|\d+\.\d+\.\d+", program.commit)
     assert f"https://github.com/{program.repository} " in "\n".join(real_loops.clone_commands("clones"))
+
+
+def test_prints_a_table_and_goes_on_after_a_failure(clones, monkeypatch, capsys):
+    programs = {"missing": replace(PROGRAM, commit="absent"), "small": PROGRAM}
+    monkeypatch.setattr(real_loops, "PROGRAMS", programs)
+    monkeypatch.setattr(sys, "argv", ["real_loops.py", str(clones), "--rounds", "1"])
+    with pytest.raises(SystemExit, match=r"^failed: missing$"):
+        real_loops.main()
+    output, errors = capsys.readouterr()
+    assert re.fullmatch(r"\| program \|.*\n\|(---\|){7}\n\| small \| \+3 -2 \| equal for 20 steps \|.*\n", output)
+    assert re.match(r"missing: .*archive.* returned non-zero", errors)
+
+
+def test_an_unknown_name_is_an_error(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["real_loops.py", "clones", "dezero", "nobody"])
+    with pytest.raises(SystemExit):
+        real_loops.main()
+    assert re.search(r"NAME must be one of scratch-mlp, .*, got 'nobody'$", capsys.readouterr().err)
