@@ -16,10 +16,8 @@ import os
 import random
 import subprocess
 import sys
-import tarfile
 import tempfile
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -44,11 +42,9 @@ class Checkout:
     def __init__(self, program, clones, root):
         self.program, self.root = program, root
         clone = clones / program.repository.partition("/")[2]
-        archive = subprocess.run(
-            ["git", "-C", str(clone), "archive", program.commit, *program.paths], check=True, capture_output=True
-        )
-        with tarfile.open(fileobj=BytesIO(archive.stdout)) as files:
-            files.extractall(root, filter="data")
+        git = ["git", "-C", str(clone), "archive", program.commit, *program.paths]
+        archive = subprocess.run(git, check=True, capture_output=True).stdout
+        subprocess.run(["tar", "-x", "-C", str(root)], input=archive, check=True)
         program.prepare(root)
         places = [*program.fixes, *program.edits, program.recorded, program.before, program.after]
         files = {place.file: self.path(place.file).read_text("utf-8").splitlines() for place in places if place.file}
@@ -112,11 +108,11 @@ def summarize(started, stopped, values, calls):
 
 def deviation(before, after):
     """Return the largest difference of two lists of values, relative to the larger of both."""
-    if len(before) != len(after):
-        raise ValueError(f"both versions must record as many values, got {len(before)} and {len(after)}")
+    if len(before) != len(after) or not before:
+        raise ValueError(f"both versions must record values, and as many, got {len(before)} and {len(after)}")
     a, b = np.array(before), np.array(after)
     size = np.maximum(np.abs(a), np.abs(b))
-    return float(np.max(np.abs(a - b) / np.where(size, size, 1), initial=0))
+    return float(np.max(np.abs(a - b) / np.where(size, size, 1)))
 
 
 def check(before, after, dtype):
