@@ -18,6 +18,17 @@ the parts, too, so that each gets its own mask; with ``steps``, which counts who
 >>> optimizer.steps, optimizer.micro_steps
 (1, 2)
 
+**The step itself.** Evolution strategies, for example, need the step for its norm, or to add it to parameters that they
+keep. Let the optimizer update an array of zeros. Weight decay has no effect there, since it needs the parameters:
+
+>>> step = np.zeros(3)
+>>> optimizer = fastopt.Adam(step, lr=0.1)
+>>> for gradient in (np.ones(3), np.ones(3)):
+...     step[:] = 0
+...     optimizer.step(gradient)
+>>> step.round(6)
+array([-0.1, -0.1, -0.1])
+
 In the examples below, ``x`` and ``y`` are arrays of float32 with the shapes (n, 3) and (n,).
 
 **JAX.** Arrays of JAX are read-only: copy the initial values with ``np.array``. Dictionaries, lists and tuples of
