@@ -1,11 +1,15 @@
-"""Run Python in another process; the threading layers that this build has."""
+"""Run Python in another process, also in a terminal; the threading layers that this build has."""
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import os
+import pty
+import struct
 import subprocess
 import sys
+import termios
 
 import pytest
 
@@ -29,3 +33,26 @@ def run_python(*arguments, **environment):
         timeout=HANGS,
         check=False,
     )
+
+
+def run_in_terminal(*arguments):
+    """Run Python in a terminal of 120 columns, and return its status and all that it has shown."""
+    try:
+        mine, theirs = pty.openpty()
+    except OSError as error:
+        pytest.skip(f"needs a pseudo-terminal: {error}")
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    with subprocess.Popen([sys.executable, *arguments], stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        while chunk := read_or_end(mine):
+            shown += chunk
+        os.close(mine)
+        return process.wait(), shown
+
+
+def read_or_end(file):
+    try:
+        return os.read(file, 65536)
+    except OSError:  # raised on Linux when the other side is closed
+        return b""
