@@ -60,7 +60,7 @@ class Result:
         return quartiles(np.divide(self.times, self.first).tolist())
 
 
-Results: TypeAlias = "dict[str, Result | Exception]"  # of each candidate
+Results: TypeAlias = dict[str, Result | Exception]  # of each candidate
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:

@@ -16,7 +16,7 @@ import numpy as np
 import fastopt
 from fastopt._util.arrays import Array
 
-Arrays: TypeAlias = "list[Array]"
+Arrays: TypeAlias = list[Array]
 
 
 class Peer:
