@@ -1,8 +1,9 @@
-"""Run Python in another process; the threading layers that this build has."""
+"""Run Python in another process, also in a terminal; the threading layers that this build has."""
 
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import sys
 
@@ -32,3 +33,28 @@ needs_openmp = pytest.mark.skipif(
     reason="needs a build with OpenMP, and its runtime",
 )
 LAYERS = ["pool", pytest.param("openmp", marks=needs_openmp)]
+
+
+def run_in_terminal(*arguments):
+    """Run Python in a terminal of 120 columns, and return its status and all that it has shown."""
+    pty = pytest.importorskip("pty", reason="needs a POSIX terminal")
+    fcntl, termios = pytest.importorskip("fcntl"), pytest.importorskip("termios")
+    try:
+        mine, theirs = pty.openpty()
+    except OSError as error:
+        pytest.skip(f"needs a pseudo-terminal: {error}")
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    with subprocess.Popen([sys.executable, *arguments], stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        while chunk := read_or_end(mine):
+            shown += chunk
+        os.close(mine)
+        return process.wait(), shown
+
+
+def read_or_end(file):
+    try:
+        return os.read(file, 65536)
+    except OSError:  # raised on Linux when the other side is closed
+        return b""
