@@ -17,7 +17,7 @@ largest weight of an array. Weights of float32 agree to the rounding of float32,
 the targets are not float64. ``solver="lbfgs"`` is scikit-learn's own.
 
 **Other optimizers.** The parameter ``optimizer`` takes the place of scikit-learn's two formulas: a class of fastopt, or
-a ``functools.partial`` of one with its options. `clone`, pickle, ``set_params`` and a grid search work with it:
+a ``functools.partial`` of one with its options. ``clone``, pickle, ``set_params`` and a grid search work with it:
 
 >>> from functools import partial
 >>> from sklearn.model_selection import GridSearchCV
@@ -54,7 +54,7 @@ Tested with scikit-learn 1.4 to 1.9. Install it by ``pip install "fastopt[sklear
 
 # How scikit-learn comes to use fastopt. `BaseMultilayerPerceptron._fit_stochastic` assigns an AdamOptimizer or
 # SGDOptimizer to ``self._optimizer`` and calls three methods of it: ``update_params``, ``iteration_ends`` and
-# ``trigger_stopping``. This has been the same since version 0.24. `_WithOptimizer` replaces the assigned object by a
+# ``trigger_stopping``. This is the same in versions 1.4 to 1.9. `_WithOptimizer` replaces the assigned object by a
 # `_Solver`, so that all code of scikit-learn around the step stays in use. Alternatives are more fragile:
 # - a copy of `_fit_stochastic` would have to follow its changes, such as sample_weight in 1.7;
 # - replacing AdamOptimizer in scikit-learn's module would affect scikit-learn's own estimators and other threads;

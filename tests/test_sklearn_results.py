@@ -13,7 +13,11 @@ from sklearn_pairs import SMALL_STEPS, assert_same_training, data, distance, pai
 
 import fastopt
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    # of lbfgs in scikit-learn before 1.7 with newer versions of SciPy
+    pytest.mark.filterwarnings("ignore:scipy.optimize:DeprecationWarning"),
+]
 
 SETTINGS = {
     "adam": {},
