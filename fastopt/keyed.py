@@ -65,8 +65,8 @@ class Keyed(Mapping[Hashable, Optimizer]):
     hyperparameters that can be set for this key only. ``del keyed["w1"]`` forgets the states of a key.
 
     Another array under a known key continues with its states, for example the result of ``w = w - decay * w``. Its
-    shape and dtype must be those of the first one. This takes a microsecond more; only an array whose axes have
-    another order in memory takes as long as the first call, once.
+    shape and dtype must be those of the first one. The change takes about as long as a small step, and as long as the
+    first call if the axes have another order in memory.
 
     Every array is bit-for-bit the same as with an optimizer of its own. If all arrays are known before the first
     step, one optimizer for all of them is faster, since it updates them in one call.
