@@ -68,6 +68,10 @@ class Keyed(Mapping[Hashable, Optimizer]):
     shape and dtype must be those of the first one. The change takes about as long as a small step, and as long as the
     first call if the axes have another order in memory.
 
+    Code without names needs a key that stays the same: for nnfs's ``optimizer.update_params(layer)``, the keys can be
+    ``(id(layer), "weights")`` and ``(id(layer), "biases")``; in ML-From-Scratch, where each layer copies the optimizer
+    for each of its arrays and calls ``optimizer.update(w, grad)``, it is the ``id`` of the copy.
+
     Every array is bit-for-bit the same as with an optimizer of its own. If all arrays are known before the first
     step, one optimizer for all of them is faster, since it updates them in one call.
 
