@@ -146,12 +146,17 @@ class Keyed(Mapping[Hashable, Optimizer]):
         optimizer = self._optimizers.get(key)
         if self.copy:
             params = np.array(self._checked_params(params), subok=True)
+        is_new = optimizer is None
         if optimizer is None:
-            optimizer = self._new(self._checked_params(params))
+            optimizer = self._optimizers[key] = self._new(self._checked_params(params))
         elif params is not optimizer._tree.arrays[0]:
-            optimizer = self._continued(optimizer, self._checked_params(params))
-        optimizer._plan.step(optimizer._tree.flatten(grads, "grads"), None, optimizer._coefficients)
-        self._optimizers[key] = optimizer
+            optimizer = self._optimizers[key] = self._continued(optimizer, self._checked_params(params))
+        try:
+            optimizer._plan.step(optimizer._tree.flatten(grads, "grads"), None, optimizer._coefficients)
+        except BaseException:
+            if is_new and not optimizer.steps:  # an interrupt may come after the step
+                del self._optimizers[key]
+            raise
         return params
 
     @staticmethod
