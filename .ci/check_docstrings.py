@@ -22,6 +22,7 @@ MODULES = [
     "fastopt.early_stopping",
     "fastopt.flat",
     "fastopt.kernels",
+    "fastopt.keyed",
     "fastopt.layers",
     "fastopt.loss_scale",
     "fastopt.losses",

@@ -33,8 +33,8 @@ True
 
 Build the same objects with the same arguments before `load`: a file stores what changes during training. For an
 optimizer these are the step count, the numeric hyperparameters, the state arrays and the state of every
-`fastopt.schedules.Plateau` among its schedules; for `fastopt.EarlyStopping` its counters and the best parameters. Other
-schedules are functions of the step and have no state.
+`fastopt.schedules.Plateau` among its schedules, for a `fastopt.Keyed` those of each key; for `fastopt.EarlyStopping`
+its counters and the best parameters. Other schedules are functions of the step and have no state.
 
 Further arrays and metadata
 ---------------------------

@@ -65,8 +65,12 @@ class Keyed(Mapping[Hashable, Optimizer]):
     hyperparameters that can be set for this key only. ``del keyed["w1"]`` forgets the states of a key.
 
     Another array under a known key continues with its states, for example the result of ``w = w - decay * w``. Its
-    shape and dtype must be those of the first one. This takes a microsecond more; only an array whose axes have
-    another order in memory takes as long as the first call, once.
+    shape and dtype must be those of the first one. The change takes about as long as a small step, and as long as the
+    first call if the axes have another order in memory.
+
+    Code without names needs a key that stays the same: for nnfs's ``optimizer.update_params(layer)``, the keys can be
+    ``(id(layer), "weights")`` and ``(id(layer), "biases")``; in ML-From-Scratch, where each layer copies the optimizer
+    for each of its arrays and calls ``optimizer.update(w, grad)``, it is the ``id`` of the copy.
 
     Every array is bit-for-bit the same as with an optimizer of its own. If all arrays are known before the first
     step, one optimizer for all of them is faster, since it updates them in one call.
@@ -142,12 +146,17 @@ class Keyed(Mapping[Hashable, Optimizer]):
         optimizer = self._optimizers.get(key)
         if self.copy:
             params = np.array(self._checked_params(params), subok=True)
+        is_new = optimizer is None
         if optimizer is None:
-            optimizer = self._new(self._checked_params(params))
+            optimizer = self._optimizers[key] = self._new(self._checked_params(params))
         elif params is not optimizer._tree.arrays[0]:
-            optimizer = self._continued(optimizer, self._checked_params(params))
-        optimizer._plan.step(optimizer._tree.flatten(grads, "grads"), None, optimizer._coefficients)
-        self._optimizers[key] = optimizer
+            optimizer = self._optimizers[key] = self._continued(optimizer, self._checked_params(params))
+        try:
+            optimizer._plan.step(optimizer._tree.flatten(grads, "grads"), None, optimizer._coefficients)
+        except BaseException:
+            if is_new and not optimizer.steps:  # an interrupt may come after the step
+                del self._optimizers[key]
+            raise
         return params
 
     @staticmethod

@@ -223,7 +223,7 @@ def SGD(
     dampening: FloatOrSeq = 0.0,
     nesterov: bool = False,
 ) -> Optimizer:
-    """Return `fastopt.SGD` for thinc, which configs call ``fastopt.SGD.v1``.
+    """Return `fastopt.SGD` for thinc, which configs call ``"fastopt.SGD.v1"``.
 
     Parameters
     ----------
@@ -256,7 +256,7 @@ def Momentum(
     nesterov: bool = False,
     form: Literal["classical", "ema"] = "classical",
 ) -> Optimizer:
-    """Return `fastopt.Momentum` for thinc, which configs call ``fastopt.Momentum.v1``.
+    """Return `fastopt.Momentum` for thinc, which configs call ``"fastopt.Momentum.v1"``.
 
     Parameters
     ----------
@@ -291,7 +291,7 @@ def RMSprop(
     centered: bool = False,
     eps_inside_sqrt: bool = False,
 ) -> Optimizer:
-    """Return `fastopt.RMSprop` for thinc, which configs call ``fastopt.RMSprop.v1``.
+    """Return `fastopt.RMSprop` for thinc, which configs call ``"fastopt.RMSprop.v1"``.
 
     Parameters
     ----------
@@ -328,7 +328,7 @@ def Adagrad(
     initial_accumulator_value: float = 0.0,
     eps: FloatOrSeq = 1e-10,
 ) -> Optimizer:
-    """Return `fastopt.Adagrad` for thinc, which configs call ``fastopt.Adagrad.v1``.
+    """Return `fastopt.Adagrad` for thinc, which configs call ``"fastopt.Adagrad.v1"``.
 
     Parameters
     ----------
@@ -362,7 +362,7 @@ def Adam(
     eps: FloatOrSeq = 1e-8,
     amsgrad: bool = False,
 ) -> Optimizer:
-    """Return `fastopt.Adam` for thinc, which configs call ``fastopt.Adam.v1``.
+    """Return `fastopt.Adam` for thinc, which configs call ``"fastopt.Adam.v1"``.
 
     Parameters
     ----------
@@ -398,7 +398,7 @@ def AdamW(
     eps: FloatOrSeq = 1e-8,
     amsgrad: bool = False,
 ) -> Optimizer:
-    """Return `fastopt.AdamW` for thinc, which configs call ``fastopt.AdamW.v1``.
+    """Return `fastopt.AdamW` for thinc, which configs call ``"fastopt.AdamW.v1"``.
 
     Parameters
     ----------

@@ -123,6 +123,8 @@ def test_a_call_that_raises_changes_nothing_and_adds_no_key():
     update, w = fastopt.Keyed(fastopt.Adam), np.ones(3)
     with pytest.raises(ValueError, match="grads must have shape"):
         update("w", w, np.ones(4))
+    with pytest.raises(ValueError, match="params must be writable"):
+        update("w", read_only(np.ones(3)), np.ones(3))
     assert not update
     update("w", w, np.ones(3))
     before = w.copy()
