@@ -15,10 +15,10 @@ from peers import FASTOPT
 def test_resampling(measure, dtype, shape, candidate):
     sizes = [int(size) for size in shape.split("x")]
     row = {"images": shape, "type": dtype}
-    measure(candidate, "image_workloads.Resampling", dtype, sizes, row=row, elements=math.prod(sizes))
+    measure(candidate, "image_workloads:Resampling", dtype, sizes, row=row, elements=math.prod(sizes))
 
 
 @pytest.mark.parametrize("candidate", [*FASTOPT, "opencv", "scipy"])
 def test_resampling_masks(measure, candidate):
     row = {"images": "256x64x64", "type": "uint8 masks"}
-    measure(candidate, "image_workloads.MaskResampling", "uint8", [256, 64, 64], row=row, elements=2**20)
+    measure(candidate, "image_workloads:MaskResampling", "uint8", [256, 64, 64], row=row, elements=2**20)

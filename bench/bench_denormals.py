@@ -18,4 +18,4 @@ WITH_STATE = {str(case): i for i, case in enumerate(CASES) if case.make(np.zeros
 @pytest.mark.parametrize("case", [*WITH_STATE, TORCH_ADAM])
 def test_zero_gradients(measure, case, candidate):
     index = WITH_STATE.get(case, TORCH_ADAM)
-    measure(candidate, "table_workloads.ZeroGradients", index, 50_000, row={"case": case}, elements=50_000)
+    measure(candidate, "table_workloads:ZeroGradients", index, 50_000, row={"case": case}, elements=50_000)

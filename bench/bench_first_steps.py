@@ -8,9 +8,10 @@ from __future__ import annotations
 from math import prod
 
 import pytest
-from interleave import FIRST_STEPS
-from models import MODELS
 from peers import FASTOPT
+
+from fastopt._bench.interleave import FIRST_STEPS
+from fastopt._bench.models import MODELS
 
 
 @pytest.mark.parametrize(
@@ -21,4 +22,4 @@ def test_first_ten_steps(measure, model, candidate):
     shapes = MODELS[model]
     elements = sum(map(prod, shapes))
     row = {"model": model, "tensors": len(shapes), "parameters": elements}
-    measure(candidate, "workloads.Steps", shapes, row=row, elements=elements, protocol=FIRST_STEPS)
+    measure(candidate, "workloads:Steps", shapes, row=row, elements=elements, protocol=FIRST_STEPS)

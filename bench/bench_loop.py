@@ -20,4 +20,4 @@ BLAS = {
 @pytest.mark.parametrize("exponent", [14, 16, 18, 20, 21, 22, 23, 24])
 def test_iteration(measure, exponent, blas, candidate):
     row = {"n": f"2^{exponent}", "BLAS threads": blas}
-    measure(candidate, "workloads.Loop", exponent, row=row, elements=2**exponent, environment=BLAS[blas])
+    measure(candidate, "workloads:Loop", exponent, row=row, elements=2**exponent, environment=BLAS[blas])

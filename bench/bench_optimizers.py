@@ -9,15 +9,16 @@ from math import prod
 
 import pytest
 from memory_bound import MEMORY_BOUND
-from models import MODELS
 from peers import ADAGRADS, FASTOPT, PEERS
+
+from fastopt._bench.models import MODELS
 
 
 def measure_steps(measure, model, candidate):
     shapes = MODELS[model]
     elements = sum(map(prod, shapes))
     row = {"model": model, "tensors": len(shapes), "parameters": elements}
-    measure(candidate, "workloads.Steps", shapes, row=row, elements=elements)
+    measure(candidate, "workloads:Steps", shapes, row=row, elements=elements)
 
 
 @pytest.mark.parametrize("candidate", [*FASTOPT, "fastopt Flat", *PEERS, *MEMORY_BOUND])

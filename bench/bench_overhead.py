@@ -13,4 +13,4 @@ CANDIDATES = [*FASTOPT, "fastopt Flat", "fastopt kernels", *PEERS, "fastopt SGD"
 @pytest.mark.parametrize("parameters", [64, 256, 1_000, 10_000])
 def test_step(measure, parameters, tensors, candidate):
     row = {"tensors": tensors, "parameters each": parameters}
-    measure(candidate, "workloads.Steps", [(parameters,)] * tensors, row=row, elements=parameters * tensors)
+    measure(candidate, "workloads:Steps", [(parameters,)] * tensors, row=row, elements=parameters * tensors)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from math import prod
 
 import pytest
-from models import MODELS
 from passes import PASSES
 from peers import FASTOPT
+
+from fastopt._bench.models import MODELS
 
 
 @pytest.mark.parametrize("candidate", dict.fromkeys([*FASTOPT, *PASSES]))
@@ -15,4 +16,4 @@ from peers import FASTOPT
 def test_pass(measure, model, candidate):
     elements = sum(map(prod, MODELS[model]))
     row = {"model": model, "parameters": elements}
-    measure(candidate, "workloads.Pass", MODELS[model], row=row, elements=elements)
+    measure(candidate, "workloads:Pass", MODELS[model], row=row, elements=elements)

@@ -17,4 +17,4 @@ NAMES = [str(case) for case in CASES]
 @pytest.mark.parametrize("case", NAMES)
 def test_case(measure, case, exponent, candidate):
     row, size = {"case": case, "parameters": 10**exponent}, 10**exponent
-    measure(candidate, "table_workloads.Case", NAMES.index(case), size, row=row, elements=size)
+    measure(candidate, "table_workloads:Case", NAMES.index(case), size, row=row, elements=size)

@@ -5,7 +5,7 @@ in ``candidate`` form a *row*. pytest-benchmark runs one benchmark after the oth
 times on a machine whose speed drifts. Therefore:
 
 1. The first test of a row that runs measures all selected candidates of the row, in turns, a process each
-   (``interleave.py``, ``workers.py``).
+   (`fastopt._bench.interleave` and ``workers``).
 2. Each test of the row passes its own recorded times to ``benchmark.pedantic``, one per round. The clock is set with
    the documented marker ``@pytest.mark.benchmark(timer=...)``: `Replay` advances by the recorded time.
 
@@ -21,8 +21,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from interleave import STEADY, Interleaver
-from workers import NotInstalledError
+
+from fastopt._bench.interleave import STEADY, Interleaver
+from fastopt._bench.workers import NotInstalledError
 
 CANDIDATES = pytest.StashKey[dict]()  # the selected candidates of each row
 RESULTS = pytest.StashKey[dict]()  # the results of each row, by candidate
@@ -80,7 +81,7 @@ def measure(benchmark, interleaver, request):
     """Return a function that measures a candidate beside the others of its row.
 
     ``row`` names the row in the tables, ``elements`` is the number of parameters or inputs, ``workload`` the
-    ``"module.Class"`` that a worker builds from the candidate's name and ``arguments``.
+    ``"module:Class"`` that a worker builds from the candidate's name and ``arguments``.
     """
 
     def run(candidate, workload, *arguments, row, elements, environment=None, protocol=STEADY):

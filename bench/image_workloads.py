@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from workloads import Workload
+
+from fastopt._bench.workloads import Workload
 
 TOLERANCE = {"float32": 2e-5, "uint8": 0.505}  # float32 coordinates; bytes are rounded
 MAX_DEGREES, SCALES, MAX_SHIFT = 15, (0.9, 1.1), 0.1

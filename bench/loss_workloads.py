@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from workloads import Workload, normal_values
+
+from fastopt._bench.workloads import Workload, normal_values
 
 
 class Loss(Workload):

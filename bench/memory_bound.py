@@ -9,7 +9,8 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from peers import Peer
+
+from fastopt._bench.peers import Peer
 
 MEMORY_BOUND = ["memory bound 1 thread", "memory bound 2 threads"]
 
@@ -25,6 +26,7 @@ class MemoryBound(Peer):
                 subprocess.run(command, check=True, capture_output=True)
             except (OSError, subprocess.CalledProcessError) as error:
                 raise ImportError(f"needs a C compiler with OpenMP: {error}") from None
+            os.environ["OMP_WAIT_POLICY"] = "passive"  # its threads sleep, as fastopt's do; read when OpenMP is loaded
             self.function = ctypes.CDLL(str(library)).memory_bound
         self.states = [[np.zeros_like(param) for param in params] for _ in range(2)]
         lists = [(ctypes.c_void_p * len(params))(*(a.ctypes.data for a in x)) for x in (params, grads, *self.states)]

@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from peers import deepspeed_adam
+
+from fastopt._bench.peers import deepspeed_adam
 
 
 class Pass:

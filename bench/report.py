@@ -10,19 +10,15 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
-from importlib import metadata
 from pathlib import Path
 
-import matplotlib as mpl
 from memory_bound import MEMORY_BOUND
 
-mpl.use("svg")
-from matplotlib import pyplot as plt
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from fastopt._bench.chart import Row, chart, ratio_text, time_text
+from fastopt._commands.report import processor, versions
 
 HERE = Path(__file__).parent
 TITLES = {
@@ -36,22 +32,11 @@ TITLES = {
     "bench_losses": "Losses: value and gradient",
     "bench_layers": "Layers: forward and backward",
     "bench_augment": "Augmentation: images rotated, scaled, shifted and flipped",
+    "bench_sklearn": "scikit-learn's MLPClassifier with its own optimizer, and with fastopt's",
     "bench_reference": "Relative to the same formula in NumPy",
 }
 PACKAGES = ["torch", "deepspeed", "optax", "jax", "numba", "scikit-learn", "opencv-python-headless"]
 PACKAGES += ["scipy", "numpy"]
-
-# Colors by Okabe and Ito, which color-blind readers can distinguish; markers distinguish them in gray, too.
-CURVES = {
-    "NumPy out=": ("#E69F00", "v"),
-    "torch default": ("#CC79A7", "D"),
-    "optax": ("#009E73", "^"),
-    "torch fused": ("#D55E00", "s"),
-    "DeepSpeed": ("#56B4E9", "P"),
-    "numba": ("#B8A800", "X"),
-    "memory bound": ("0.6", "_"),
-    "fastopt": ("#0072B2", "o"),
-}
 
 
 def run(options):
@@ -80,19 +65,8 @@ def load(paths):
 
 def machine():
     """Return the processor, the number of cores, and the versions of the peers."""
-    try:
-        facts = dict(re.findall(r"^(.+?)\s*: (.+)$", Path("/proc/cpuinfo").read_text(encoding="ascii"), re.MULTILINE))
-        processor = f"{facts['model name']} (family {facts['cpu family']}, model {facts['model']})"
-    except (OSError, KeyError):
-        processor = "unknown processor"
-    installed = {found.name: found.version for found in metadata.distributions()}
-    versions = [f"{package} {installed[package]}" for package in PACKAGES if package in installed]
-    return f"{processor}, {os.cpu_count()} cores; {', '.join(versions)}"
-
-
-def digits(x):
-    """Format with three significant digits, without an exponent."""
-    return f"{x:,.0f}" if x >= 100 else f"{x:.3g}"
+    found = ", ".join(f"{package} {version}" for package, version in versions(PACKAGES).items())
+    return f"{processor()}, {os.cpu_count()} cores; {found}"
 
 
 def cell(benchmark, first):
@@ -100,11 +74,10 @@ def cell(benchmark, first):
     if benchmark is None:
         return ""
     if first or benchmark["extra_info"]["ratio"] is None:
-        low, median, high = (digits(benchmark["stats"][key] * 1e6) for key in ("q1", "median", "q3"))
         peak = benchmark["extra_info"].get("peak_bytes", 0)
-        return f"{median} us ({low}-{high})" + (f", {peak / 1e9:.2f} GB at most" if peak else "")
-    low, median, high = (f"{x:.2f}" if x < 10 else digits(x) for x in benchmark["extra_info"]["ratio"])
-    return f"{median} ({low}-{high})"
+        times = time_text([benchmark["stats"][key] for key in ("q1", "median", "q3")])
+        return times + (f", {peak / 1e9:.2f} GB at most" if peak else "")
+    return ratio_text(benchmark["extra_info"]["ratio"])
 
 
 def table(rows):
@@ -125,34 +98,12 @@ def tables(rows):
     return "\n".join(map(table, tests.values()))
 
 
-def chart(rows, path=HERE / "chart.svg"):
-    """Draw the time per step relative to fastopt, from the smallest to the largest model."""
-    rows = [row for row in rows if "fastopt" in row[1]]
-
-    def tick(labels, found):
-        us = found["fastopt"]["stats"]["median"] * 1e6
-        parameters = labels["parameters"]
-        size = f"{parameters / 1e6:.0f} million" if parameters >= 1e6 else f"{parameters:,}"
-        return f"{labels['model']}\n{size}\n" + (f"{us:.0f} µs" if us < 1000 else f"{us / 1000:.0f} ms")
-
-    mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "fastopt", "font.family": "sans-serif"})
-    figure, axes = plt.subplots(figsize=(7.5, 4), layout="constrained")
-    for name, (color, marker) in CURVES.items():
-        sources = MEMORY_BOUND if name == "memory bound" else [name]
-        ratios = [[row[s]["extra_info"]["ratio"][1] for s in sources if s in row] for _, row in rows]
-        found = {i: min(values) for i, values in enumerate(ratios) if values}
-        style = {"lw": 2.5, "ms": 7} if name == "fastopt" else {"lw": 1.2, "ms": 6}
-        if found:
-            axes.plot(list(found), list(found.values()), color=color, marker=marker, label=name, **style)
-    axes.set(yscale="log", ylabel="time relative to fastopt", title="One step of Adam (lower is faster)")
-    axes.set_xticks(range(len(rows)), [tick(*row) for row in rows])
-    axes.yaxis.set_major_locator(FixedLocator([0.5, 1, 2, 5, 10, 20, 50, 100]))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}x"))
-    axes.grid(axis="y", color="0.9")
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside right upper", frameon=False)
-    figure.savefig(path, metadata={"Date": None, "Creator": None})
+def chart_row(labels, found):
+    """Return what the chart shows of a model."""
+    ratios = {name: benchmark["extra_info"]["ratio"][1] for name, benchmark in found.items()}
+    if bounds := [ratios[name] for name in MEMORY_BOUND if name in ratios]:
+        ratios["memory bound"] = min(bounds)
+    return Row(labels["model"], labels["parameters"], found["fastopt"]["stats"]["median"], ratios)
 
 
 def main(arguments):
@@ -164,7 +115,7 @@ def main(arguments):
     parts += [f"## {TITLES[name]}\n\n`{name}.py`\n\n{tables(rows)}" for name, rows in files.items()]
     (HERE / "results.md").write_text("\n".join(parts), encoding="utf-8")
     if "bench_optimizers" in files:
-        chart(files["bench_optimizers"])
+        chart([chart_row(*row) for row in files["bench_optimizers"] if "fastopt" in row[1]], str(HERE / "chart.svg"))
 
 
 if __name__ == "__main__":

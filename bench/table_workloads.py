@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from cases import CASES, Reference, same_bits
-from workloads import Workload, normal_values
+
+from fastopt._bench.workloads import Workload, normal_values
 
 TORCH_ADAM = "torch Adam"
 

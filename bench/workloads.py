@@ -1,7 +1,4 @@
-"""Workloads: optimizer steps alone, and steps in a training loop. They are built and run in a worker.
-
-Nothing here imports fastopt, because a worker loads only what its candidate needs.
-"""
+"""Workloads: optimizer steps alone, and steps in a training loop. They are built and run in a worker."""
 
 from __future__ import annotations
 
@@ -9,60 +6,15 @@ import math
 import resource
 
 import numpy as np
-from memory_bound import MemoryBound
 from passes import PASSES
 from peers import ALL
 
-BLOCK = 2**20
-SAMPLES = 50  # elements per tensor that are compared with the formula
-GRAD_SCALE = 1e-6  # so small that epsilon affects the result
+from fastopt._bench import workloads
+from fastopt._bench.workloads import GRAD_SCALE, Workload, normal_values, sample
 
 
-def normal_values(shape, seed, scale):
-    """Return normal float32 values that repeat every `BLOCK` elements, which is fast at any size."""
-    block = np.random.default_rng(seed).standard_normal(min(BLOCK, math.prod(shape)), np.float32)
-    return np.resize(np.float32(scale) * block, shape)
-
-
-def sample(arrays):
-    """Return copies of some elements of each array, spread evenly."""
-    return [a.reshape(-1)[:: max(1, a.size // SAMPLES)].copy() for a in arrays]
-
-
-class Workload:
-    """Repeated calls of the function ``self.call``."""
-
-    def prepare(self):
-        """Restore the inputs that an iteration changes; not timed."""
-
-    def iterate(self):
-        self.call()
-
-    def info(self):
-        return {}
-
-
-class Steps(Workload):
-    """Steps of an optimizer over tensors of the given shapes, always with the same gradients."""
-
-    def __init__(self, name, shapes):
-        params = [normal_values(shape, i, 1.0) for i, shape in enumerate(shapes)]
-        grads = [normal_values(shape, 1000 + i, GRAD_SCALE) for i, shape in enumerate(shapes)]
-        self.before = {"params": sample(params), "grads": sample(grads)}
-        self.peer = {**ALL, "memory bound": MemoryBound}[name](params, grads)
-        self.call = self.peer.step
-
-    def check(self):
-        """Do three steps and return the arguments of `formulas.deviation`."""
-        for _ in range(3):
-            self.peer.step()
-        formula = self.peer.formula()
-        if formula is None:
-            return True
-        return self.peer.max_ulp, {**self.before, **formula, "after": sample(self.peer.read())}
-
-    def info(self):
-        return self.peer.info()
+class Steps(workloads.Steps):
+    peers = ALL
 
 
 class Billion(Steps):

@@ -48,10 +48,12 @@ def __dir__() -> list[str]:
     return sorted({*__all__, "__version__"})
 
 
-def __getattr__(name: str) -> Any:
-    """Import the module for saving when it is first used: its libraries take a tenth of the import time."""
-    if name not in {"Checkpoint", "checkpoint", "load", "save"}:
-        raise AttributeError(f"module 'fastopt' has no attribute {name!r}")
-    saving = import_module("fastopt.checkpoint")
-    globals().update({"Checkpoint": saving.Checkpoint, "load": saving.load, "save": saving.save})
-    return globals()[name]
+if not TYPE_CHECKING:  # otherwise type checkers would accept every name
+
+    def __getattr__(name: str) -> Any:
+        """Import the module for saving when it is first used: its libraries take a tenth of the import time."""
+        if name not in {"Checkpoint", "checkpoint", "load", "save"}:
+            raise AttributeError(f"module 'fastopt' has no attribute {name!r}")
+        saving = import_module("fastopt.checkpoint")
+        globals().update({"Checkpoint": saving.Checkpoint, "load": saving.load, "save": saving.save})
+        return globals()[name]

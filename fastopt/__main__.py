@@ -1,28 +1,24 @@
-"""Print a report of the build and the machine: ``python -m fastopt``."""
+"""The command line: ``python -m fastopt`` prints a report of the build and the machine; ``--help`` lists commands."""
 
 from __future__ import annotations
 
-import platform
-
-import numpy as np
-
-import fastopt
-from fastopt import _core, runtime
+from fastopt._commands import Parser, bench, plot
+from fastopt._commands.report import report
 
 
-def report() -> str:
-    """Return the version, compiler, instruction sets and threads, one per line."""
-    lines = {
-        "fastopt": fastopt.__version__,
-        "Python, NumPy": f"{platform.python_version()}, {np.__version__}",
-        "machine": f"{platform.machine()}, {platform.system()}",
-        "compiler": _core.COMPILER,
-        "instruction sets": f"{', '.join(runtime.available_isas())}; in use: {fastopt.isa()}",
-        "threads": f"at most {fastopt.num_threads()}; processors: {runtime.available_threads()}",
-        "threading layer": fastopt.threading_layer(),
-    }
-    return "\n".join(f"{name + ':':18}{text}" for name, text in lines.items())
+def main(arguments: list[str] | None = None) -> None:
+    """Read the command line, and run a command or print the report."""
+    text = "Print a report of the build, the machine and the libraries found, or run a command."
+    parser = Parser(prog="python -m fastopt", description=text)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for command in (bench, plot):
+        command.add_to(commands)
+    options = parser.parse_args(arguments)
+    if "run" in options:
+        options.run(options)
+    else:
+        print(report())
 
 
 if __name__ == "__main__":
-    print(report())
+    main()

@@ -15,7 +15,7 @@ from fastopt import _core
 from fastopt._util.arrays import Array, Shape, aligned_zeros, check_array
 from fastopt._util.validation import is_int
 
-Layout: TypeAlias = "Mapping[str, Shape]"
+Layout: TypeAlias = Mapping[str, Shape]
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 

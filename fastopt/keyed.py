@@ -146,7 +146,7 @@ class Keyed(Mapping[Hashable, Optimizer]):
             optimizer = self._new(self._checked_params(params))
         elif params is not optimizer._tree.arrays[0]:
             optimizer = self._continued(optimizer, self._checked_params(params))
-        optimizer._plan.step([grads], None, optimizer._coefficients)
+        optimizer._plan.step(optimizer._tree.flatten(grads, "grads"), None, optimizer._coefficients)
         self._optimizers[key] = optimizer
         return params
 
@@ -302,7 +302,7 @@ class Keyed(Mapping[Hashable, Optimizer]):
         for i, saved in enumerate(state_dict["arrays"]):
             place = f"{where}['arrays'][{i}]"
             check_keys(place, saved, ["key", "shape", "dtype", "optimizer"])
-            key = _hashable_key(saved["key"])
+            key = _hashable_key(f"{place}['key']", saved["key"])
             if key in optimizers:
                 raise ValueError(f"{place}['key'] must differ from the others, got {key!r}")
             dtype = choice("float32", "float64")(f"{place}['dtype']", saved["dtype"])
@@ -323,10 +323,14 @@ def _plain_key(key: Hashable) -> Any:
     if isinstance(key, tuple):
         return [_plain_key(part) for part in key]
     if key is not None and not isinstance(key, (str, int, float)):
-        raise TypeError(f"keys must be strings, numbers, None or tuples of these to be saved, got {key!r}")
+        raise TypeError(f"a key to be saved must be a string, a number, None or a tuple of these, got {key!r}")
     return key
 
 
-def _hashable_key(key: Any) -> Hashable:
-    """Return what ``_plain_key`` was called with."""
-    return tuple(map(_hashable_key, key)) if isinstance(key, (list, tuple)) else key
+def _hashable_key(where: str, saved: Any) -> Hashable:
+    """Return the key that ``_plain_key`` was called with, or raise an error that calls it ``where``."""
+    if isinstance(saved, (list, tuple)):
+        return tuple(_hashable_key(where, part) for part in saved)
+    if saved is not None and not isinstance(saved, (str, int, float)):
+        raise TypeError(f"{where} must be a string, a number, None or a tuple of these, got {saved!r}")
+    return saved

@@ -86,8 +86,8 @@ OptimizerFactory: TypeAlias = Callable[..., Optimizer]
 class _Solver(SGDOptimizer):
     """The object that scikit-learn steps with: its own policies of the learning rate, and an optimizer of fastopt.
 
-    An optimizer belongs to its arrays. Therefore it is made when the first gradients arrive, and made again from its
-    ``state_dict`` when scikit-learn has replaced the arrays, or the model was copied or unpickled.
+    An optimizer belongs to its arrays. Therefore it is made again from its ``state_dict`` for the first gradients after
+    scikit-learn has replaced the arrays, or after the model was copied or unpickled.
     """
 
     optimizer: Optimizer | None = None
@@ -158,7 +158,9 @@ class _WithOptimizer(BaseEstimator):
             make, policy = partial(Adam, betas=(self.beta_1, self.beta_2), eps=self.epsilon, eps_hat=True), "constant"
         # Targets of float64 make gradients of float64, also for weights of float32.
         options = {"lr": self.learning_rate_init, "convert_grads": True, **_own_options(make)}
-        return _Solver(partial(make, **options), self.learning_rate_init, policy, self.power_t)
+        solver = _Solver(partial(make, **options), self.learning_rate_init, policy, self.power_t)
+        solver.optimizer_of([*self.coefs_, *self.intercepts_])  # now, so that wrong options leave no solver
+        return solver
 
     def _fit(self, *args: Any, **kwargs: Any) -> Any:
         self._check_optimizer()
@@ -231,8 +233,8 @@ class MLPClassifier(_WithOptimizer, neural_network.MLPClassifier):
     scikit-learn adds the gradient of the L2 penalty ``alpha`` (default 1e-4) for the weight matrices, whatever the
     optimizer. Set ``alpha=0`` for decoupled weight decay alone.
 
-    Weights have the dtype of the first data. scikit-learn's gradients of float32 weights are float64 if the targets are;
-    they are rounded to float32.
+    Weights have the dtype of the first data. Gradients of float32 weights are float64 if the targets are; they are
+    rounded to float32. Velocities and averages below 1e-30 (1e-299 in float64) become zero.
 
     Examples
     --------

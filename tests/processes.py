@@ -1,9 +1,9 @@
-"""Run Python in another process; the threading layers that this build has."""
+"""Run Python in another process, also in a terminal; the threading layers that this build has."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
+import struct
 import subprocess
 import sys
 
@@ -11,11 +11,7 @@ import pytest
 
 HANGS = 3600  # seconds: against a process that never ends; a busy machine must not reach it
 
-needs_openmp = pytest.mark.skipif(
-    importlib.util.find_spec("fastopt._core.openmp") is None, reason="fastopt was built without OpenMP"
-)
 needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="the system has no /proc")
-LAYERS = ["pool", pytest.param("openmp", marks=needs_openmp)]
 
 
 def run_python(*arguments, **environment):
@@ -29,3 +25,36 @@ def run_python(*arguments, **environment):
         timeout=HANGS,
         check=False,
     )
+
+
+# Another process loads it, because its runtime must not be loaded into this one before a test asks for it.
+needs_openmp = pytest.mark.skipif(
+    run_python("-c", "import fastopt._core.openmp").returncode != 0,
+    reason="needs a build with OpenMP, and its runtime",
+)
+LAYERS = ["pool", pytest.param("openmp", marks=needs_openmp)]
+
+
+def run_in_terminal(*arguments):
+    """Run Python in a terminal of 120 columns, and return its status and all that it has shown."""
+    pty = pytest.importorskip("pty", reason="needs a POSIX terminal")
+    fcntl, termios = pytest.importorskip("fcntl"), pytest.importorskip("termios")
+    try:
+        mine, theirs = pty.openpty()
+    except OSError as error:
+        pytest.skip(f"needs a pseudo-terminal: {error}")
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    with subprocess.Popen([sys.executable, *arguments], stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        while chunk := read_or_end(mine):
+            shown += chunk
+        os.close(mine)
+        return process.wait(), shown
+
+
+def read_or_end(file):
+    try:
+        return os.read(file, 65536)
+    except OSError:  # raised on Linux when the other side is closed
+        return b""

@@ -33,7 +33,8 @@ def test_docstrings(name):
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:  # the library that an adapter is for
-        assert not error.name.startswith("fastopt")
+        if error.name.startswith("fastopt"):
+            raise
         pytest.skip(f"needs {error.name}")
     failures, _ = doctest.testmod(module, optionflags=doctest.ELLIPSIS, verbose=False)
     assert failures == 0

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import pty
 import re
-import struct
-import subprocess
-import sys
-import termios
 
 import numpy as np
 import pytest
 from cases import check_gradients
-from processes import run_python
+from processes import run_in_terminal, run_python
 
 import fastopt
 from fastopt.examples import common, digits
@@ -133,25 +126,8 @@ def test_rejects_invalid_arguments(arguments, says):
 
 def test_progress_bar_appears_only_on_a_terminal():
     pytest.importorskip("tqdm")
-    try:
-        mine, theirs = pty.openpty()
-    except OSError as error:
-        pytest.skip(f"needs a pseudo-terminal: {error}")
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
-    command = [sys.executable, "-m", "fastopt.examples.digits", "--epochs", "3"]
-    with subprocess.Popen(command, stdout=theirs, stderr=theirs) as process:
-        os.close(theirs)
-        shown = b""
-        while chunk := read_or_end(mine):
-            shown += chunk
-        assert process.wait() == 0
+    status, shown = run_in_terminal("-m", "fastopt.examples.digits", "--epochs", "3")
+    assert status == 0
     assert b"epoch/s" in shown
     assert b"held-out accuracy" in shown
     assert "epoch/s" not in run("--epochs", "3").stderr
-
-
-def read_or_end(file):
-    try:
-        return os.read(file, 65536)
-    except OSError:  # raised on Linux when the other side is closed
-        return b""

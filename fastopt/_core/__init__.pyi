@@ -1,17 +1,19 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-class Kernel(NamedTuple):
+from typing_extensions import Self, disjoint_base
+
+class _Kernel(NamedTuple):
     index: int  # type: ignore[assignment]
     operands: tuple[str, ...]
     coefficients: tuple[str, ...]
 
-class Op(NamedTuple):
+class _Op(NamedTuple):
     index: int  # type: ignore[assignment]
     arguments: dict[str, str]
 
-KERNELS: dict[str, Kernel]
-OPS: dict[str, Op]
+KERNELS: dict[str, _Kernel]
+OPS: dict[str, _Op]
 CHUNK: int
 COMPILER: str
 
@@ -41,13 +43,16 @@ def arguments_in_order(
 ) -> list[Any]: ...
 def find_kernel(known: list[BoundKernel], values: list[Any], first: int) -> BoundKernel | None: ...
 
+@disjoint_base
 class BoundKernel:
-    h: dict[str, Any]
-    def __init__(
-        self, function: str, arguments: tuple[str, ...], kernel: str, h: dict[str, Any], coefficients: dict[str, float]
-    ) -> None: ...
+    @property
+    def h(self) -> dict[str, Any]: ...
+    def __new__(
+        cls, function: str, arguments: tuple[str, ...], kernel: str, h: dict[str, Any], coefficients: dict[str, float]
+    ) -> Self: ...
     def step(self, arrays: list[Any], coefficients: dict[str, float]) -> None: ...
 
+@disjoint_base
 class Plan:
     progress: Any
     missed: Any
@@ -61,15 +66,15 @@ class Plan:
     micro_steps: int
     norm: float | None
     max_norm: float | None
-    def __init__(
-        self,
+    def __new__(
+        cls,
         groups: list[tuple[tuple[str, ...], list[tuple[str, list[int] | None, dict[str, Any]]]]],
         arguments: dict[str, str],
         zeros: Callable[[Any], Any],
         convert_grads: bool,
         locate: Callable[[int, int], tuple[str, tuple[int, ...]]],
         nonfinite: str,
-    ) -> None: ...
+    ) -> Self: ...
     def __enter__(self) -> None: ...
     def __exit__(self, *error: object) -> None: ...
     def resume(self, other: Plan) -> None: ...

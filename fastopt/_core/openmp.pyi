@@ -1,1 +1,2 @@
 parallel_for: object
+__test__: dict[str, str]

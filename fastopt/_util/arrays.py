@@ -14,7 +14,7 @@ import numpy.typing as npt
 from fastopt import _core
 
 Array: TypeAlias = npt.NDArray[Any]
-Shape: TypeAlias = "tuple[int, ...]"
+Shape: TypeAlias = tuple[int, ...]
 
 ALIGNMENT = 64  # a cache line, and the widest vector register
 WRITE_SIZE = 2**20  # bytes per write to a file

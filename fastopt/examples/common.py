@@ -20,7 +20,7 @@ except ImportError:
     tqdm = None  # type: ignore[assignment, misc]
 
 Array: TypeAlias = npt.NDArray[Any]
-Loss: TypeAlias = "Callable[..., tuple[Any, Array]]"  # a loss of fastopt, such as huber
+Loss: TypeAlias = Callable[..., tuple[Any, Array]]  # a loss of fastopt, such as huber
 Item = TypeVar("Item")
 
 

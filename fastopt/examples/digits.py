@@ -35,7 +35,7 @@ RATES = {name: TUNED.get(name, [0.0003, 0.001, 0.003]) for name in fastopt.optim
 BATCH_SIZES = [16, 64, 256]
 LINE_STYLES = {16: "-", 64: "--", 256: ":"}  # by batch size
 
-Setting: TypeAlias = "tuple[str, float, int]"  # optimizer, rate, batch size
+Setting: TypeAlias = tuple[str, float, int]  # optimizer, rate, batch size
 
 
 @dataclass(frozen=True)

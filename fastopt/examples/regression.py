@@ -23,7 +23,7 @@ LR = 0.03
 PATIENCE = 40  # epochs without a better validation loss
 SPLITS = 10
 
-Cars: TypeAlias = "Sequence[Array]"  # inputs with a row for each car, and miles per gallon as a column
+Cars: TypeAlias = Sequence[Array]  # inputs with a row for each car, and miles per gallon as a column
 
 
 def load() -> Cars:

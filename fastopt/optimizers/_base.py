@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypedDict, cast
 from weakref import WeakSet
 
 import numpy as np
@@ -51,10 +51,6 @@ STEP_DEFAULTS = {
 }
 
 
-def _option(name: str, doc: str) -> property:
-    return property(lambda self: self._options[name], doc=doc)
-
-
 def _attributes(tree: ParamTree, groups: tuple[Group, ...], plan: _core.Plan) -> dict[str, Any]:
     """Return the attributes of an optimizer that depend on its parameter groups."""
     return {"_tree": tree, "_watched": tree.watched, "param_groups": groups, "_plan": plan}
@@ -84,12 +80,6 @@ class Optimizer:
     param_groups: tuple[Group, ...]
     """The hyperparameters of each group; changes hold from the next step on."""
 
-    zero_grads = _option("zero_grads", "Whether a step sets the gradients to zero.")
-    convert_grads = _option("convert_grads", "Whether gradients of another dtype or layout are copied.")
-    ema_decay = _option("ema_decay", "The decay of the moving average of the parameters, or a function, or None.")
-    nonfinite = _option("nonfinite", "The policy for gradients that are not finite.")
-    state_dir = _option("state_dir", "The folder of the memory-mapped states, or None.")
-
     def __init_subclass__(cls) -> None:
         if cls.__doc__:  # otherwise help() shows that of the base class
             cls.__doc__ = insert_shared_sections(inspect.cleandoc(cls.__doc__))
@@ -98,7 +88,7 @@ class Optimizer:
         known = {**hyperparameters, **GROUP_DEFAULTS, **STEP_DEFAULTS}
         check_known(type(self).__name__, common, known)
         values = {**known, **common}
-        self._options = {name: CHECKS[name](name, values[name]) for name in STEP_DEFAULTS}
+        self._options = cast(Common, {name: CHECKS[name](name, values[name]) for name in STEP_DEFAULTS})
         self._defaults = {name: values[name] for name in known if name not in STEP_DEFAULTS}
         tree, groups = _build.parse(type(self), params, self._defaults)
         for name, value in _attributes(tree, groups, _build.build(tree, groups, self._options)).items():
@@ -374,6 +364,31 @@ class Optimizer:
     def max_grad_norm(self, value: float | None) -> None:
         with self._plan:
             self._plan.max_norm = CHECKS["max_grad_norm"]("max_grad_norm", value)
+
+    @property
+    def zero_grads(self) -> bool:
+        """Whether a step sets the gradients to zero."""
+        return self._options["zero_grads"]
+
+    @property
+    def convert_grads(self) -> bool:
+        """Whether gradients of another dtype or layout are copied."""
+        return self._options["convert_grads"]
+
+    @property
+    def ema_decay(self) -> FloatOrSchedule | None:
+        """The decay of the moving average of the parameters, or a function, or None."""
+        return self._options["ema_decay"]
+
+    @property
+    def nonfinite(self) -> str:
+        """The policy for gradients that are not finite."""
+        return self._options["nonfinite"]
+
+    @property
+    def state_dir(self) -> str | os.PathLike[str] | None:
+        """The folder of the memory-mapped states, or None."""
+        return self._options["state_dir"]
 
     def execution_info(self) -> dict[str, Any]:
         """Return how steps run.

@@ -40,12 +40,19 @@ def plot_schedule(schedule: FunctionOfStep, steps: int) -> Figure:
     """
     from matplotlib.figure import Figure  # noqa: PLC0415  optional dependency
 
+    figure = Figure()
+    draw_schedule(figure, schedule, steps)
+    return figure
+
+
+def draw_schedule(figure: Figure, schedule: FunctionOfStep, steps: int) -> None:
+    """Draw the first steps of a schedule into an empty figure."""
     function_of_step("schedule", schedule)
     positive_count("steps", steps)
-    figure = Figure(figsize=(6.4, 3.2), layout="constrained")
+    figure.set_size_inches(6.4, 3.2)
+    figure.set_layout_engine("constrained")
     axes = figure.subplots()
     axes.plot(range(steps), [any_number(f"schedule({step})", schedule(step)) for step in range(steps)])
     axes.set(xlabel="step", ylabel="value", title=repr(schedule), xlim=(0, max(steps - 1, 1)))
     axes.title.set_fontsize(8)
     axes.grid(alpha=0.3)
-    return figure

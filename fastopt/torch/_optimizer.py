@@ -168,10 +168,15 @@ class TorchOptimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        self._step()
+        return loss
+
+    @torch.compiler.disable
+    def _step(self) -> None:
+        """Step outside of what ``torch.compile`` traces: tensors that it works with have no memory."""
         if self._binding is None or not self._binding.is_current(self):
             self._binding = Binding(self)
         self._binding.step()
-        return loss
 
     @property
     def grad_norm(self) -> float | None:
