@@ -26,7 +26,7 @@ def mnist():
     return images[train], labels[train], images[test], labels[test]
 
 
-def none(root):
+def none(_root):
     """The program has its data."""
 
 

@@ -25,7 +25,7 @@ from loop_edits import apply, insert_clock
 from loop_programs import PROGRAMS
 
 CHILD = Path(__file__).with_name("loop_child.py")
-ROUNDS = 4
+ROUNDS = 5
 ROUNDING = 100  # units of rounding per step that results may differ by
 
 
