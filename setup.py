@@ -21,7 +21,7 @@ if sys.platform == "win32":
     raise SystemExit("fastopt builds with gcc or clang; on Windows use WSL")
 
 
-def extension(name, *sources, flags=(), **options):
+def extension(name, *sources, flags=()):
     """Describe the extension ``fastopt._core.<name>``: its Cython module and C sources."""
     return Extension(
         f"fastopt._core.{name}",
@@ -30,7 +30,6 @@ def extension(name, *sources, flags=(), **options):
         include_dirs=["csrc"],
         extra_compile_args=[*EXACT_AND_FAST, "-fvisibility=hidden", "-pthread", *flags, *SMALL, *SANITIZE],
         extra_link_args=["-pthread", *flags, *(["-Wl,-s"] if SMALL and sys.platform == "linux" else []), *SANITIZE],
-        **options,
     )
 
 
@@ -42,7 +41,7 @@ EXTENSIONS = [
     extension("tensors", flags=["-O2"]),
     extension("gradients", flags=["-O2"]),
     extension("plan", "csrc/step.c", flags=["-O2"]),
-    extension("openmp", flags=["-fopenmp"], optional=True),  # skipped where the compiler has no OpenMP
+    extension("openmp", flags=["-fopenmp"]),
 ]
 
 
@@ -63,4 +62,6 @@ class ParallelBuild(build_ext):
         super().build_extensions()
 
 
-setup(ext_modules=cythonize(EXTENSIONS, build_dir="build"), cmdclass={"build_ext": ParallelBuild})
+modules = cythonize(EXTENSIONS, build_dir="build")
+modules[-1].optional = True  # skipped where the compiler has no OpenMP; cythonize ignores the argument of Extension
+setup(ext_modules=modules, cmdclass={"build_ext": ParallelBuild})

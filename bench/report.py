@@ -32,6 +32,7 @@ TITLES = {
     "bench_losses": "Losses: value and gradient",
     "bench_layers": "Layers: forward and backward",
     "bench_augment": "Augmentation: images rotated, scaled, shifted and flipped",
+    "bench_sklearn": "scikit-learn's MLPClassifier with its own optimizer, and with fastopt's",
     "bench_reference": "Relative to the same formula in NumPy",
 }
 PACKAGES = ["torch", "deepspeed", "optax", "jax", "numba", "scikit-learn", "opencv-python-headless"]

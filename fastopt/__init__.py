@@ -3,6 +3,7 @@
 - Optimizers (`fastopt.optimizers`): `SGD`, `Momentum`, `RMSprop`, `Adagrad`, `Adam`, `AdamW`, over a `Flat` or other
   arrays; plain functions in `fastopt.kernels`; rates and other hyperparameters that follow `fastopt.schedules`.
 - Losses (`fastopt.losses`), layers (`fastopt.layers`) and augmentation (`augment`, `affine`).
+- `Keyed`, for code that updates its arrays one by one.
 - Training loops: `batches`, `EarlyStopping`, `find_lr`, `DynamicLossScale`; saving in `fastopt.checkpoint`.
 - Instruction sets and threads in `fastopt.runtime`; every kernel in NumPy in `fastopt.reference`.
 """
@@ -18,6 +19,7 @@ from fastopt.augment import affine, augment
 from fastopt.batches import batches
 from fastopt.early_stopping import EarlyStopping
 from fastopt.flat import Flat
+from fastopt.keyed import Keyed
 from fastopt.layers import *  # noqa: F403  what these modules export is listed there only
 from fastopt.loss_scale import DynamicLossScale
 from fastopt.losses import *  # noqa: F403
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 with suppress(ImportError):
     from fastopt import _threadpoolctl  # noqa: F401  registers itself
 
-__all__ = ["Checkpoint", "DynamicLossScale", "EarlyStopping", "Flat", "LRFinderResult", "Optimizer"]
+__all__ = ["Checkpoint", "DynamicLossScale", "EarlyStopping", "Flat", "Keyed", "LRFinderResult", "Optimizer"]
 __all__ += ["affine", "augment", "batches", "find_lr", "load", "save"]
 __all__ += ["isa", "num_threads", "set_isa", "set_num_threads", "set_threading_layer", "threading_layer"]
 __all__ += ["checkpoint", "kernels", "layers", "losses", "optimizers", "reference", "runtime", "schedules"]

@@ -46,7 +46,8 @@ Crash safety
 ------------
 The new file is written under a temporary name in the same directory (``.run.npz.tmp``), flushed to the disk and
 renamed. If the process is killed, the disk is full or the power fails, either the old or the new file exists, complete.
-Processes and threads that save to the same path wait for each other. ``keep=3`` keeps the two files before this one as
+Processes and threads that save to the same path wait for each other; meanwhile there is a file ``.run.npz.lock``. On
+Windows, a file that is open or mapped cannot be replaced. ``keep=3`` keeps the two files before this one as
 ``run.1.npz`` and ``run.2.npz``. Permissions are kept. If the path is a symbolic link, the file that it points to is
 replaced.
 
@@ -82,7 +83,6 @@ import json
 import os
 import reprlib
 from collections.abc import Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, Any
 
@@ -95,6 +95,7 @@ from fastopt._util.atomic_file import replace
 from fastopt._util.records import Frozen
 from fastopt._util.validation import FunctionOfStep, check_instance, flag, function_of_step, positive_count
 from fastopt.early_stopping import EarlyStopping
+from fastopt.keyed import Keyed
 from fastopt.optimizers import Optimizer, _state
 from fastopt.optimizers._param_tree import check_arrays, pairs, plain
 from fastopt.optimizers._state import Changes
@@ -128,7 +129,7 @@ def save(
     path: str | os.PathLike[str],
     *,
     params: Any = None,
-    optimizer: Optimizer | None = None,
+    optimizer: Optimizer | Keyed | None = None,
     early_stopping: EarlyStopping | None = None,
     schedule: FunctionOfStep | None = None,
     arrays: Mapping[str, Array] | None = None,
@@ -143,7 +144,7 @@ def save(
         File to write. Its suffix, .npz or .safetensors, selects the format.
     params : Flat, ndarray, list, tuple or mapping of ndarray, optional
         Parameters. Names must be strings.
-    optimizer : Optimizer, optional
+    optimizer : Optimizer or Keyed, optional
         Optimizer to save, including the state of its schedules.
     early_stopping : EarlyStopping, optional
         Early stopping to save, including its copy of the best parameters.
@@ -192,13 +193,13 @@ def save(
     _check_types(optimizer, early_stopping)
     if all(part is None for part in (params, optimizer, early_stopping, schedule, arrays, metadata)):
         raise TypeError("params, optimizer, early_stopping, schedule, arrays or metadata must be given, got none")
-    with nullcontext() if optimizer is None else optimizer._plan:
+    with _state.locked(optimizer):
         tree: dict[str, Any] = {}
         if params is not None:
             check_arrays("params", params, writable=False)
             tree["params"] = plain(params, np.asarray)
         if optimizer is not None:
-            tree["optimizer"] = _state.snapshot(optimizer, np.asarray)
+            tree["optimizer"] = optimizer._snapshot(np.asarray)
         if early_stopping is not None:
             tree["early_stopping"] = early_stopping._state_dict(np.asarray)
         if schedule is not None:
@@ -233,7 +234,7 @@ def load(
     path: str | os.PathLike[str],
     *,
     params: Any = None,
-    optimizer: Optimizer | None = None,
+    optimizer: Optimizer | Keyed | None = None,
     early_stopping: EarlyStopping | None = None,
     schedule: FunctionOfStep | None = None,
     keep_hyperparameters: bool = False,
@@ -246,7 +247,7 @@ def load(
         File to read, .npz or .safetensors.
     params : Flat, ndarray, list, tuple or mapping of ndarray, optional
         Arrays to write to; names, shapes and dtypes must be those of the file.
-    optimizer : Optimizer, optional
+    optimizer : Optimizer or Keyed, optional
         Optimizer of the same class, groups and options as the saved one.
     early_stopping : EarlyStopping, optional
         Early stopping to restore.
@@ -308,7 +309,7 @@ def load(
         copies = [] if params is None else pairs(params, tree["params"], "params")
         changes = Changes([], [])
         if optimizer is not None:
-            changes = _state.checked(optimizer, "optimizer", tree["optimizer"], keep)
+            changes = optimizer._checked("optimizer", tree["optimizer"], keep)
         changes.copies.extend(copies)
         if early_stopping is not None:
             state = early_stopping._check_state("early_stopping", tree["early_stopping"])
@@ -345,9 +346,10 @@ def _add_file_name(error: OSError, path: Path) -> None:
 
 
 def _check_types(optimizer: Any, early_stopping: Any) -> None:
-    for name, thing, cls in (("optimizer", optimizer, Optimizer), ("early_stopping", early_stopping, EarlyStopping)):
-        if thing is not None:
-            check_instance(name, thing, cls)
+    if optimizer is not None and not isinstance(optimizer, Keyed):
+        check_instance("optimizer", optimizer, Optimizer)
+    if early_stopping is not None:
+        check_instance("early_stopping", early_stopping, EarlyStopping)
 
 
 def _check_stateful(schedule: Any) -> None:

@@ -217,7 +217,8 @@ def set_threading_layer(name: str) -> None:
     ValueError
         If the name is neither.
     ImportError
-        If fastopt was built by a compiler without OpenMP.
+        If fastopt was built without OpenMP, or the runtime is not installed. Released wheels for Linux need the
+        ``libgomp.so.1`` of the system; those for macOS and Windows have no OpenMP.
 
     Examples
     --------
@@ -230,7 +231,7 @@ def set_threading_layer(name: str) -> None:
         try:
             from fastopt._core import openmp  # noqa: PLC0415  loading an OpenMP runtime is the user's choice
         except ImportError as error:
-            raise ImportError(f"the threading layer 'openmp' must be built with OpenMP: {error}") from None
+            raise ImportError(f"the threading layer 'openmp' needs an OpenMP build and runtime: {error}") from None
 
         _core.set_parallel_for(openmp.parallel_for)
     else:

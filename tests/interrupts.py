@@ -23,8 +23,8 @@ SOON = 2e-5  # seconds
 def interrupts(seconds, repeat=1.0):
     """Send a signal that raises KeyboardInterrupt, as Ctrl-C does, after some seconds, and repeat it.
 
-    It is raised only inside of fastopt, so that the test itself is not interrupted. Python drops an exception raised in
-    ``__del__``: because of the repetition, a loop can wait for it without a limit.
+    It is raised only inside of fastopt, so that the test itself is not interrupted, and not where Python would drop it:
+    in ``__del__``, which the garbage collector may call at any time, or in the callback of a thread that ended.
     """
 
     done = False
@@ -32,9 +32,9 @@ def interrupts(seconds, repeat=1.0):
     def handler(_, frame):
         if done:
             return
-        in_callback = frame.f_code.co_filename.endswith("_weakrefset.py")  # of a thread that ended: it would be dropped
-        stack = traceback.walk_stack(frame)
-        at_work = not in_callback and any(frame.f_code.co_filename.startswith(PACKAGE) for frame, _ in stack)
+        codes = [frame.f_code for frame, _ in traceback.walk_stack(frame)]
+        dropped = codes[0].co_filename.endswith("_weakrefset.py") or any(code.co_name == "__del__" for code in codes)
+        at_work = not dropped and any(code.co_filename.startswith(PACKAGE) for code in codes)
         signal.setitimer(signal.ITIMER_REAL, repeat if at_work else SOON)
         if at_work:
             raise KeyboardInterrupt

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
-import importlib.util
 import os
-import pty
 import struct
 import subprocess
 import sys
-import termios
 
 import pytest
 
 HANGS = 3600  # seconds: against a process that never ends; a busy machine must not reach it
 
-needs_openmp = pytest.mark.skipif(
-    importlib.util.find_spec("fastopt._core.openmp") is None, reason="fastopt was built without OpenMP"
-)
 needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="the system has no /proc")
-LAYERS = ["pool", pytest.param("openmp", marks=needs_openmp)]
 
 
 def run_python(*arguments, **environment):
@@ -35,8 +27,18 @@ def run_python(*arguments, **environment):
     )
 
 
+# Another process loads it, because its runtime must not be loaded into this one before a test asks for it.
+needs_openmp = pytest.mark.skipif(
+    run_python("-c", "import fastopt._core.openmp").returncode != 0,
+    reason="needs a build with OpenMP, and its runtime",
+)
+LAYERS = ["pool", pytest.param("openmp", marks=needs_openmp)]
+
+
 def run_in_terminal(*arguments):
     """Run Python in a terminal of 120 columns, and return its status and all that it has shown."""
+    pty = pytest.importorskip("pty", reason="needs a POSIX terminal")
+    fcntl, termios = pytest.importorskip("fcntl"), pytest.importorskip("termios")
     try:
         mine, theirs = pty.openpty()
     except OSError as error:

@@ -90,7 +90,7 @@ REFUSALS = [
 ]
 
 PLAIN, WITH_STATE = SGD(np.ones(2)), SGD(np.ones(2), momentum=0.5)
-READ_ONLY = ["steps", "skipped", "grad_norm", "max_grad_norm", "zero_grads", "ema_decay", "nonfinite", "ema", "state"]
+READ_ONLY = ["steps", "skipped", "grad_norm", "zero_grads", "ema_decay", "nonfinite", "ema", "state"]
 REFUSALS += [(partial(setattr, WITH_STATE, name, 3), AttributeError, "...") for name in READ_ONLY]
 REFUSALS += [
     (
@@ -110,6 +110,12 @@ REFUSALS += [
     (partial(SGD, np.ones(2), schedules.Cosine), TypeError, f"lr must be {RATE}, got <class ...Cosine...>"),
     (partial(setattr, SGD([{"params": GOOD}]), "lr", -1), ValueError, f"params[0]['lr'] must be {RATE}, got -1"),
     (partial(setattr, PLAIN, "grad_scale", 0), ValueError, "grad_scale must be a finite number > 0, got 0"),
+    (partial(setattr, PLAIN, "max_grad_norm", 0), ValueError, "max_grad_norm must be a number > 0, got 0"),
+    (
+        partial(SGD.step, SGD(np.ones(2), ema_decay=schedules.Constant(1.0)), np.ones(2)),
+        ValueError,
+        "ema_decay (the result of Constant(...) at step 0) must be a number in [0, 1), got 1.0",
+    ),
     (
         partial(SGD, GOOD, momentum=0.9, dampening=0.1, nesterov=True),
         ValueError,

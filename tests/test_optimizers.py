@@ -319,3 +319,29 @@ def test_files_of_nested_states_are_named_by_their_paths(tmp_path):
     fastopt.Momentum({"a": [np.ones(2), {"x/y": np.ones(1)}]}, state_dir=tmp_path)
     names = sorted(file.name for file in tmp_path.iterdir())
     assert names == ["momentum_buffer['a'][0].npy", "momentum_buffer['a'][1]['x%2Fy'].npy"]
+
+
+def test_max_grad_norm_can_be_set_between_steps():
+    params = np.zeros(1)
+    optimizer = fastopt.SGD(params, lr=1.0)
+    for max_norm, norm in ((2.0, 4.0), (None, None), (1.0, 4.0)):
+        optimizer.max_grad_norm = max_norm
+        optimizer.step(np.full(1, 4.0))
+        assert (optimizer.max_grad_norm, optimizer.grad_norm) == (max_norm, norm)
+    assert params == pytest.approx(-7.0, rel=1e-6)
+    optimizer.add_param_group({"params": np.zeros(1)})
+    assert optimizer.max_grad_norm == 1.0
+
+
+def test_ema_decay_can_be_a_function_of_the_step():
+    params, constant = (np.arange(5.0) for _ in range(2))
+    optimizer = fastopt.SGD(params, lr=0.5, ema_decay=lambda steps: steps / 4)
+    ema = constant.copy()
+    for step in range(4):
+        grad = np.full(5, 1.0 + step)
+        other = fastopt.SGD(constant, lr=0.5, ema_decay=step / 4)
+        other.ema[...] = ema
+        other.step(grad)
+        ema = other.ema
+        optimizer.step(grad)
+        assert same_bits(optimizer.ema, ema)

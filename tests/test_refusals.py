@@ -16,6 +16,7 @@ from functools import partial
 import numpy as np
 import pytest
 import refusals_images
+import refusals_keyed
 import refusals_layers
 import refusals_losses
 import refusals_options
@@ -33,6 +34,7 @@ TOPICS = [
     refusals_params,
     refusals_options,
     refusals_states,
+    refusals_keyed,
     refusals_training,
     refusals_losses,
     refusals_layers,
@@ -57,6 +59,8 @@ def state_of(value):
     """Return the state of an optimizer or another stateful object, without the arrays of the caller, or None."""
     if isinstance(value, fastopt.Optimizer):
         return [value.grad_scale, *map(dict, value.param_groups)]
+    if isinstance(value, fastopt.Keyed):
+        return [list(value), *map(state_of, value._all())]
     if isinstance(value, (fastopt.EarlyStopping, fastopt.DynamicLossScale, StatefulSchedule)):
         return value.state_dict()
     return vars(value) if isinstance(value, BatchNormCache) else None

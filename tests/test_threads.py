@@ -278,7 +278,7 @@ def test_threading_layer_can_be_chosen():
 def test_layer_that_was_not_built_is_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, "fastopt._core.openmp", None)
     monkeypatch.delattr(_core, "openmp", raising=False)
-    with pytest.raises(ImportError, match=r"^the threading layer 'openmp' must be built with OpenMP: "):
+    with pytest.raises(ImportError, match=r"^the threading layer 'openmp' needs an OpenMP build and runtime: "):
         fastopt.set_threading_layer("openmp")
     assert fastopt.threading_layer() == "pool"
 

@@ -59,12 +59,14 @@ class Plan:
     missed: Any
     clocks: list[tuple[int, int]]
     dirty: bool
+    takes_addresses: bool
     grad_scale: float
     steps: int
     skipped: int
     parts: int
     micro_steps: int
     norm: float | None
+    max_norm: float | None
     def __new__(
         cls,
         groups: list[tuple[tuple[str, ...], list[tuple[str, list[int] | None, dict[str, Any]]]]],
@@ -72,12 +74,12 @@ class Plan:
         zeros: Callable[[Any], Any],
         convert_grads: bool,
         locate: Callable[[int, int], tuple[str, tuple[int, ...]]],
-        max_norm: float | None,
         nonfinite: str,
     ) -> Self: ...
     def __enter__(self) -> None: ...
     def __exit__(self, *error: object) -> None: ...
     def resume(self, other: Plan) -> None: ...
+    def replace_param(self, array: Any) -> bool: ...
     def set_coefficients(self, group: int, coefficients: dict[str, float]) -> None: ...
     def step(
         self, grads: list[Any] | None, skip: bytes | None, compute: Callable[[], list[dict[str, float]]]

@@ -8,6 +8,7 @@ cdef tuple REAL_NAMES
 
 cdef int acquire(object array, Py_buffer *view, str name, str path, bint writable, const Py_buffer *like,
                  bint any_order) except -1
+cdef bint fits(const Py_buffer *view, const Py_buffer *like) noexcept
 cdef int real_of(const Py_buffer *view) noexcept
 cdef tuple shape_of(const Py_buffer *view)
 cdef tuple span_of(const Py_buffer *view, str name)

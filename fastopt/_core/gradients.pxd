@@ -8,6 +8,7 @@ cdef class Gradients(Tensors):
     cdef Py_buffer *grads                       # of each tensor, for the duration of a step
     cdef Py_ssize_t bound_count                 # of them
     cdef bint grads_known, convert_grads
+    cdef public bint takes_addresses
     cdef str grad_name
     cdef object zeros
     cdef list converted                         # of each tensor: the array for converted gradients, or None

@@ -29,6 +29,10 @@ cdef class Gradients(Tensors):
 
     ``groups`` and ``arguments`` are those of `Tensors`. ``zeros(array)`` returns a new array with the dtype and the
     layout of another one. With ``convert_grads``, gradients of another dtype or layout are copied into such arrays.
+
+    With ``takes_addresses``, an int stands for a gradient with the dtype and the layout of its parameter at that
+    address. The caller has checked that and keeps its memory alive: acquiring a buffer from a tensor of PyTorch takes
+    longer than its part of the step.
     """
 
     def __cinit__(self, list groups, dict arguments, zeros, bint convert_grads, *more):
@@ -55,7 +59,11 @@ cdef class Gradients(Tensors):
             flags = skip
         for i in range(self.tensor_count):
             tensor, memory, grad = &self.tensors[i], NULL, grads[i]
-            if grad is not None:
+            if self.takes_addresses and type(grad) is int:
+                memory = <void *><uintptr_t>grad
+                self.grads[i].buf = memory      # its obj stays NULL, so nothing is released
+                self.grads[i].len, self.grads[i].itemsize = self.params[i].len, self.params[i].itemsize
+            elif grad is not None:
                 if self.convert_grads:
                     grad = self.convert(i, grad)
                 acquire(grad, &self.grads[i], self.grad_name, self.paths[i], self.zero_grads, &self.params[i], True)

@@ -57,16 +57,14 @@ cdef class Plan(Gradients):
     cdef Progress *p
     cdef Py_buffer progress_view
     cdef bint busy, clips
-    cdef double max_norm
+    cdef double norm_limit                      # infinite if gradients are not scaled
     cdef Nonfinite nonfinite
     cdef object locate
     cdef list grad_sums                         # of each tensor: the sum of accumulated gradients, or None
     cdef readonly object progress               # uint8 array that holds the Progress struct
 
-    def __cinit__(self, list groups, dict arguments, zeros, bint convert_grads, locate, max_norm, str nonfinite):
-        self.locate = locate
-        self.clips = max_norm is not None
-        self.max_norm = max_norm if self.clips else INFINITY
+    def __cinit__(self, list groups, dict arguments, zeros, bint convert_grads, locate, str nonfinite):
+        self.locate, self.norm_limit = locate, INFINITY
         self.nonfinite = NONFINITE[nonfinite]
         self.unsummed = <unsigned char *>allocate(self.segment_count, 1)
         self.grad_sums = [None] * self.tensor_count
@@ -82,11 +80,18 @@ cdef class Plan(Gradients):
         """Take over the counters and the accumulated gradients of a plan whose tensors this one begins with."""
         cdef Py_ssize_t i
         self.p[0] = other.p[0]
+        self.max_norm = other.max_norm
         for i in range(self.segment_count):
             old = i < other.segment_count
             self.missed_steps[i] = other.missed_steps[i] if old else self.p.steps
             self.unsummed[i] = other.unsummed[i] if old else True
         self.grad_sums[:other.tensor_count] = other.grad_sums
+
+    def replace_param(self, array):
+        """Update another ndarray from now on, in a plan of one array; return False if its layout is another one."""
+        with self:
+            self.grads_known = False            # whether the last gradients overlap it
+            return self.bind_param(array)
 
     # The lock
 
@@ -137,6 +142,16 @@ cdef class Plan(Gradients):
     def grad_scale(self, double value):
         self.p.grad_scale = value
 
+    @property
+    def max_norm(self):
+        """The norm that gradients are scaled to if theirs is larger, or None."""
+        return self.norm_limit if self.clips else None
+
+    @max_norm.setter
+    def max_norm(self, value):
+        self.clips = value is not None
+        self.norm_limit = value if self.clips else INFINITY
+
     # Stepping
 
     def step(self, list grads, bytes skip, compute):
@@ -165,8 +180,8 @@ cdef class Plan(Gradients):
                 if self.clips or self.nonfinite != PROPAGATE:
                     if not self.compute_norm(&work):
                         return
-                    if self.clips and not isinf(self.max_norm) and not self.p.norm + 1e-6 <= self.max_norm:
-                        factor = self.max_norm / (self.p.norm + 1e-6)
+                    if not isinf(self.norm_limit) and not self.p.norm + 1e-6 <= self.norm_limit:
+                        factor = self.norm_limit / (self.p.norm + 1e-6)
                 self.scale_gradients(factor * (1.0 / self.divisor()))
                 if self.elements < SERIAL_BELOW:  # shorter than releasing the GIL and taking it again
                     fastopt_run_stages(&work)
@@ -283,13 +298,14 @@ cdef class Plan(Gradients):
         """Decide about a norm that is not finite, before anything is written; return whether the step goes on."""
         cdef Py_ssize_t i, s, tensor = -1
         cdef int64_t element = -1
+        cdef void *memory
         for s in range(self.segment_count):
             if self.active[s]:
                 tensor = self.segments[s].tensor
                 element = first_nonfinite(&self.grads[tensor], self.segments[s].begin, self.segments[s].end)
                 if element >= 0:
                     break
-        if element < 0 and isinf(self.max_norm) or element >= 0 and self.nonfinite == PROPAGATE:
+        if element < 0 and isinf(self.norm_limit) or element >= 0 and self.nonfinite == PROPAGATE:
             return True
         if element < 0 or self.nonfinite == RAISE:
             self.p.parts = 0
@@ -297,7 +313,9 @@ cdef class Plan(Gradients):
             raise OverflowError("the norm of grads must be within float64 to be scaled to max_grad_norm, got infinity")
         if self.nonfinite == RAISE:
             name, index = self.locate(tensor, element)
-            value = np.asarray(self.grads[tensor].obj).ravel("K")[element]
+            memory = self.grads[tensor].buf
+            is_f32 = self.grads[tensor].itemsize == 4
+            value = (<const float *>memory)[element] if is_f32 else (<const double *>memory)[element]
             raise FloatingPointError(f"{self.grad_name}{name} must be finite, got {value} at index {index}")
         self.p.skipped += 1
         self.p.micro_steps += self.p.parts == 0

@@ -48,6 +48,8 @@ cdef class Tensors:
     cdef readonly list clocks                   # (group, missed steps) of the segments that take part
     cdef public bint dirty                      # whether the static coefficients are out of date
 
+    cdef int set_spans(self, list spans) except -1
+    cdef bint bind_param(self, array) except -1
     cdef int add_group(self, Py_ssize_t g, tuple kernels) except -1
     cdef int add_tensor(self, Py_ssize_t t, Py_ssize_t g, str path, sizes, dict operands, list spans) except -1
     cdef bint is_uniform(self, Py_ssize_t t) noexcept

@@ -14,7 +14,7 @@ from libc.string cimport memcpy, memset
 
 import numpy as np
 
-from fastopt._core.buffers cimport FASTOPT_F32, acquire, allocate, check_spans, real_of, span_of
+from fastopt._core.buffers cimport FASTOPT_F32, acquire, allocate, check_spans, fits, real_of, span_of
 from fastopt._core.kernels cimport fp_env_restore, fp_env_set
 from fastopt._core.step cimport (
     FASTOPT_MAX_COEFFICIENTS, FASTOPT_MAX_OPERANDS, FASTOPT_MAX_STAGES, check_coefficient, fastopt_chunk, fastopt_group,
@@ -40,7 +40,7 @@ cdef class Tensors:
     """
 
     def __cinit__(self, list groups, dict arguments, *more):
-        cdef Py_ssize_t g, i, t = 0
+        cdef Py_ssize_t g, t = 0
         cdef Py_buffer view
         self.arguments, self.infos, self.clock_infos, self.paths, self.clocks = arguments, [], [], [], []
         self.group_count = len(groups)
@@ -67,11 +67,7 @@ cdef class Tensors:
             for path, sizes, operands in tensors:
                 self.add_tensor(t, g, path, sizes, operands, spans)
                 t += 1
-        check_spans(spans)
-        self.span_names = [name for _, _, name in spans]
-        self.spans = <Span *>allocate(len(spans), sizeof(Span))
-        for i in range(len(spans)):
-            self.spans[i] = Span(spans[i][0], spans[i][1])
+        self.set_spans(spans)
         memset(self.active, 1, self.segment_count)
         self.cut()
 
@@ -93,6 +89,45 @@ cdef class Tensors:
         free(self.held)
         free(self.params)
         free(self.spans)
+
+    cdef int set_spans(self, list spans) except -1:
+        """Record the memory that steps write, or raise if two arrays overlap."""
+        cdef Py_ssize_t i
+        cdef Span *own
+        check_spans(spans)
+        own = <Span *>allocate(len(spans), sizeof(Span))
+        for i in range(len(spans)):
+            own[i] = Span(spans[i][0], spans[i][1])
+        free(self.spans)
+        self.spans, self.span_names = own, [name for _, _, name in spans]
+
+    cdef bint bind_param(self, array) except -1:
+        """Update another ndarray from now on, if there is one tensor; return False if its layout is another one."""
+        cdef Py_buffer view
+        cdef Py_ssize_t i
+        cdef GroupInfo info = self.infos[0]
+        cdef str argument = self.arguments.get("param", "param")
+        name = argument + self.paths[0]
+        acquire(array, &view, argument, self.paths[0], True, NULL, True)
+        try:
+            if not fits(&view, self.params):
+                PyBuffer_Release(&view)
+                return False
+            if view.buf != self.params.buf:
+                spans = [(self.spans[i].begin, self.spans[i].end, own) for i, own in enumerate(self.span_names)
+                         if own != name]
+                if view.len:
+                    spans.append(span_of(&view, name))
+                self.set_spans(spans)
+        except BaseException:
+            PyBuffer_Release(&view)
+            raise
+        PyBuffer_Release(self.held)             # that of the old array, which was acquired first
+        self.held[0] = self.params[0] = view
+        for i, operand in enumerate(info.operands):
+            if operand == "param":
+                self.tensors[0].operands[i] = view.buf
+        return True
 
     cdef int add_group(self, Py_ssize_t g, tuple kernels) except -1:
         cdef fastopt_group *group = &self.group_stages[g]

@@ -19,6 +19,17 @@ the parts, too, so that each gets its own mask; with ``steps``, which counts who
 >>> optimizer.steps, optimizer.micro_steps
 (1, 2)
 
+**The step itself.** Evolution strategies, for example, need the step for its norm, or to add it to parameters that they
+keep. Let the optimizer update an array of zeros. Weight decay has no effect there, since it needs the parameters:
+
+>>> step = np.zeros(3)
+>>> optimizer = fastopt.Adam(step, lr=0.1)
+>>> for gradient in (np.ones(3), np.ones(3)):
+...     step[:] = 0
+...     optimizer.step(gradient)
+>>> step.round(6)
+array([-0.1, -0.1, -0.1])
+
 In the examples below, ``x`` and ``y`` are arrays of float32 with the shapes (n, 3) and (n,).
 
 **JAX.** Arrays of JAX are read-only: copy the initial values with ``np.array``. Dictionaries, lists and tuples of
@@ -75,16 +86,13 @@ Assigning ``p.data`` gives a parameter other memory: make a new optimizer.
         value.backward()
         optimizer.step([None if p.grad is None else p.grad.numpy() for p in model.parameters()])
 
-**scikit-learn.** Pass the lists that the model holds, so that ``step`` raises if an array in them is replaced.
-``partial_fit`` allocates and keeps them; ``fit`` makes new lists, which needs a new optimizer.
+**scikit-learn.** The module `fastopt.sklearn` has ``MLPClassifier`` and ``MLPRegressor`` with these optimizers:
 
-    from sklearn.neural_network import MLPRegressor
+    from fastopt.sklearn import MLPRegressor
 
-    model = MLPRegressor(hidden_layer_sizes=()).partial_fit(x, y)
-    optimizer = fastopt.Adam([model.coefs_, model.intercepts_], lr=0.1)
+    model = MLPRegressor(hidden_layer_sizes=(), optimizer=fastopt.Adam, learning_rate_init=0.1, alpha=0.0)
     for _ in range(300):
-        value, dpred = fastopt.mse(model.predict(x), y)
-        optimizer.step([[x.T @ dpred[:, None]], [dpred.sum(keepdims=True)]])
+        model.partial_fit(x, y)
 """
 
 from fastopt.optimizers._base import Optimizer as Optimizer

@@ -14,10 +14,11 @@ from weakref import WeakSet
 import numpy as np
 
 from fastopt import _core
-from fastopt._util.validation import check_known, flag
+from fastopt._util.arrays import Array
+from fastopt._util.validation import FloatOrSchedule, check_known, decay, flag
 from fastopt.optimizers import _build, _state
 from fastopt.optimizers._docs import insert_shared_sections
-from fastopt.optimizers._param_groups import CHECKS, Group, hyperparameter_at
+from fastopt.optimizers._param_groups import CHECKS, Group, hyperparameter_at, result_at
 from fastopt.optimizers._param_tree import ParamGroups, ParamTree, Watched
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Common(TypedDict, total=False):
     grad_scale: float
     zero_grads: bool
     convert_grads: bool
-    ema_decay: float | None
+    ema_decay: FloatOrSchedule | None
     nonfinite: Literal["propagate", "skip", "raise"]
     state_dir: str | os.PathLike[str] | None
 
@@ -95,6 +96,7 @@ class Optimizer:
         for group in groups:
             group._plan = self._plan
         self._plan.grad_scale = self._options.pop("grad_scale")
+        self._plan.max_norm = self._options.pop("max_grad_norm")
         self._loss_scales: WeakSet[Any] = WeakSet()  # every DynamicLossScale, which remembers the counts of steps
 
     def add_param_group(self, param_group: Mapping[str, Any]) -> None:
@@ -197,14 +199,19 @@ class Optimizer:
             # a call less than always _all_step_coefficients, which would take 5 % of a small step
             compute = self._all_step_coefficients if h["decoupled_weight_decay"] else self._step_coefficients
             result.append(compute(h, lr, steps + 1 - missed))
+        if callable(self.ema_decay):  # not by _sync, which takes longer than a small step
+            own = result_at("ema_decay", decay, self.ema_decay, steps)
+            for coefficients in result:
+                coefficients.update(ema_decay=own, one_minus_ema_decay=1.0 - own)
         return result
 
     def _sync(self) -> None:
         """Pass the core all settings that hold until hyperparameters change."""
-        plan, decay = self._plan, self.ema_decay or 0.0
+        plan = self._plan
+        ema_decay = 0.0 if self.ema_decay is None or callable(self.ema_decay) else self.ema_decay
         plan.dirty = False  # first: a schedule may change hyperparameters while it is called here
         try:
-            stages = {"ema_decay": decay, "one_minus_ema_decay": 1.0 - decay, "zero": 0.0}
+            stages = {"ema_decay": ema_decay, "one_minus_ema_decay": 1.0 - ema_decay, "zero": 0.0}
             for group in self.param_groups:
                 group.resolved = group.at(plan.steps)
             for g, group in enumerate(self.param_groups):
@@ -213,6 +220,21 @@ class Optimizer:
             plan.dirty = True
             raise
         plan.dirty = plan.dirty or any(group.varies for group in self.param_groups)
+
+    _snapshot, _checked = _state.snapshot, _state.checked
+
+    @property
+    def _plans(self) -> list[_core.Plan]:
+        """The plans to lock while the optimizer is saved or loaded."""
+        return [self._plan]
+
+    def _replace_param(self, param: Array) -> bool:
+        """Update another array from now on, in an optimizer of one; return False if its layout is another one."""
+        if not self._plan.replace_param(param):
+            return False
+        self._tree.arrays[0] = param
+        self.param_groups[0].source = {"params": param}
+        return True
 
     # Stepping
 
@@ -335,8 +357,13 @@ class Optimizer:
 
     @property
     def max_grad_norm(self) -> float | None:
-        """The largest global norm that gradients are scaled to, or None."""
-        return self._options["max_grad_norm"]
+        """The largest global norm that gradients are scaled to, or None; it may be set between steps."""
+        return self._plan.max_norm
+
+    @max_grad_norm.setter
+    def max_grad_norm(self, value: float | None) -> None:
+        with self._plan:
+            self._plan.max_norm = CHECKS["max_grad_norm"]("max_grad_norm", value)
 
     @property
     def zero_grads(self) -> bool:
@@ -349,8 +376,8 @@ class Optimizer:
         return self._options["convert_grads"]
 
     @property
-    def ema_decay(self) -> float | None:
-        """The decay of the moving average of the parameters, or None."""
+    def ema_decay(self) -> FloatOrSchedule | None:
+        """The decay of the moving average of the parameters, or a function, or None."""
         return self._options["ema_decay"]
 
     @property

@@ -68,7 +68,6 @@ def build(tree: ParamTree, groups: tuple[Group, ...], options: Mapping[str, Any]
             _zeros_like,
             options["convert_grads"],
             tree.locate,
-            options["max_grad_norm"],
             options["nonfinite"],
         )
     except BaseException:

@@ -37,8 +37,9 @@ convert_grads : bool, default False
     Copy gradients that have another dtype or order of axes than their parameters, or gaps, into arrays that are
     allocated once; otherwise they raise. Lists of real numbers are converted, too. Values beyond float32 become
     infinite.
-ema_decay : float, optional
-    Keep an exponential moving average of the parameters with this decay, in [0, 1), in ``ema``. It starts as a copy.
+ema_decay : float or callable, optional
+    Keep an exponential moving average of the parameters with this decay, in [0, 1), in ``ema``. It starts as a copy. A
+    callable receives the number of completed steps; unlike a schedule of a hyperparameter, it has no state to save.
 nonfinite : {"propagate", "skip", "raise"}, default "propagate"
     What to do if a gradient is infinite or NaN. "propagate": update as usual; with ``max_grad_norm``, one NaN then
     reaches every parameter. "skip": change nothing and count the step in ``skipped``. "raise": change nothing and raise
@@ -59,8 +60,8 @@ steps, skipped : int
 micro_steps : int
     Number of gradients passed to ``step`` and ``accumulate``, those of skipped steps included. It changes between the
     parts of a batch, where ``steps`` does not: use it for the random numbers of dropout and augmentation.
-grad_scale : float
-    Divisor of the gradients, which may be set between steps.
+grad_scale, max_grad_norm : float
+    Divisor and largest norm of the gradients, which may be set between steps. The norm can be None.
 grad_norm : float or None
     Global norm of the last step's gradients, if it was computed.
 state : mapping
@@ -107,8 +108,8 @@ import re
 MARKER = re.compile(r"^ *<(\w+)>$", re.MULTILINE)
 
 
-def insert_shared_sections(doc: str) -> str:
-    """Return the docstring of an optimizer class with the shared text in place of the markers."""
-    _, *shared = MARKER.split(__doc__ or "")  # a name, its text, the next name, ...; nothing with python -OO
+def insert_shared_sections(doc: str, shared_text: str | None = __doc__) -> str:
+    """Return a docstring with texts of ``shared_text`` in place of the markers."""
+    _, *shared = MARKER.split(shared_text or "")  # a name, its text, the next name, ...; nothing with python -OO
     texts = {name: text.strip("\n") for name, text in zip(shared[::2], shared[1::2], strict=True)}
     return MARKER.sub(lambda match: texts.get(match[1], match[0]), doc)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fastopt import _core
@@ -12,6 +13,12 @@ from fastopt.optimizers._param_tree import param_tree
 
 if TYPE_CHECKING:
     from fastopt.optimizers._base import Optimizer
+
+
+def or_function(check: validation.Check) -> validation.Check:
+    """Return a check that also accepts a function, but not a class: that of a schedule in its place is a mistake."""
+    return lambda name, value: value if callable(value) and not isinstance(value, type) else check(name, value)
+
 
 FLAGS = ["amsgrad", "centered", "decoupled_weight_decay", "eps_hat", "eps_inside_sqrt", "maximize", "nesterov"]
 CHECKS: dict[str, validation.Check] = {
@@ -31,7 +38,7 @@ CHECKS: dict[str, validation.Check] = {
     "grad_scale": validation.finite_positive,
     "zero_grads": validation.flag,
     "convert_grads": validation.flag,
-    "ema_decay": validation.optional(validation.decay),
+    "ema_decay": validation.optional(or_function(validation.decay)),
     "nonfinite": validation.choice("propagate", "skip", "raise"),
     "state_dir": validation.optional(validation.directory),
 }
@@ -42,14 +49,9 @@ MAY_VARY = {"lr", "lr_decay", "eps", "weight_decay", "alpha", "momentum", "dampe
 def check_hyperparameter(name: str, label: str, value: Any) -> Any:
     """Check a hyperparameter; if it is a function of the step, its results are checked at each step."""
     if name == "betas":
-        return validation.betas(label, value, _or_function(validation.decay))
+        return validation.betas(label, value, or_function(validation.decay))
     check = CHECKS[name]
-    return _or_function(check)(label, value) if name in MAY_VARY else check(label, value)
-
-
-def _or_function(check: validation.Check) -> validation.Check:
-    """Return a check that also accepts a function, but not a class: that of a schedule in its place is a mistake."""
-    return lambda name, value: value if callable(value) and not isinstance(value, type) else check(name, value)
+    return or_function(check)(label, value) if name in MAY_VARY else check(label, value)
 
 
 def varies(value: Any) -> bool:
@@ -60,13 +62,18 @@ def varies(value: Any) -> bool:
 def hyperparameter_at(name: str, value: Any, steps: int) -> Any:
     """Return a hyperparameter after a number of completed steps."""
     if isinstance(value, tuple):
-        return tuple(_result_at(f"{name}[{i}]", validation.decay, beta, steps) for i, beta in enumerate(value))
-    return _result_at(name, CHECKS[name], value, steps)
+        return tuple(result_at(f"{name}[{i}]", validation.decay, beta, steps) for i, beta in enumerate(value))
+    return result_at(name, CHECKS[name], value, steps)
 
 
-def _result_at(label: str, check: validation.Check, value: Any, steps: int) -> Any:
+def result_at(label: str, check: validation.Check, value: Any, steps: int) -> Any:
     """Return the checked result of a function of the step, or a value that is not a function as it is."""
-    return check(f"{label} (the result of {value!r} at step {steps})", value(steps)) if callable(value) else value
+    if not callable(value):
+        return value
+    result = value(steps)
+    with suppress(TypeError, ValueError):
+        return check(label, result)
+    return check(f"{label} (the result of {value!r} at step {steps})", result)  # this label takes longer than a check
 
 
 class Group(MutableMapping[str, Any]):

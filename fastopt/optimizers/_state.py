@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -99,13 +99,21 @@ def checked(optimizer: Optimizer, where: str, state_dict: Any, keep_hyperparamet
     return changes
 
 
-def apply(optimizer: Optimizer | None, changes: Changes) -> None:
-    """Make checked changes, all or none; the lock of the optimizer is held, so that no step runs meanwhile."""
-    if optimizer is None:
-        _core.commit(*changes)
-        return
-    with optimizer._plan:
-        optimizer._plan.dirty = True
+@contextmanager
+def locked(optimizer: Any) -> Iterator[list[_core.Plan]]:
+    """Keep out steps, and return the plans of an optimizer or a `Keyed`, or none for None."""
+    plans = [] if optimizer is None else optimizer._plans
+    with ExitStack() as locks:
+        for plan in plans:
+            locks.enter_context(plan)
+        yield plans
+
+
+def apply(optimizer: Any, changes: Changes) -> None:
+    """Make checked changes, all or none; the optimizer is locked, so that no step runs meanwhile."""
+    with locked(optimizer) as plans:
+        for plan in plans:
+            plan.dirty = True
         _core.commit(*changes)
 
 
