@@ -22,7 +22,7 @@ PARAMETERS = {name: sum(map(prod, shapes)) for name, shapes in SHAPES.items()}
 def test_fit(measure, dataset, solver, candidate):
     row = {"timed": f"fit, {EPOCHS[dataset]} epochs", "data": dataset, "solver": solver}
     arguments = dataset, solver, EPOCHS[dataset]
-    measure(candidate, "sklearn_workloads.Fit", *arguments, row=row, elements=PARAMETERS[dataset])
+    measure(candidate, "sklearn_workloads:Fit", *arguments, row=row, elements=PARAMETERS[dataset])
 
 
 @pytest.mark.parametrize("candidate", CANDIDATES)
@@ -31,4 +31,4 @@ def test_fit(measure, dataset, solver, candidate):
 def test_update(measure, dataset, solver, candidate):
     row = {"timed": "update_params", "data": dataset, "solver": solver}
     arguments = SHAPES[dataset], solver
-    measure(candidate, "sklearn_workloads.Update", *arguments, row=row, elements=PARAMETERS[dataset])
+    measure(candidate, "sklearn_workloads:Update", *arguments, row=row, elements=PARAMETERS[dataset])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-from workloads import Workload
+
+from fastopt._bench.workloads import Workload
 
 
 def load(dataset):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from workloads import Workload, normal_values
+
+from fastopt._bench.workloads import Workload, normal_values
 
 BATCH, INPUTS, CLASSES = 128, 784, 10
 BETAS = {"beta1": 1 - 2**-4, "beta2": 1 - 2**-10}  # thinc forms 1 - beta in float32, where these are exact

@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 from cases import read_only
+from refusals_params import ON_GPU, OnGpu
 
 from fastopt.losses import binary_cross_entropy, cross_entropy, dice, focal, huber, log_cosh, mae, mse
 
@@ -27,6 +28,8 @@ MASKED = "must be an array without a mask, got a masked array"
 RANGE = "within the range of float32"
 
 REFUSALS = [
+    (lambda: mse(OnGpu(), Y), TypeError, "x " + ON_GPU.replace("...", "'OnGpu'")),
+    (lambda: mse(X, OnGpu()), TypeError, "target " + ON_GPU.replace("...", "'OnGpu'")),
     (lambda: mse([1.0], Y), TypeError, "x must be an array of float32 or float64, got 'list'"),
     (lambda: mse(X.astype(int), Y), TypeError, "x must have dtype float32 or float64, got int64"),
     (

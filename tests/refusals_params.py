@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 from functools import partial
 
 import numpy as np
@@ -13,6 +14,7 @@ from fastopt import SGD, Adam, Flat, Momentum
 NOT_ARRAY = "must be an array (something with the buffer protocol or __array_interface__), got "
 NOT_REAL = "must have dtype float32 or float64, got "
 NOT_DENSE = "must be contiguous, with its axes in any order, got "
+ON_GPU = "must be in the memory of the CPU, got ... on a GPU: copy it to a NumPy array and use that"
 MASKED = "must be an array without a mask, got a masked array"
 
 
@@ -27,6 +29,46 @@ class Fresh(dict):
 
     def __getitem__(self, key):
         return np.ones(2)
+
+
+class OnGpu:
+    """Like an array of CuPy or numba."""
+
+    __cuda_array_interface__ = {"shape": (4,), "typestr": "<f4", "data": (4096, False), "version": 3}  # noqa: RUF012
+
+
+class OnDevice:
+    """Like a tensor of PyTorch on a device of DLPack's numbering: 2 is CUDA, 14 is oneAPI."""
+
+    def __init__(self, device):
+        self.device = device
+
+    def __dlpack_device__(self):
+        if self.device is None:  # a tensor without memory
+            raise ValueError("Unknown device type meta for Dlpack")
+        return self.device, 0
+
+    detach = numpy = None
+
+
+class Unified(bytearray):
+    """Like an array of MLX: the CPU can read it, but Metal (8) may compute with it at the same time."""
+
+    def __dlpack_device__(self):
+        return 8, 0
+
+
+class Unreadable(mmap.mmap):
+    """Like an array of JAX on a GPU: it has a buffer, which can't be acquired."""
+
+    def __dlpack_device__(self):
+        return 2, 0
+
+
+def unreadable():
+    array = Unreadable(-1, 16)
+    array.close()
+    return array
 
 
 def misaligned(size, dtype=np.float32):
@@ -65,6 +107,13 @@ INVALID_PARAMS = [
     (Foreign(read_only(np.ones(3))), ValueError, "must be writable, got a read-only array"),
     (Foreign(np.arange(3)), TypeError, NOT_REAL + "int64"),
     (np.ma.ones(3), TypeError, MASKED),
+    (OnGpu(), TypeError, ON_GPU.replace("...", "'OnGpu'")),
+    (OnDevice(2), TypeError, ON_GPU.replace("...", "'OnDevice'")),
+    (OnDevice(14), TypeError, ON_GPU.replace("...", "'OnDevice'")),
+    (OnDevice(1), TypeError, NOT_ARRAY + "'OnDevice': pass .detach().numpy() of it, which shares its memory"),
+    (OnDevice(None), TypeError, NOT_ARRAY + "'OnDevice': pass .detach().numpy() of it, which shares its memory"),
+    (Unified(16), TypeError, ON_GPU.replace("...", "'Unified'")),
+    (unreadable(), TypeError, ON_GPU.replace("...", "'Unreadable'")),
     (InvalidInterface(), TypeError, "must have a valid __array_interface__: ..."),
 ]
 GOOD = np.ones(3)
@@ -125,6 +174,9 @@ INVALID_GRADS = [  # for a parameter of 4 elements in float32, with 3 elements o
     (lambda param: np.ones(8, "f")[::2], ValueError, "must be C-contiguous, got ..." + CONVERT),
     (lambda param: np.broadcast_to(np.float32(1), 4), ValueError, "must be C-contiguous, got ..." + CONVERT),
     (lambda param: np.ma.ones(4, "f"), TypeError, MASKED),
+    (lambda param: OnGpu(), TypeError, ON_GPU.replace("...", "'OnGpu'")),
+    (lambda param: OnDevice(2), TypeError, ON_GPU.replace("...", "'OnDevice'")),
+    (lambda param: unreadable(), TypeError, ON_GPU.replace("...", "'Unreadable'")),
     (lambda param: misaligned(4), ValueError, "must be aligned to 4 bytes, got address 0x..."),
     (lambda param: param, ValueError, OVERLAP),
     (lambda param: param.base[6:10], ValueError, OVERLAP),

@@ -63,6 +63,21 @@ def test_step_waits_for_gradients_of_jax(convert):
     run("jax", GRADIENTS.replace("CONVERT", convert))
 
 
+READ_ONLY = """
+import jax.numpy as jnp, numpy as np, fastopt
+try:
+    fastopt.SGD({"w": jnp.ones(2)})
+except ValueError as error:
+    message = str(error)
+assert message == "params['w'] must be writable, got a read-only array ('ArrayImpl'): pass a copy, np.array(...) of it"
+fastopt.SGD(np.array(jnp.ones(2))).step(np.asarray(jnp.ones(2)))
+"""
+
+
+def test_parameters_of_jax_are_refused_with_a_remedy():
+    run("jax", READ_ONLY)
+
+
 RESULTS = """
 import jax, jax.numpy as jnp, numpy as np, fastopt
 total = jax.jit(lambda w: w.astype(jnp.int32).sum())

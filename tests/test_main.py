@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
+import sys
 from importlib import metadata
 
 import numpy as np
@@ -153,7 +155,8 @@ def test_plot_in_a_window(tmp_path, text, options, steps):
         "from matplotlib import pyplot\n"
         "def show(): print(*(line.get_ydata().size for line in pyplot.gcf().axes[0].lines))\n"
     )
-    done = run("plot", text, *options, MPLBACKEND="module://window", PYTHONPATH=f"{tmp_path}:{fastopt.__path__[0]}/..")
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    done = run("plot", text, *options, MPLBACKEND="module://window", PYTHONPATH=path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [str(steps)]
 

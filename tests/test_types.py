@@ -32,4 +32,4 @@ def test_user_code_passes_mypy(tmp_path):
 @pytest.mark.slow
 def test_stubs_match_the_compiled_modules():
     options = ["--mypy-config-file", ROOT / "pyproject.toml", "--allowlist", ROOT / ".ci" / "stubtest_allowlist.txt"]
-    run_mypy("mypy.stubtest", "fastopt", *options)
+    run_mypy("mypy.stubtest", "fastopt", *options, "--ignore-unused-allowlist")

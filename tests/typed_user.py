@@ -79,6 +79,7 @@ def train(model: Model, x: Array, y: Array, file: Path) -> float:
     optimizer.load_state_dict(state, keep_hyperparameters=True)
     optimizer.lr = 0.01
     optimizer.grad_scale = 1.0
+    optimizer.max_grad_norm = 1.0
     assert loaded.metadata["threads"] == threads
     assert steps == optimizer.steps
     assert limit == 1.0
@@ -112,7 +113,7 @@ def mistakes(params: Flat) -> None:
     fastopt.SGD(params, max_grad_norm="1")  # type: ignore[arg-type]
     fastopt.Adan(params)  # type: ignore[attr-defined]
     optimizer.steps = 0  # type: ignore[misc]
-    optimizer.max_grad_norm = 1.0  # type: ignore[misc]
+    optimizer.zero_grads = True  # type: ignore[misc]
     schedules.Cosine(0.1, decay_steps=0.5)  # type: ignore[arg-type]
     schedules.Plateau(0.1, mode="up")  # type: ignore[arg-type]
     fastopt.mse(params["w"], params["w"], reduction="max")  # type: ignore[arg-type]

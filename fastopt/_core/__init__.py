@@ -4,6 +4,7 @@ from fastopt._core.buffers import (
     check_current,
     check_no_mask,
     check_no_overlap,
+    check_on_cpu,
     commit,
     first_overlap,
     inspect_array,

@@ -23,6 +23,7 @@ import numpy as np
 cdef type ndarray = np.ndarray
 cdef char NATIVE_ORDER = b"<" if sys.byteorder == "little" else b">"
 REAL_NAMES = ("float32", "float64")             # indexed by FASTOPT_F32, FASTOPT_F64
+cdef tuple CPU_DEVICES = (1, 3, 11)             # of DLPack: the CPU, and memory of it that CUDA or ROCm has pinned
 
 
 cdef int real_of(const Py_buffer *view) noexcept:
@@ -56,6 +57,17 @@ def check_no_mask(array, str name):
         raise TypeError(f"{name} must be an array without a mask, got a masked array")
 
 
+def check_on_cpu(array, str name):
+    """Raise ``TypeError`` for an array of CuPy, JAX, MLX, PyTorch or another library that is on a GPU."""
+    try:
+        device = array.__dlpack_device__()[0]
+    except Exception:                           # it has none, or an error of its library
+        device = CPU_DEVICES[0]
+    if device not in CPU_DEVICES or hasattr(array, "__cuda_array_interface__"):
+        raise TypeError(f"{name} must be in the memory of the CPU, got {type(array).__name__!r} on a GPU: "
+                        f"copy it to a NumPy array and use that")
+
+
 def remedy(value):
     """Return how to convert a value that is not an array to arrays, as the end of an error, or '' if unknown."""
     if hasattr(value, "detach") and hasattr(value, "numpy"):
@@ -72,6 +84,8 @@ cdef int acquire(object array, Py_buffer *view, str name, str path, bint writabl
     """
     if type(array) is not ndarray:
         check_no_mask(array, name + path)
+        if writable or not PyObject_CheckBuffer(array):  # the CPU can read the buffer of an array of MLX
+            check_on_cpu(array, name + path)
     if not PyObject_CheckBuffer(array):
         if not hasattr(array, "__array_interface__"):
             raise TypeError(f"{name}{path} must be an array (something with the buffer protocol or "
@@ -83,6 +97,7 @@ cdef int acquire(object array, Py_buffer *view, str name, str path, bint writabl
     try:
         PyObject_GetBuffer(array, view, PyBUF_RECORDS_RO)
     except (BufferError, ValueError) as error:
+        check_on_cpu(array, name + path)
         dtype = getattr(array, "dtype", type(array).__name__)
         raise TypeError(f"{name}{path} must have dtype float32 or float64, got {dtype} ({error})") from None
     if like != NULL and fits(view, like) and not (writable and view.readonly):
@@ -125,7 +140,13 @@ cdef int check_buffer(object array, const Py_buffer *view, str name, str path, b
         raise ValueError(f"{name}{path} must be aligned to {view.itemsize} bytes, got address "
                          f"{<uintptr_t>view.buf:#x}")
     if writable and view.readonly:
-        raise ValueError(f"{name}{path} must be writable, got a read-only array")
+        raise ValueError(f"{name}{path} must be writable, got a read-only array{copy_of(array)}")
+
+
+cdef str copy_of(array):
+    """Return the end of an error for an array of a library whose arrays can't be changed, such as JAX, or ''."""
+    own = not isinstance(array, (np.ndarray, np.generic)) and hasattr(array, "__dlpack_device__")
+    return f" ({type(array).__name__!r}): pass a copy, np.array(...) of it" if own else ""
 
 
 cdef str conversion(str name, str path, const Py_buffer *like):

@@ -25,6 +25,7 @@ MIN_POSITIVE = {char: float(np.finfo(char).smallest_subnormal) for char in "fd"}
 def check_array(name: str, array: Any, *, writable: bool) -> np.dtype[Any]:
     """Return the dtype of a C-contiguous float32 or float64 array, or raise."""
     if not isinstance(array, np.ndarray):
+        _core.check_on_cpu(array, name)
         raise TypeError(f"{name} must be an array of float32 or float64, got {type(array).__name__!r}")
     _core.inspect_array(array, name, "", writable)
     dtype: np.dtype[Any] = array.dtype
@@ -44,6 +45,7 @@ def as_numeric_array(name: str, value: Any, kinds: str, expected: str) -> Array:
     """Convert an array-like to an array and check that its dtype is one of ``kinds`` (of ``dtype.kind``)."""
     if type(value) is not np.ndarray:
         _core.check_no_mask(value, name)
+        _core.check_on_cpu(value, name)
     try:
         array = np.asarray(value)
     except ValueError:

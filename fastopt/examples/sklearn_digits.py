@@ -25,7 +25,7 @@ from fastopt.examples.common import Array
 FOLDS = 5
 RATES = {"adam": 0.005, "sgd": 0.1}
 
-Fold: TypeAlias = "tuple[Array, Array]"  # the indices of the images for training and of those held out
+Fold: TypeAlias = tuple[Array, Array]  # the indices of the images for training and of those held out
 
 
 def estimators(solver: str, optimizer: str | None, epochs: int, seed: int) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 An optimizer keeps the memory of the arrays that it was made with and updates it in place. It can train a model of any
 library that computes in the same memory and returns gradients as arrays. Gradients have the dtype and the layout of
 their parameters; ``convert_grads=True`` copies others. None in place of a gradient leaves its array out of the step.
+Arrays on a GPU raise ``TypeError``: copy gradients to the CPU, and parameters to the GPU after a step.
 
 **Batches in parts.** Use ``micro_steps`` for the random numbers of `fastopt.dropout` and `fastopt.augment`. It counts
 the parts, too, so that each gets its own mask; with ``steps``, which counts whole batches, all parts would share one.
@@ -52,7 +53,7 @@ of the new parameters. ``step`` itself waits for the gradients, but not for resu
 ``jax.numpy.array`` are also made later, and ``jax.device_put`` may share the memory for good: copy by ``w.copy()``.
 Pass parameters to a jitted function as arguments, because it keeps other arrays as constants. JAX computes in float32
 unless ``jax_enable_x64`` is set. For a `fastopt.Flat`, pass ``dict(params)`` and write the gradients to another
-``Flat``: ``grads[name] = grad``.
+``Flat``: ``grads[name] = grad``. ``python -m fastopt.examples.jax_digits`` compares with Optax.
 
 **HIPS autograd.** Gradients have the structure of the parameters: nested dictionaries, lists and tuples, or the one
 vector that ``autograd.misc.flatten.flatten`` returns. Data of float64 make gradients of float64, also for parameters of
@@ -68,6 +69,8 @@ float32.
     for _ in range(300):
         value, grads = value_and_grad(loss)(params, x, y)
         optimizer.step(grads)
+
+``python -m fastopt.examples.autograd_digits`` compares with ``autograd.misc.optimizers.adam``.
 
 **PyTorch on the CPU.** ``detach().numpy()`` shares the memory of a tensor, and ``zero_grads`` replaces
 ``zero_grad()``. Call ``step`` after ``backward``: PyTorch does not notice that NumPy changes a parameter in between.

@@ -16,7 +16,7 @@ from fastopt.optimizers._param_groups import CHECKS
 
 REFUSED = ("capturable", "differentiable")  # flags of PyTorch for what fastopt cannot do
 
-Groups: TypeAlias = "list[dict[str, Any]]"
+Groups: TypeAlias = list[dict[str, Any]]
 
 
 def hyperparameters(rule: type[Optimizer], label: str, values: Mapping[str, Any]) -> dict[str, Any]:
