@@ -30,6 +30,7 @@ MODULES = [
     "fastopt.reference",
     "fastopt.runtime",
     "fastopt.schedules",
+    "fastopt.torch",
     "fastopt",  # last, because names such as fastopt.batches.batches must be used for what the modules define
 ]
 CHECKED = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import doctest
-import importlib
+import importlib.util
 import inspect
 import pkgutil
 import re
@@ -18,10 +18,19 @@ from fastopt import kernels, optimizers, reference, schedules
 from fastopt.optimizers._base import Common
 
 README = Path(__file__).parent.parent / "README.md"
+ADAPTERS = {"fastopt.torch": "torch"}  # the library that each needs
+
+
+def is_importable(module):
+    """Return whether a module can be imported: not a program, and not an adapter of a library that is missing."""
+    needed = [library for adapter, library in ADAPTERS.items() if f"{module}.".startswith(f"{adapter}.")]
+    return not module.endswith("__main__") and all(map(importlib.util.find_spec, needed))
+
+
 MODULES = [
     importlib.import_module(module.name)
     for module in pkgutil.walk_packages(fastopt.__path__, "fastopt.")
-    if not module.name.endswith("__main__")
+    if is_importable(module.name)
 ]
 
 

@@ -58,19 +58,17 @@ float32.
         value, grads = value_and_grad(loss)(params, x, y)
         optimizer.step(grads)
 
-**PyTorch on the CPU.** ``detach().numpy()`` shares the memory of a tensor, and ``zero_grads`` replaces
-``zero_grad()``. Call ``step`` after ``backward``: PyTorch does not notice that NumPy changes a parameter in between.
-Assigning ``p.data`` gives a parameter other memory: make a new optimizer.
+**PyTorch on the CPU.** `fastopt.torch` has optimizers of PyTorch that take the place of those of ``torch.optim``:
 
     import torch
+    import fastopt.torch
 
     model = torch.nn.Linear(3, 1)
-    params = [p.detach().numpy() for p in model.parameters()]
-    optimizer = fastopt.Adam(params, lr=0.1, zero_grads=True)
+    optimizer = fastopt.torch.Adam(model.parameters(), lr=0.1, zero_grads=True)
     for _ in range(300):
         value = ((model(torch.from_numpy(x))[:, 0] - torch.from_numpy(y)) ** 2).mean()
         value.backward()
-        optimizer.step([None if p.grad is None else p.grad.numpy() for p in model.parameters()])
+        optimizer.step()
 
 **scikit-learn.** Pass the lists that the model holds, so that ``step`` raises if an array in them is replaced.
 ``partial_fit`` allocates and keeps them; ``fit`` makes new lists, which needs a new optimizer.
