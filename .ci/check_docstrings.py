@@ -32,6 +32,7 @@ MODULES = [
     "fastopt.runtime",
     "fastopt.schedules",
     "fastopt.sklearn",
+    "fastopt.torch",
     "fastopt",  # last, because names such as fastopt.batches.batches must be used for what the modules define
 ]
 CHECKED = {

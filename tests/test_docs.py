@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import doctest
 import importlib
-import importlib.util
 import inspect
 import pkgutil
 import re
@@ -19,12 +18,10 @@ from fastopt import kernels, optimizers, reference, schedules
 from fastopt.optimizers._base import Common
 
 README = Path(__file__).parent.parent / "README.md"
-NEEDS = {"fastopt.sklearn": "sklearn", "fastopt.examples.sklearn_digits": "sklearn"}  # libraries that may be missing
 MODULES = [
     module.name
     for module in pkgutil.walk_packages(fastopt.__path__, "fastopt.")
     if not module.name.endswith("__main__")
-    if module.name not in NEEDS or importlib.util.find_spec(NEEDS[module.name])
 ]
 
 

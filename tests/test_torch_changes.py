@@ -9,7 +9,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-import fastopt.torch  # noqa: E402
 from torch_models import (  # noqa: E402
     CLASSES,
     ONE_OF_EACH,
@@ -22,6 +21,8 @@ from torch_models import (  # noqa: E402
     set_gradients,
     states_of,
 )
+
+import fastopt.torch  # noqa: E402
 
 # Changes of parameters and of ``optimizer.state``, each a function of the optimizer and its parameters
 
@@ -67,7 +68,7 @@ def another_lr(optimizer, params):
 
 
 def lr_as_a_tensor_that_changes(optimizer, params):
-    optimizer.param_groups[0]["lr"] = torch.tensor([0.1], dtype=torch.float64)
+    optimizer.param_groups[0]["lr"] = torch.tensor(0.1, dtype=torch.float64)
     set_gradients(params, 100)
     optimizer.step()
     optimizer.param_groups[0]["lr"].fill_(0.2)

@@ -61,7 +61,8 @@ def test_steps_agree(name, dtype, desc, options):
     results = []
     for make in (CLASSES[name], INFOS[name].optim_cls):
         params = parameters(dtype)
-        optimizer = make([{"params": params[:4]}, {"params": params[4:], "weight_decay": 0.05}], **copy.deepcopy(options))
+        groups = [{"params": params[:4]}, {"params": params[4:], "weight_decay": 0.05}]
+        optimizer = make(groups, **copy.deepcopy(options))
         schedules = [scheduler(optimizer) for scheduler in schedulers[len(desc) % len(schedulers)]]
         for step in range(10):
             set_gradients(params, step, {step % 8} if step % 2 else ())

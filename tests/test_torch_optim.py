@@ -13,7 +13,6 @@ import fastopt
 
 torch = pytest.importorskip("torch")
 
-import fastopt.torch  # noqa: E402
 from torch_models import (  # noqa: E402
     CLASSES,
     NAMES,
@@ -30,19 +29,25 @@ from torch_models import (  # noqa: E402
     states_of,
 )
 
+import fastopt.torch  # noqa: E402
+
 STEPS = 100
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize(("name", "options"), VARIANTS, ids=ids(VARIANTS))
 def test_parameters_and_states_agree_with_torch_optim(name, options, dtype):
-    """In two groups, some steps leave parameters out; another group is added on the way."""
+    """Some steps leave parameters out; one of three groups is added on the way."""
     results = []
     for make in (CLASSES[name], PEERS[name]):
         params = parameters(dtype)
-        optimizer = make([{"params": params[:3]}, {"params": params[3:6], "lr": 2e-3}], **options)
+        first, second, third = params[:3], params[3:6], params[6:]
+        optimizer = make([{"params": first}, {"params": second, "lr": 2e-3}], **options)
+        if name == "Adagrad":  # that of PyTorch 2.6 makes no states for a group that is added after the first step
+            optimizer = make([{"params": first}, {"params": second, "lr": 2e-3}, {"params": third}], **options)
         loop(optimizer, params[:6], range(STEPS // 2), leaves_out=True)
-        optimizer.add_param_group({"params": params[6:], "weight_decay": 0.02})
+        if name != "Adagrad":
+            optimizer.add_param_group({"params": third, "weight_decay": 0.02})
         loop(optimizer, params, range(STEPS // 2, STEPS), leaves_out=True)
         results.append((params, optimizer))
     (mine, optimizer), (theirs, peer) = results

@@ -10,8 +10,8 @@ from processes import run_python
 
 torch = pytest.importorskip("torch")
 
-import fastopt.torch  # noqa: E402
 from torch.optim import lr_scheduler  # noqa: E402
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn  # noqa: E402
 from torch_models import (  # noqa: E402
     CLASSES,
     NAMES,
@@ -24,6 +24,8 @@ from torch_models import (  # noqa: E402
     parameters,
     set_gradients,
 )
+
+import fastopt.torch  # noqa: E402
 
 # Gradients
 
@@ -186,6 +188,7 @@ SCHEDULERS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:The epoch parameter")  # PyTorch 2.6, of its SequentialLR
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 @pytest.mark.parametrize(("name", "options"), [ONE_OF_EACH[0], ("Adam", {})], ids=["SGD", "Adam"])
 def test_schedulers_set_the_hyperparameters(name, options, scheduler):
@@ -285,8 +288,6 @@ def test_zero_grads_replaces_zero_grad(name):
 
 
 def test_averages_are_those_of_averaged_model():
-    from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-
     torch.manual_seed(0)
     model, x = torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.Linear(8, 3)).double(), torch.randn(16, 5).double()
     averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9))
@@ -313,7 +314,8 @@ def test_nonfinite_gradients():
         set_gradients(params, 0)
         params[6].grad[1, 2, 3, 4] = torch.inf
         if policy == "raise":
-            with pytest.raises(FloatingPointError, match=r"grads\[0\]\[6\] must be finite, got inf at index \(1, 2, 3, 4\)"):
+            says = r"grads\[0\]\[6\] must be finite, got inf at index \(1, 2, 3, 4\)"
+            with pytest.raises(FloatingPointError, match=says):
                 optimizer.step()
         else:
             optimizer.step()
@@ -332,6 +334,8 @@ def params():
     return parameters()
 
 
+FIRST = r"params\[0\]\[0\] must be "
+DENSE = FIRST + "contiguous, with its axes in any order"
 REFUSALS = [
     (lambda p: p[0], {}, TypeError, "iterable of Tensors"),
     (lambda p: [], {}, ValueError, "empty parameter list"),
@@ -354,14 +358,14 @@ REFUSALS = [
     (lambda p: [{"params": p, "lr": -1}], {}, ValueError, r"^params\[0\]\['lr'\] must be a finite number >= 0, got -1"),
     (lambda p: [{"params": p, "capturable": True}], {}, ValueError, r"^params\[0\]\['capturable'\] must be False"),
     (lambda p: [p[0], p[1].detach().bfloat16()], {}, TypeError, r"params\[0\]\[1\] must have dtype float32 or float64"),
-    (lambda p: [torch.ones(3, dtype=torch.cfloat)], {}, TypeError, r"params\[0\]\[0\] must have dtype .* torch.complex64"),
+    (lambda p: [torch.ones(3, dtype=torch.cfloat)], {}, TypeError, "must have dtype .* torch.complex64"),
     (lambda p: [torch.ones(3, dtype=torch.int64)], {}, TypeError, r"params\[0\]\[0\] must have dtype .* torch.int64"),
-    (lambda p: [torch.ones(3, device="meta")], {}, TypeError, r"params\[0\]\[0\] must be a tensor on the CPU, got .*'meta'"),
-    (lambda p: [torch.ones(3).to_sparse()], {}, TypeError, r"params\[0\]\[0\] must be a dense tensor, got .*sparse_coo"),
-    (lambda p: [torch.ones(4, 4)[:, ::2]], {}, ValueError, r"params\[0\]\[0\] must be contiguous, with its axes in any"),
-    (lambda p: [torch.ones(3).expand(4, 3)], {}, ValueError, r"params\[0\]\[0\] must be contiguous, with its axes in any"),
+    (lambda p: [torch.ones(3, device="meta")], {}, TypeError, FIRST + "a tensor on the CPU, got device 'meta'"),
+    (lambda p: [torch.ones(3).to_sparse()], {}, TypeError, FIRST + "a dense tensor, got .*sparse_coo"),
+    (lambda p: [torch.ones(4, 4)[:, ::2]], {}, ValueError, DENSE),
+    (lambda p: [torch.ones(3).expand(4, 3)], {}, ValueError, DENSE),
     (lambda p: [p[0], p[0].detach()], {}, ValueError, r"params\[0\]\[0\] and params\[0\]\[1\] overlap in memory"),
-    (lambda p: [{"params": p}, {"params": p[0].detach()}], {}, ValueError, r"params\[0\]\[0\] and params\[1\]\[0\] overlap"),
+    (lambda p: [{"params": p}, {"params": p[0].detach()}], {}, ValueError, r"and params\[1\]\[0\] overlap"),
     (lambda p: [{"params": p}, {"params": p[:1]}], {}, ValueError, "more than one parameter group"),
 ]
 
@@ -394,13 +398,11 @@ def test_a_parameter_twice_in_a_group_warns_as_in_torch_and_raises(params):
 
 
 @pytest.mark.parametrize(
-    ("group", "error"),
-    [({"lr": -1}, ValueError), ({"params": torch.ones(2, device="meta")}, TypeError), ({"capturable": True}, ValueError)],
-    ids=str,
+    "group", [{"lr": -1}, {"params": torch.ones(2, device="meta")}, {"capturable": True}], ids=["lr", "params", "flag"]
 )
-def test_a_group_that_raises_is_not_added(params, group, error):
+def test_a_group_that_raises_is_not_added(params, group):
     optimizer = fastopt.torch.Adagrad(params[:4])
-    with pytest.raises(error):
+    with pytest.raises((TypeError, ValueError), match=r"params\[1\]"):
         optimizer.add_param_group({"params": params[4:], **group})
     assert len(optimizer.param_groups) == 1
     assert len(optimizer.state) == 4

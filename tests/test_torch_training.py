@@ -13,10 +13,11 @@ from processes import HANGS
 
 torch = pytest.importorskip("torch")
 
-import fastopt.torch  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn.utils import parametrizations, prune  # noqa: E402
 from torch_models import CLASSES, ONE_OF_EACH, PEERS, assert_params_agree, ids  # noqa: E402
+
+import fastopt.torch  # noqa: E402
 
 STEPS = 200
 
@@ -70,26 +71,26 @@ def test_losses_with_a_scheduler_and_clipping_are_those_of_torch_optim(name, opt
     assert np.mean(losses[0][-20:]) != np.mean(losses[0][:20])
 
 
+def scaled_training(optimizer, model):
+    """Train with an infinite gradient in the third step; return the losses, the final scale and the number of steps."""
+    scaler, steps = torch.amp.GradScaler("cpu", init_scale=2.0**12), []
+
+    def step():
+        steps.append(None)
+        if len(steps) == 3:
+            model[0].weight.grad[0, 0] = torch.inf
+        scaler.step(optimizer)
+        scaler.update()
+
+    losses = train(model, optimizer, 10, backward=lambda loss: scaler.scale(loss).backward(), step=step)
+    return losses, scaler.get_scale(), optimizer.state[model[0].weight]["step"].item()
+
+
 def test_grad_scaler_unscales_and_skips():
-    results = []
-    for makes, model in zip((CLASSES, PEERS), pair_of(mlp), strict=True):
-        optimizer, scaler = makes["AdamW"](model.parameters()), torch.amp.GradScaler("cpu", init_scale=2.0**12)
-
-        def backward(loss, scaler=scaler):
-            scaler.scale(loss).backward()
-
-        def step(scaler=scaler, optimizer=optimizer, model=model):
-            steps.append(None)
-            if len(steps) == 3:
-                model[0].weight.grad[0, 0] = torch.inf
-            scaler.step(optimizer)
-            scaler.update()
-
-        steps = []
-        losses = train(model, optimizer, 10, backward=backward, step=step)
-        results.append((losses, scaler.get_scale(), optimizer.state[model[0].weight]["step"].item()))
-    np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-9)
-    assert results[0][1:] == results[1][1:] == (2.0**11, 9)
+    makes = zip((CLASSES, PEERS), pair_of(mlp), strict=True)
+    mine, theirs = (scaled_training(make["AdamW"](model.parameters()), model) for make, model in makes)
+    np.testing.assert_allclose(mine[0], theirs[0], rtol=1e-9)
+    assert mine[1:] == theirs[1:] == (2.0**11, 9)
 
 
 def parametrized_mlp():

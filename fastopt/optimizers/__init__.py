@@ -72,19 +72,17 @@ float32.
 
 ``python -m fastopt.examples.autograd_digits`` compares with ``autograd.misc.optimizers.adam``.
 
-**PyTorch on the CPU.** ``detach().numpy()`` shares the memory of a tensor, and ``zero_grads`` replaces
-``zero_grad()``. Call ``step`` after ``backward``: PyTorch does not notice that NumPy changes a parameter in between.
-Assigning ``p.data`` gives a parameter other memory: make a new optimizer.
+**PyTorch on the CPU.** `fastopt.torch` has optimizers of PyTorch that take the place of those of ``torch.optim``:
 
     import torch
+    import fastopt.torch
 
     model = torch.nn.Linear(3, 1)
-    params = [p.detach().numpy() for p in model.parameters()]
-    optimizer = fastopt.Adam(params, lr=0.1, zero_grads=True)
+    optimizer = fastopt.torch.Adam(model.parameters(), lr=0.1, zero_grads=True)
     for _ in range(300):
         value = ((model(torch.from_numpy(x))[:, 0] - torch.from_numpy(y)) ** 2).mean()
         value.backward()
-        optimizer.step([None if p.grad is None else p.grad.numpy() for p in model.parameters()])
+        optimizer.step()
 
 **scikit-learn.** The module `fastopt.sklearn` has ``MLPClassifier`` and ``MLPRegressor`` with these optimizers:
 

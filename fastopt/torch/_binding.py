@@ -86,7 +86,8 @@ class Binding:
 
     def _set_steps(self, entries: list[dict[str, Tensor]], skipped: int, has_step: bool) -> None:
         """Set the counters of the plan to the steps in ``optimizer.state``, and put them into the entries."""
-        steps = [steps_of(f"state{path}", self.state.get(p, {})) for path, p in zip(self.paths, self.params, strict=True)]
+        saved = [self.state.get(param, {}) for param in self.params]
+        steps = [steps_of(f"state{path}", own) for path, own in zip(self.paths, saved, strict=True)]
         most = max(steps, default=0)
         missed = np.array([most - own for own in steps], np.int64)
         progress = _core.progress(steps=most, skipped=skipped, micro_steps=most, grad_scale=1.0)
@@ -155,7 +156,7 @@ class Binding:
 
     def step(self) -> None:
         """Update the parameters that have a gradient."""
-        grads = [param.grad for param in self.params]
+        grads: list[Any] = [param.grad for param in self.params]
         has_grad = [grad is not None for grad in grads]
         before = self.plan.steps
         self.plan.step(self._gradients(grads, has_grad), None, self.optimizer._coefficients)

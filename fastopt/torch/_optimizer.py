@@ -171,7 +171,7 @@ class TorchOptimizer(torch.optim.Optimizer):
         self._step()
         return loss
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore  # it has no types; mypy changes the name of this error
     def _step(self) -> None:
         """Step outside of what ``torch.compile`` traces: tensors that it works with have no memory."""
         if self._binding is None or not self._binding.is_current(self):
