@@ -193,7 +193,7 @@ def save(
     _check_types(optimizer, early_stopping)
     if all(part is None for part in (params, optimizer, early_stopping, schedule, arrays, metadata)):
         raise TypeError("params, optimizer, early_stopping, schedule, arrays or metadata must be given, got none")
-    with _state.locked(optimizer):
+    with _state.locks(optimizer):
         tree: dict[str, Any] = {}
         if params is not None:
             check_arrays("params", params, writable=False)

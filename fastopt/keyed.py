@@ -264,7 +264,7 @@ class Keyed(Mapping[Hashable, Optimizer]):
         >>> np.array_equal(other("w", w.copy(), np.ones(2)), update("w", w, np.ones(2)))
         True
         """
-        with _state.locked(self):
+        with _state.locks(self):
             return self._snapshot(np.array)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *, keep_hyperparameters: bool = False) -> None:

@@ -261,10 +261,12 @@ def test_the_state_of_a_schedule_is_saved(file):
 def test_the_states_of_all_keys_are_saved_at_once():
     """A step of one key that saves is a re-entrant call, and so is one that loads."""
     update = fastopt.Keyed(fastopt.SGD, lr=lambda step: 0.1)
-    update("a", np.ones(2), np.ones(2))
+    for key in ("b", "a"):
+        update(key, np.ones(2), np.ones(2))
     state = update.state_dict()
     for call in (update.state_dict, lambda: update.load_state_dict(state)):
         update["a"].lr = lambda step, call=call: call() or 0.1
         with pytest.raises(RuntimeError, match="already in use"):
             update("a", np.ones(2), np.ones(2))
-    assert update["a"].steps == 1
+        update("b", np.ones(2), np.ones(2))  # not locked
+    assert (update["a"].steps, update["b"].steps) == (1, 3)

@@ -27,5 +27,5 @@ from fastopt._core.kernels import (
     set_thread_limit,
     set_threads,
 )
-from fastopt._core.plan import Plan, progress
+from fastopt._core.plan import Locks, Plan, progress
 from fastopt._core.step import BoundKernel, arguments_in_order, find_kernel

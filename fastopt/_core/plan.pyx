@@ -99,9 +99,12 @@ cdef class Plan(Gradients):
         self.lock()
 
     cdef int lock(self) except -1:
+        self.check_free()
+        self.busy = True
+
+    cdef int check_free(self) except -1:
         if self.busy:
             raise RuntimeError("the optimizer is already in use by another thread or a re-entrant call")
-        self.busy = True
 
     def __exit__(self, *error):
         self.busy = False
@@ -336,3 +339,29 @@ cdef class Plan(Gradients):
             "isa": isa(),
             "threads": thread_count(self.elements, self.chunk_count),
         }
+
+
+cdef class Locks:
+    """``with Locks(plans):`` holds the locks of several plans, or of none if one of them is in use.
+
+    As with a single plan, no Python code runs between taking the locks and releasing them but that of the block, so an
+    interrupt cannot leave a plan locked.
+    """
+
+    cdef list plans
+
+    def __cinit__(self, list plans):
+        self.plans = plans
+
+    def __enter__(self):
+        cdef Plan plan
+        for plan in self.plans:
+            plan.check_free()
+        for plan in self.plans:
+            plan.busy = True
+        return self.plans
+
+    def __exit__(self, *error):
+        cdef Plan plan
+        for plan in self.plans:
+            plan.busy = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -99,19 +99,14 @@ def checked(optimizer: Optimizer, where: str, state_dict: Any, keep_hyperparamet
     return changes
 
 
-@contextmanager
-def locked(optimizer: Any) -> Iterator[list[_core.Plan]]:
-    """Keep out steps, and return the plans of an optimizer or a `Keyed`, or none for None."""
-    plans = [] if optimizer is None else optimizer._plans
-    with ExitStack() as locks:
-        for plan in plans:
-            locks.enter_context(plan)
-        yield plans
+def locks(optimizer: Any) -> _core.Locks:
+    """Return the locks that keep out steps of an optimizer or a `Keyed`, or none for None."""
+    return _core.Locks([] if optimizer is None else optimizer._plans)
 
 
 def apply(optimizer: Any, changes: Changes) -> None:
     """Make checked changes, all or none; the optimizer is locked, so that no step runs meanwhile."""
-    with locked(optimizer) as plans:
+    with locks(optimizer) as plans:
         for plan in plans:
             plan.dirty = True
         _core.commit(*changes)
