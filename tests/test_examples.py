@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pty
 import re
 import struct
 import subprocess
 import sys
-import termios
 
 import numpy as np
 import pytest
@@ -133,6 +130,7 @@ def test_rejects_invalid_arguments(arguments, says):
 
 def test_progress_bar_appears_only_on_a_terminal():
     pytest.importorskip("tqdm")
+    fcntl, pty, termios = map(pytest.importorskip, ("fcntl", "pty", "termios"))
     try:
         mine, theirs = pty.openpty()
     except OSError as error:
