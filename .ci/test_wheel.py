@@ -31,7 +31,7 @@ def digits(**environment: str) -> str:
     """Train on the digits, and return what the example prints, without the times."""
     command = [sys.executable, "-m", "fastopt.examples.digits"]
     done = subprocess.run(command, env=os.environ | environment, check=True, stdout=subprocess.PIPE, text=True)
-    return re.sub(r"\d+\.\d%$", "", done.stdout, flags=re.MULTILINE)
+    return re.sub(r" +\d+\.\d%$", "", done.stdout, flags=re.MULTILINE)
 
 
 def layers() -> list[str]:

@@ -11,6 +11,7 @@ import pytest
 
 HANGS = 3600  # seconds: against a process that never ends; a busy machine must not reach it
 
+needs_posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX: signals, users and limits of resources")
 needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="the system has no /proc")
 
 
@@ -37,8 +38,7 @@ LAYERS = ["pool", pytest.param("openmp", marks=needs_openmp)]
 
 def run_in_terminal(*arguments):
     """Run Python in a terminal of 120 columns, and return its status and all that it has shown."""
-    pty = pytest.importorskip("pty", reason="needs a POSIX terminal")
-    fcntl, termios = pytest.importorskip("fcntl"), pytest.importorskip("termios")
+    fcntl, pty, termios = map(pytest.importorskip, ("fcntl", "pty", "termios"))
     try:
         mine, theirs = pty.openpty()
     except OSError as error:

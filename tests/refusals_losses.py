@@ -18,6 +18,7 @@ MASK = np.array([[[0, 255], [1, 0]]])  # an image of 2 x 2 pixels, of which one 
 ONE_CLASS = np.zeros((1, 2, 2, 1), np.float32)
 BAD = Y.copy()
 BAD[1, 2] = 255
+BEYOND_FLOAT64 = np.float128("1e4000") if hasattr(np, "float128") else 1e39  # some systems have no wider type
 NAN = np.where(BAD == 255, np.nan, Y)
 OUT = np.zeros((4, 3), np.float32)
 OUTSIDE = "target must be in [0, 1], got 255.0 at index (1, 2)"
@@ -177,7 +178,7 @@ REFUSALS = [
             (np.ones(2), ValueError, "must have shape (3,), got (2,)"),
             ([1, 2, np.nan], ValueError, f"must be numbers >= 0 {RANGE}, got [1, 2, nan]"),
             ([1e39, 1, 1], ValueError, f"must be numbers >= 0 {RANGE}, got [1e+39, 1, 1]"),
-            (np.longdouble("1e4000"), ValueError, f"must be numbers >= 0 {RANGE}, got ..."),
+            (BEYOND_FLOAT64, ValueError, f"must be numbers >= 0 {RANGE}, got ..."),
             ([1, [2], 3], ValueError, "must be numbers >= 0, got a ragged sequence: [1, [2], 3]"),
             (np.ma.ones(3), TypeError, MASKED),
         ]

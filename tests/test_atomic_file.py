@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from interrupts import interrupts, leaves_files_open
+from processes import needs_posix
 
 import fastopt
 from fastopt._util.array_file import FORMATS, Format
@@ -70,9 +71,9 @@ def test_suffix_of_a_symbolic_link_selects_the_format(file):
     assert fastopt.load(link).metadata == 1
 
 
-@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo], ids=["directory", "fifo"])
-def test_only_regular_files_are_replaced(make, file):
-    make(file)
+@pytest.mark.parametrize("kind", ["mkdir", pytest.param("mkfifo", marks=needs_posix)])
+def test_only_regular_files_are_replaced(kind, file):
+    getattr(os, kind)(file)
     with pytest.raises(FileExistsError, match=rf"Not a regular file: '{re.escape(str(file))}'"):
         fastopt.save(file, metadata=1)
     assert [path.name for path in file.parent.iterdir()] == [file.name]
@@ -162,6 +163,7 @@ except OSError as error:
 """
 
 
+@needs_posix
 def test_full_disk_leaves_the_old_file(file):
     fastopt.save(file, metadata=1)
     done = subprocess.run([sys.executable, "-c", FULL, file], capture_output=True, text=True, check=True)
@@ -169,6 +171,7 @@ def test_full_disk_leaves_the_old_file(file):
     assert saved_numbers(file.parent) == {file.name: 1}
 
 
+@needs_posix
 def test_read_only_or_missing_directory(file):
     fastopt.save(file, metadata=1)
     for directory in [file.parent, *file.parent.parents][:3]:
@@ -206,6 +209,7 @@ def test_interrupted_save_leaves_the_old_or_the_new_file(links, file, monkeypatc
     assert caught > 10
 
 
+@needs_posix
 def test_signal_handler_cannot_save_an_optimizer_in_use(file):
     optimizer = fastopt.SGD(np.zeros(100_000))
     rng, refused = np.random.default_rng(0), []

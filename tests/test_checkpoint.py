@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cases import layouts, leaves, read_only, same_bits
-from processes import run_python
+from processes import needs_posix, run_python
 from resume import digest
 
 import fastopt
@@ -343,6 +343,7 @@ def test_results_of_other_functions_can_be_saved(file):
     assert [schedule.state_dict(), loss_scale.state_dict()] == metadata
 
 
+@needs_posix
 @pytest.mark.parametrize("kills", [5, pytest.param(100, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_killed_run_leaves_whole_checkpoints(suffix, kills, tmp_path):

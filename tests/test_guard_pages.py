@@ -19,6 +19,8 @@ from fastopt.optimizers import _build
 
 PAGE = mmap.PAGESIZE
 SIZES = [*range(1, 70), 127, 128, 129, 1023, 1025, 4095, 4096, 4097, 8193]
+if os.name != "posix":
+    pytest.skip("needs mprotect and fork", allow_module_level=True)
 LIBC = ctypes.CDLL(None, use_errno=True)
 kept = []
 

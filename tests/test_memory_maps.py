@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cases import CASES, hard_numbers, layouts, same_bits, start_values
+from processes import needs_posix
 
 import fastopt
 
@@ -95,6 +96,7 @@ except OSError as error:
 """
 
 
+@needs_posix
 def test_full_disk_raises_when_the_optimizer_is_built(tmp_path):
     done = subprocess.run([sys.executable, "-c", FULL, tmp_path], capture_output=True, text=True, check=True)
     assert re.search(r"OSError .*File too large: '.*exp_avg\[1\].npy' \[\]", done.stdout)
@@ -118,6 +120,7 @@ print(np.unique(params))
 """
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit private memory")
 def test_mapped_states_exceed_the_memory_limit(tmp_path):
     """Two states of 160 MB with a limit of 300 MiB."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
