@@ -27,6 +27,7 @@ TITLES = {
     "bench_loop": "A training iteration: three matrix products, then a step of Adam",
     "bench_pass": "Clip by the global norm, AdamW, weight average, zero the gradients",
     "bench_overhead": "Small steps of Adam",
+    "bench_torch": "A training iteration of PyTorch",
     "bench_scaling": "Adam by the number of parameters",
     "bench_denormals": "Steps with zero gradients",
     "bench_losses": "Losses: value and gradient",

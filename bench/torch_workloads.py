@@ -6,11 +6,11 @@ import numpy as np
 from workloads import Workload
 
 OPTIMIZERS = ["fastopt.torch", "torch default", "torch foreach", "torch fused"]
-ELEMENTS = {"perceptron": 669_706, "convolutional": 6_186, "100 x 64": 6_400}
+ELEMENTS = {"perceptron": 669_706, "convolutional": 6_138, "100 x 64": 6_400}
 MAX_NORM = 1.0
 BATCH = 64
 CHECKED_STEPS = 200
-FLOAT64 = 1e-9  # relative deviation of a loss: the order of rounding errors after 200 steps
+FLOAT64 = 1e-9  # deviation of a loss: rounding errors of 200 steps
 
 
 def perceptron(nn):
@@ -18,9 +18,11 @@ def perceptron(nn):
 
 
 def convolutional(nn):
-    first = [nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2)]
-    second = [nn.Conv2d(16, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2)]
-    return nn.Sequential(*first, *second, nn.Flatten(), nn.Linear(128, 10))
+    layers = [nn.Unflatten(1, (1, 8, 8))]
+    for inputs, outputs in ((1, 16), (16, 32)):
+        conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+        layers += [conv, nn.BatchNorm2d(outputs), nn.ReLU(), nn.MaxPool2d(2)]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(128, 10))
 
 
 INPUTS = {"perceptron": 784, "convolutional": 64}
@@ -81,6 +83,6 @@ class Training(Workload):
             for each in (name, "torch default"):
                 self.build(each, model, clip, double=True)
                 losses.append([self.iterate().item() for _ in range(CHECKED_STEPS)])
-            np.testing.assert_allclose(*losses, rtol=FLOAT64)
+            np.testing.assert_allclose(*losses, rtol=FLOAT64, atol=FLOAT64)
             self.build(*self.arguments)
         return True

@@ -234,13 +234,14 @@ def test_parameters_that_are_loaded_by_assignment():
     assert_params_agree(*results)
 
 
-def test_momentum_may_begin_later():
+@pytest.mark.parametrize("dampening", [0.0, 0.5])
+def test_momentum_may_begin_later(dampening):
     results = []
-    for make in (CLASSES["SGD"], PEERS["SGD"]):
+    for make, extra in ((CLASSES["SGD"], {"ema_decay": 0.9}), (PEERS["SGD"], {})):
         params = parameters(torch.float64)
-        optimizer = make(params)
+        optimizer = make(params, **extra)
         for momentum in (0.0, 0.9, 0.0, 0.5):
-            optimizer.param_groups[0]["momentum"] = momentum
+            optimizer.param_groups[0].update(momentum=momentum, dampening=dampening if momentum else 0.0)
             loop(optimizer, params, range(2))
         results.append(params)
     assert_params_agree(*results)

@@ -75,9 +75,9 @@ def paths_of(groups: Groups) -> list[list[str]]:
 def steps_of(where: str, saved: Mapping[str, Any]) -> int:
     """Return the number of steps of a parameter from its entry in ``optimizer.state``.
 
-    PyTorch's SGD does not count them. Only the first step differs from the others, after which there is a buffer.
+    PyTorch's SGD does not count them. Only its first step differs from the others, after which there is a buffer.
     """
-    steps = float(saved.get("step", any(value is not None for value in saved.values())))
+    steps = float(saved.get("step", saved.get("momentum_buffer") is not None))
     if not (steps >= 0 and steps.is_integer()):
         raise ValueError(f"{where}['step'] must be a number of steps, got {steps}")
     return int(steps)
