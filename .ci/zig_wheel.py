@@ -1,8 +1,8 @@
 """Build a wheel for older or other systems than this one: ``python .ci/zig_wheel.py TARGET [FOLDER]``.
 
-Needs CPython on x86-64 Linux, for whose version the wheel is, with ``pip install ziglang``, which contains clang, the
-symbol versions of old glibc, musl, and their headers. No gcc is needed. A wheel for arm64 is compiled with the headers
-of the running CPython: their sizes and features are those of every 64-bit Linux. The layer "openmp" is left out, because
+Needs CPython on x86-64 Linux and ``pip install ziglang``: clang with the libraries of old glibc and musl. The wheel is
+for the version of the CPython that runs this. A wheel for arm64 is compiled with its headers, too, which differ only in
+what Python itself was built with: all 64-bit Linux systems have the same sizes. The layer "openmp" is left out, because
 ziglang has no OpenMP runtime.
 """
 
@@ -31,7 +31,8 @@ def main(tag: str, folder: str = "dist") -> None:
     python = sysconfig.get_config_var("SOABI").removesuffix("-x86_64-linux-gnu")
     zig = Path(ziglang.__file__).parent / "zig"
     with tempfile.TemporaryDirectory() as temporary:
-        config = Path(temporary) / "setup.cfg"  # in another folder than builds with gcc, whose results would be packed, too
+        config = Path(temporary) / "setup.cfg"
+        # The folder build/ may contain modules for other systems, which would be packed.
         config.write_text(f"[build]\nbuild_base = {temporary}\n[bdist_wheel]\nplat_name = {tag}\n", encoding="utf-8")
         compiler = f"{zig} cc -target {target} -fno-sanitize=undefined"  # zig's default adds traps to C
         environment = {

@@ -18,7 +18,12 @@
 #include <stdatomic.h>
 
 /* threadpoolctl recognizes the library by this symbol. */
-__attribute__((visibility("default"))) const int fastopt_threads = 1;
+#if defined(_WIN32)
+__declspec(dllexport)
+#else
+__attribute__((visibility("default")))
+#endif
+const int fastopt_threads = 1;
 
 enum { MAX_THREADS = 1024, CACHE_LINE = 64, SPINS_BEFORE_YIELD = 10000 };
 
