@@ -57,7 +57,7 @@ def assert_params_agree(mine, theirs):
     for own, other in zip(mine, theirs, strict=True):
         real = np.float32 if own.dtype is torch.float32 else np.float64
         if own.numel():
-            assert_agree(own.detach().numpy().ravel(), other.detach().numpy().ravel(), real)
+            assert_agree(own.detach().numpy(), other.detach().numpy(), real)
 
 
 def assert_params_equal(mine, theirs):

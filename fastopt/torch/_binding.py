@@ -49,7 +49,7 @@ class Binding:
         self.params: list[Tensor] = [param for group in self.groups for param in group["params"]]
         self.paths = [*chain.from_iterable(paths_of(self.groups))]
         sources = [
-            {"params": arrays, **hyperparameters(self.rule, f"params[{g}][{{!r}}]", group)}
+            {"params": arrays, **hyperparameters(f"params[{g}][{{!r}}]", group)}
             for g, (arrays, group) in enumerate(zip(arrays_of(self.groups), self.groups, strict=True))
         ]
         self.optimizer = self.rule(sources, **optimizer._options, convert_grads=True)
@@ -63,8 +63,9 @@ class Binding:
         self.without_entry = dict(enumerate(entries))  # PyTorch makes an entry when there is a gradient
         self._add_entries([i for i, param in enumerate(self.params) if self.state.get(param)])
         self.layouts, self.addresses = layouts_of(self.params), addresses_of([*self.params, *self.tensors])
-        self.read = itemgetter(*(name for name in optimizer.defaults if name in CHECKS or name in REFUSED))
-        self._remember_hyperparameters()
+        self.names = [name for name in optimizer.defaults if name in CHECKS or name in REFUSED]
+        self.values = list(map(itemgetter(*self.names), self.groups))
+        self.values_have_tensors = any(map(has_tensors, self.values))
 
     def _entries(self) -> list[dict[str, Tensor]]:
         """Return the states of each parameter by name, with the values that ``optimizer.state`` has."""
@@ -114,10 +115,6 @@ class Binding:
                 self.watched.append((own, tuple(entry), tuple(entry.values()), -1, ""))
         self.entries = list(self.state.values())
 
-    def _remember_hyperparameters(self) -> None:
-        self.values = list(map(self.read, self.groups))
-        self.values_have_tensors = has_tensors(tuple(chain.from_iterable(self.values)))
-
     def is_current(self, optimizer: TorchOptimizer) -> bool:
         """Return whether the binding can be used; pass changed hyperparameters on."""
         try:
@@ -137,21 +134,24 @@ class Binding:
 
     def _pass_on_hyperparameters(self) -> bool:
         """Pass hyperparameters that have changed to the core; return False if they need other states."""
-        if not self.values_have_tensors and list(map(self.read, self.groups)) == self.values:
+        values = list(map(itemgetter(*self.names), self.groups))
+        if values == self.values and not self.values_have_tensors:
             return True
-        all_changes = []
-        for g, (group, bound) in enumerate(zip(self.groups, self.optimizer.param_groups, strict=True)):
-            checked = hyperparameters(self.rule, f"params[{g}][{{!r}}]", group)
-            changes = {name: value for name, value in checked.items() if name in bound and value != bound[name]}
-            if self.rule._kernel({**bound, **changes}) != bound.kernel:
+        updates = []
+        for g, (bound, new, old) in enumerate(zip(self.optimizer.param_groups, values, self.values, strict=True)):
+            rows = zip(self.names, new, old, strict=True)
+            changed = {name: value for name, value, before in rows if self.values_have_tensors or value != before}
+            checked = hyperparameters(f"params[{g}][{{!r}}]", changed)
+            changes = {name: value for name, value in checked.items() if name in bound.checked}
+            if self.rule._kernel({**bound.checked, **changes}) != bound.kernel:
                 return False
-            all_changes.append(changes)
-        for bound, changes in zip(self.optimizer.param_groups, all_changes, strict=True):
-            if set(changes) == {"lr"}:  # takes less time than update, and most schedulers set only this
+            updates.append((bound, changes))
+        for bound, changes in updates:
+            if changes.keys() == {"lr"}:  # takes less time than update, and most schedulers set only this
                 bound["lr"] = changes["lr"]
             elif changes:
                 bound.update(changes)
-        self._remember_hyperparameters()
+        self.values, self.values_have_tensors = values, any(map(has_tensors, values))
         return True
 
     def step(self) -> None:

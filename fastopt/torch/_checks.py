@@ -11,7 +11,6 @@ from torch import Tensor
 
 from fastopt import _core
 from fastopt._util.arrays import Array
-from fastopt.optimizers import Optimizer
 from fastopt.optimizers._param_groups import CHECKS
 
 REFUSED = ("capturable", "differentiable")  # flags of PyTorch for what fastopt cannot do
@@ -19,18 +18,16 @@ REFUSED = ("capturable", "differentiable")  # flags of PyTorch for what fastopt 
 Groups: TypeAlias = list[dict[str, Any]]
 
 
-def hyperparameters(rule: type[Optimizer], label: str, values: Mapping[str, Any]) -> dict[str, Any]:
+def hyperparameters(label: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return those values that are hyperparameters of fastopt, checked; ``label`` formats a name for errors."""
     for name in REFUSED:
         if values.get(name):
             raise ValueError(f"{label.format(name)} must be False, got {values[name]!r}")
-    checked = {
+    return {
         name: CHECKS[name](label.format(name), without_tensors(value))
         for name, value in values.items()
         if name in CHECKS
     }
-    rule._kernel(checked)  # raises for values that exclude each other
-    return checked
 
 
 def without_tensors(value: Any) -> Any:

@@ -105,7 +105,7 @@ class TorchOptimizer(torch.optim.Optimizer):
 
     def __init__(self, params: ParamsT, defaults: dict[str, Any], options: Options) -> None:
         check_known(type(self).__name__, options, {**defaults, **OPTIONS})
-        hyperparameters(self._rule, "{}", defaults)
+        self._rule._kernel(hyperparameters("{}", defaults))  # raises for values that exclude each other, too
         self._options = {name: CHECKS[name](name, value) for name, value in {**OPTIONS, **options}.items()}
         self._binding: Binding | None = None
         self._skipped_before = 0
@@ -126,7 +126,8 @@ class TorchOptimizer(torch.optim.Optimizer):
         """
         super().add_param_group(param_group)
         try:
-            hyperparameters(self._rule, f"params[{len(self.param_groups) - 1}][{{!r}}]", self.param_groups[-1])
+            label = f"params[{len(self.param_groups) - 1}][{{!r}}]"
+            self._rule._kernel(hyperparameters(label, self.param_groups[-1]))
             arrays_of(self.param_groups)
         except BaseException:
             self.param_groups.pop()
