@@ -199,7 +199,8 @@ def check_bench(done, names):
     """Check the lines that a small benchmark prints."""
     assert done.returncode == 0, done.stderr
     assert done.stderr.splitlines()[:2] == ["measuring tiny ...", "measuring small ..."]
-    versions, table = done.stdout.split("\n\n")[0].splitlines()[1], done.stdout.split("\n\n")[2]
+    parts = [part for part in done.stdout.split("\n\n") if not part.startswith("Other programs")]
+    versions, table = parts[0].splitlines()[1], parts[2]
     assert versions.startswith(f"fastopt {fastopt.__version__}, numpy {np.__version__}")
     rows = [re.split(" {2,}", line) for line in table.splitlines()]
     assert rows[:3] == [["", "tiny", "small"], ["tensors", "2", "1"], ["parameters", "17", "10,000"]]
@@ -219,6 +220,12 @@ def test_bench_prints_a_table_and_draws_a_chart(tmp_path):
     check_bench(done, names)
     drawn = file.read_text(encoding="utf-8")
     assert all(f">{text}<" in drawn for text in (*names, "tiny", "10,000", "time relative to fastopt"))
+
+
+@pytest.mark.parametrize(("load", "busy"), [(0.2, 0), (3.5, 3.5)])
+def test_bench_notices_other_programs(monkeypatch, load, busy):
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0), raising=False)
+    assert bench.other_load() == busy
 
 
 @pytest.mark.slow

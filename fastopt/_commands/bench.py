@@ -33,7 +33,7 @@ PROTOCOL = Protocol(builds=2, rounds=3)
 
 DESCRIPTION = """\
 Time a step of Adam (float32) on the shapes of four models, from 9,610 to 124 million parameters, in fastopt, in NumPy
-and in those of PyTorch, DeepSpeed, optax and numba that are installed. It takes about two minutes; run nothing else
+and in those of PyTorch, DeepSpeed, optax and numba that are installed. It takes some minutes; run nothing else
 meanwhile. The largest model needs 2 GB of memory for each candidate, of which at least two are measured together.
 
 The first steps of each candidate are compared with the formula: fastopt's must have the same bits, those of others
@@ -63,6 +63,8 @@ def run(options: argparse.Namespace, parser: Parser) -> None:
     found = versions(["numpy", *(PACKAGES[name] for name in candidates if name in PACKAGES)])
     print(f"{processor()}, {runtime.available_threads()} processors; instruction set {fastopt.isa()}")
     print(", ".join(f"{name} {version}" for name, version in {"fastopt": fastopt.__version__, **found}.items()))
+    if busy := other_load():
+        print(f"\nOther programs keep {busy:.1f} processors busy: threads that wait for each other take far longer")
     results = measure(candidates)
     print("\nTime of a step of Adam: median (quartiles), relative to fastopt; > 1 means slower\n")
     print(table(candidates, results))
@@ -85,6 +87,12 @@ def is_ready(name: str) -> bool:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "torch_extensions")
     folders = [os.environ.get("TORCH_EXTENSIONS_DIR") or cache, *(spec.submodule_search_locations or [])]
     return any(True for folder in folders for _ in Path(folder).glob("**/cpu_adam*.so"))
+
+
+def other_load() -> float:
+    """Return the number of processors that were busy in the last minute, or 0 if it is small or not reported."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return load if load > 0.5 else 0.0
 
 
 class Progress:
