@@ -24,7 +24,8 @@ FUSED = re.compile(r"\bv?fn?m(add|sub|addsub|subadd)\d*[ps][sd]\b|\bfml[as]\b|\b
 def flags_of_the_build() -> list[str]:
     """Read the flags from setup.py, without building."""
     with mock.patch("setuptools.setup"), mock.patch("Cython.Build.cythonize"):
-        return list(runpy.run_path("setup.py")["EXACT_AND_FAST"])
+        settings = runpy.run_path("setup.py")
+    return [*settings["EXACT_AND_FAST"], *settings["LESS_CODE"]]
 
 
 def assembly(source: Path, folder: Path, flags: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""Check a wheel: Python files, stubs, compiled modules and data, no C or Cython source, and less than 1 MB."""
+"""Check a wheel: Python files, stubs, compiled modules and data, no C or Cython source, and at most 900 kB."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 import zipfile
 from pathlib import Path, PurePosixPath
 
-MAX_BYTES = 1_000_000
+MAX_BYTES = 900_000
 REQUIRED = {
     "fastopt/py.typed",
     "fastopt/_core/__init__.pyi",
@@ -20,7 +20,7 @@ def main(path: str) -> None:
     """Print what the wheel contains, and exit with a message if something is wrong."""
     names = [name for name in zipfile.ZipFile(path).namelist() if ".dist-info/" not in name]
     files = [PurePosixPath(name) for name in names]
-    compiled = [file for file in files if file.suffix == ".so"]
+    compiled = [file for file in files if file.suffix in (".so", ".pyd")]
     size = Path(path).stat().st_size
     print(f"{path}: {size / 1000:.0f} kB, {len(files)} files, compiled:", *compiled)
     unexpected = [file for file in files if file.suffix in (".c", ".h", ".pyx", ".pxd", ".def")]

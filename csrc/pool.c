@@ -10,18 +10,19 @@
  *
  * Measured in a loop of three products and an Adam step, BLAS on one thread, against OpenMP with sleeping workers:
  * 0.85 of the time at 2^19 and 2^20 parameters, 0.9 at 2^16 and 2^18. */
-#define _GNU_SOURCE
+#include "os_threads.h"
+
 #include "pool.h"
 
-#include <pthread.h>
-#include <sched.h>
-#include <signal.h>
 #include <stdatomic.h>
-#include <stdbool.h>
-#include <time.h>
 
 /* threadpoolctl recognizes the library by this symbol. */
-__attribute__((visibility("default"))) const int fastopt_threads = 1;
+#if defined(_WIN32)
+__declspec(dllexport)
+#else
+__attribute__((visibility("default")))
+#endif
+const int fastopt_threads = 1;
 
 enum { MAX_THREADS = 1024, CACHE_LINE = 64, SPINS_BEFORE_YIELD = 10000 };
 
@@ -43,17 +44,17 @@ static struct {
     } shares[MAX_THREADS];
 } loop;
 
-static pthread_mutex_t run_lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_t threads[MAX_THREADS]; /* workers have the indices of their shares, from 1 */
+static mutex run_lock = MUTEX_INITIALIZER;
+static thread threads[MAX_THREADS]; /* workers have the indices of their shares, from 1 */
 static int worker_count;
 static int max_workers = MAX_THREADS - 1; /* lower after the system has refused one */
 static struct {
-    pthread_t caller;
+    thread caller;
     int processor, workers;
 } affinity_cache; /* how many workers are kept off which caller's processor */
 
-static pthread_mutex_t sleep_mutex = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t wake_cond = PTHREAD_COND_INITIALIZER;
+static mutex sleep_mutex = MUTEX_INITIALIZER;
+static condition wake_cond = CONDITION_INITIALIZER;
 static _Alignas(CACHE_LINE) _Atomic int sleepers;
 
 static void relax(void) {
@@ -62,12 +63,6 @@ static void relax(void) {
 #elif defined(__aarch64__)
     __asm__ __volatile__("yield");
 #endif
-}
-
-static int64_t nanoseconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
 static void run_share(struct share *share) {
@@ -95,15 +90,15 @@ static void wait_for_next_loop(uint64_t seen, int64_t spin) {
         for (int i = 0; i < 64; i++, relax())
             if (has_next_loop(seen))
                 return;
-    pthread_mutex_lock(&sleep_mutex);
+    mutex_lock(&sleep_mutex);
     atomic_fetch_add(&sleepers, 1); /* before reading the state: the caller writes that before it reads this */
     while (!has_next_loop(seen))
-        pthread_cond_wait(&wake_cond, &sleep_mutex);
+        condition_wait(&wake_cond, &sleep_mutex);
     atomic_fetch_sub(&sleepers, 1);
-    pthread_mutex_unlock(&sleep_mutex);
+    mutex_unlock(&sleep_mutex);
 }
 
-static void *worker_main(void *index) {
+static THREAD_MAIN(worker_main, index) {
     const int me = (int)(intptr_t)index;
     uint64_t seen = 0;
     int64_t spin = 0;
@@ -120,34 +115,15 @@ static void *worker_main(void *index) {
         if (entered)
             atomic_fetch_sub(&state, 1);
     }
-    return NULL; /* never reached; gcc and clang warn without it */
+    return 0; /* never reached; gcc and clang warn without it */
 }
 
-/* A forked child has none of its parent's threads. */
-static void reset_in_child(void) {
-    run_lock = sleep_mutex = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
-    wake_cond = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
-    atomic_store(&state, 0);
-    atomic_store(&sleepers, 0);
-    worker_count = affinity_cache.workers = 0;
-    max_workers = MAX_THREADS - 1;
-}
-
-__attribute__((constructor)) static void register_fork_handler(void) { pthread_atfork(NULL, NULL, reset_in_child); }
-
-/* Workers block all signals, which are left to the threads of the program. */
 static void spawn_workers(int count) {
-    if (count <= worker_count || worker_count >= max_workers)
-        return;
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, &before);
     while (worker_count < count && worker_count < max_workers)
-        if (pthread_create(&threads[worker_count + 1], NULL, worker_main, (void *)(intptr_t)(worker_count + 1)))
-            max_workers = worker_count;
+        if (thread_start(&threads[worker_count + 1], worker_main, (void *)(intptr_t)(worker_count + 1)))
+            worker_count++;
         else
-            pthread_detach(threads[++worker_count]);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+            max_workers = worker_count;
 }
 
 /* Linux tends to wake a thread on its waker's processor, where it would wait a full time slice for the busy caller. So
@@ -170,11 +146,23 @@ static void unpin_from_caller(int workers) {
     }
     affinity_cache.caller = pthread_self();
     affinity_cache.processor = processor;
-    affinity_cache.workers = workers;
-#else
-    (void)workers;
 #endif
+    affinity_cache.workers = workers;
 }
+
+#if !defined(_WIN32)
+/* A forked child has none of its parent's threads. */
+static void reset_in_child(void) {
+    run_lock = sleep_mutex = (mutex)MUTEX_INITIALIZER;
+    wake_cond = (condition)CONDITION_INITIALIZER;
+    atomic_store(&state, 0);
+    atomic_store(&sleepers, 0);
+    worker_count = affinity_cache.workers = 0;
+    max_workers = MAX_THREADS - 1;
+}
+
+__attribute__((constructor)) static void register_fork_handler(void) { pthread_atfork(NULL, NULL, reset_in_child); }
+#endif
 
 /* The caller ------------------------------------------------------------------------------------------------------ */
 
@@ -186,9 +174,9 @@ static void open_loop(int64_t count) {
     }
     atomic_fetch_add(&state, NEXT + OPEN);
     if (atomic_load(&sleepers)) {
-        pthread_mutex_lock(&sleep_mutex);
-        pthread_cond_broadcast(&wake_cond);
-        pthread_mutex_unlock(&sleep_mutex);
+        mutex_lock(&sleep_mutex);
+        condition_broadcast(&wake_cond);
+        mutex_unlock(&sleep_mutex);
     }
 }
 
@@ -199,11 +187,11 @@ static void close_loop(void) {
         if (spins < SPINS_BEFORE_YIELD)
             relax();
         else
-            sched_yield();
+            yield_processor();
 }
 
 void fastopt_pool_for(fastopt_body *body, const void *context, int64_t count, int thread_count, int64_t spin) {
-    if (thread_count < 2 || pthread_mutex_trylock(&run_lock)) {
+    if (thread_count < 2 || !mutex_try_lock(&run_lock)) {
         for (int64_t i = 0; i < count; i++)
             body(context, i);
         return;
@@ -218,5 +206,5 @@ void fastopt_pool_for(fastopt_body *body, const void *context, int64_t count, in
     open_loop(count);
     run_shares(0);
     close_loop();
-    pthread_mutex_unlock(&run_lock);
+    mutex_unlock(&run_lock);
 }

@@ -46,7 +46,8 @@ Crash safety
 ------------
 The new file is written under a temporary name in the same directory (``.run.npz.tmp``), flushed to the disk and
 renamed. If the process is killed, the disk is full or the power fails, either the old or the new file exists, complete.
-Processes and threads that save to the same path wait for each other. ``keep=3`` keeps the two files before this one as
+Processes and threads that save to the same path wait for each other; meanwhile there is a file ``.run.npz.lock``. On
+Windows, a file that is open or mapped cannot be replaced. ``keep=3`` keeps the two files before this one as
 ``run.1.npz`` and ``run.2.npz``. Permissions are kept. If the path is a symbolic link, the file that it points to is
 replaced.
 

@@ -235,19 +235,20 @@ def test_signal_handler_cannot_save_an_optimizer_in_use(file):
     assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 
-def test_failed_save_removes_only_its_own_temporary_file(file, monkeypatch):
-    """The temporary file was deleted, and another save has begun."""
-    other = file.with_name(f".{file.name}.tmp")
+def test_failed_save_removes_only_its_own_files(file, monkeypatch):
+    """Its files were deleted, and another save has begun."""
+    others = [file.with_name(f".{file.name}.{suffix}") for suffix in ("lock", "tmp")]
 
     def fail(own, arrays, text):
-        other.unlink()
-        other.write_bytes(b"of another save")
+        for other in others:
+            other.unlink()
+            other.write_bytes(b"of another save")
         raise KeyboardInterrupt
 
     monkeypatch.setitem(FORMATS, file.suffix, Format(fail, fail))
     with pytest.raises(KeyboardInterrupt):
         fastopt.save(file, metadata=1)
-    assert other.read_bytes() == b"of another save"
+    assert [other.read_bytes() for other in others] == [b"of another save"] * 2
 
 
 def test_save_rejects_arrays_that_change_meanwhile(file, monkeypatch):

@@ -44,6 +44,7 @@ INLINE real NAME(expm1_near_zero)(real r) {
         1 / 362880., 1 / 3628800., 1 / 39916800., 1 / 479001600., 1 / 6227020800.};
     const int terms = PICK(6, 12);
     real q = (real)inv_factorials[terms - 1];
+    UNROLL
     for (int i = terms - 2; i >= 0; i--)
         q = q * r + (real)inv_factorials[i];
     return r + r * r * q;
@@ -94,6 +95,7 @@ INLINE real NAME(log)(real x) {
     const real f = NAME(from_bits)((shifted & (((BITS)1 << MANTISSA_BITS) - 1)) + root_half) - 1;
     const real s = f / (2 + f), z = s * s, half_square = (real)0.5 * f * f;
     real r = (real)coefficients[PICK(0, 1)][terms - 1];
+    UNROLL
     for (int i = terms - 2; i >= 0; i--)
         r = r * z + (real)coefficients[PICK(0, 1)][i];
     const real result = (s * (half_square + r * z) + k * log2_low - half_square) + f + k * log2_high;

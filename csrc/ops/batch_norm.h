@@ -15,8 +15,10 @@
  * these again, divided and in double. */
 INLINE double count_large(const double *sums, const double *products, int64_t columns) {
     int64_t large = 0;
-    for (int64_t k = 0; k < columns; k++)
-        large += !((fabs_double(sums[k]) < 0x1p480) & (fabs_double(products[k]) < 0x1p960));
+    for (int64_t k = 0; k < columns; k++) {
+        const bool sum_fits = fabs_double(sums[k]) < 0x1p480, product_fits = fabs_double(products[k]) < 0x1p960;
+        large += !(sum_fits && product_fits);
+    }
     return (double)large;
 }
 

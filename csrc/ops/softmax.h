@@ -79,12 +79,14 @@ INLINE double NAME(wide_exp)(const real *x, real row_max, real *y, int64_t colum
 
 INLINE void NAME(copy_to_tile)(const real *x, int rows, int64_t stride, int columns, real tile[NARROW][LANES]) {
     for (int k = 0; k < columns; k++)
+        UNROLL
         for (int row = 0; row < rows; row++)
             tile[k][row] = x[row * stride + k];
 }
 
 INLINE void NAME(copy_from_tile)(real tile[NARROW][LANES], real *y, int rows, int64_t stride, int columns) {
     for (int k = 0; k < columns; k++)
+        UNROLL
         for (int row = 0; row < rows; row++)
             y[row * stride + k] = tile[k][row];
 }

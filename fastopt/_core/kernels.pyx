@@ -19,7 +19,6 @@ from cpython.buffer cimport Py_buffer, PyBUF_SIMPLE, PyBuffer_Release, PyObject_
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from fastopt._core.buffers cimport FASTOPT_F32, FASTOPT_F64, allocate
 
@@ -44,6 +43,9 @@ cdef extern from "fastopt.h" nogil:
 
 cdef extern from "pool.h" nogil:
     fastopt_parallel_for fastopt_pool_for
+
+cdef extern from "os_threads.h" nogil:
+    int64_t nanoseconds()
 
 Kernel = namedtuple("Kernel", "index operands coefficients")
 Op = namedtuple("Op", "index arguments")        # the kinds of the arguments, by name
@@ -120,14 +122,14 @@ cdef enum:
     PER_THREAD_AWAKE = 1 << 13                  # elements that are worth a thread whose worker is awake
     PER_THREAD_ASLEEP = 1 << 17                 # and one that has to be woken
 
-cdef double SHORT_GAP = 20e-6                   # seconds between two calls
+cdef int64_t SHORT_GAP = 20000                  # nanoseconds between two calls
 cdef int64_t SPIN = 50000                       # nanoseconds that workers stay awake after a short gap
 
 cdef int fixed_threads = 0                      # the user's number, or 0: by the rule
 cdef int max_threads = 1
 cdef int limit = 0                              # set by threadpoolctl; 0: none
 cdef bint may_spin = True
-cdef double last_end = 0.0                      # of a parallel call
+cdef int64_t last_end = 0                       # of a parallel call
 cdef fastopt_parallel_for *parallel_for = fastopt_pool_for
 
 
@@ -161,12 +163,6 @@ def set_parallel_for(capsule):
         <fastopt_parallel_for *>PyCapsule_GetPointer(capsule, "fastopt_parallel_for"))
 
 
-cdef double seconds() noexcept:
-    cdef timespec now
-    clock_gettime(CLOCK_MONOTONIC, &now)
-    return now.tv_sec + 1e-9 * now.tv_nsec
-
-
 cpdef int64_t thread_count(int64_t elements, int64_t chunks, bint awake=False) noexcept:
     """Return the number of threads of a call between matrix products, or with ``awake`` of one that follows another."""
     cdef int64_t threads = fixed_threads
@@ -180,7 +176,7 @@ cdef Threads begin_parallel(int64_t elements, int64_t chunks) noexcept:
     cdef bint awake
     if fixed_threads <= 1 and (fixed_threads == 1 or max_threads == 1 or elements < SERIAL_BELOW):
         return Threads(parallel_for, 1, 0)
-    awake = may_spin and seconds() - last_end < SHORT_GAP
+    awake = may_spin and nanoseconds() - last_end < SHORT_GAP
     return Threads(parallel_for, <int>thread_count(elements, chunks, awake), SPIN if awake else 0)
 
 
@@ -192,7 +188,7 @@ cdef int64_t spin_between_loops() noexcept:
 cdef void end_parallel() noexcept:
     """Record that a call of at least ``SERIAL_BELOW`` elements has ended."""
     global last_end
-    last_end = seconds()
+    last_end = nanoseconds()
 
 
 # Ops ----------------------------------------------------------------------------------------------------------------

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import shutil
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -15,7 +16,7 @@ def replace(path: Path, keep: int, write: Callable[[IO[bytes]], None]) -> None:
     """Replace a file by what ``write`` writes, so that a crash leaves the old or the new file whole.
 
     The new content is written to a temporary file in the same directory, flushed to the disk and renamed. An exception
-    removes the temporary file; that of a killed process is overwritten by the next call. The last ``keep`` versions are
+    removes the temporary file; that of a killed process is removed by the next call. The last ``keep`` versions are
     kept, including this one. Calls for the same file wait for each other, in other processes too.
 
     Do not use ``@contextmanager`` here: the traceback of a `KeyboardInterrupt` keeps the generator's frame alive, and
@@ -23,42 +24,24 @@ def replace(path: Path, keep: int, write: Callable[[IO[bytes]], None]) -> None:
     """
     if path.exists() and not path.is_file():
         raise FileExistsError(errno.EEXIST, "Not a regular file", str(path))
-    temporary = path.with_name(f".{path.name}.tmp")
-    file = _open_locked(temporary)
+    temporary, lock_path = (path.with_name(f".{path.name}.{suffix}") for suffix in ("tmp", "lock"))
+    lock = _open_locked(lock_path)
     try:
-        file.truncate(0)
-        write(file)
-        file.flush()
-        if path.exists():
-            os.fchmod(file.fileno(), path.stat().st_mode & 0o777)
-        os.fsync(file.fileno())
+        temporary.unlink(missing_ok=True)
+        with open(temporary, "x+b") as file:
+            write(file)
+            file.flush()
+            if path.exists():
+                temporary.chmod(path.stat().st_mode & 0o777)
+            os.fsync(file.fileno())
         _rotate(path, keep)
         temporary.replace(path)
-    except BaseException:
-        if _is_at(file, temporary):  # not if it was renamed already and the name belongs to another call
-            temporary.unlink()
-        raise
     finally:
-        file.close()
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)  # else a power failure may undo the renaming
-    finally:
-        os.close(directory)
-
-
-def _open_locked(path: Path) -> IO[bytes]:
-    """Open a file, or create it, and lock it; wait while another call has it locked."""
-    while True:
-        file = open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b")  # noqa: SIM115
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            if _is_at(file, path):  # else the previous holder of the lock has renamed it
-                return file
-        except BaseException:
-            file.close()
-            raise
-        file.close()
+        if _is_at(lock, lock_path):  # else it was deleted, and the names may belong to another call
+            temporary.unlink(missing_ok=True)
+            _delete_lock(lock_path)
+        lock.close()
+    _flush_directory(path.parent)
 
 
 def _is_at(file: IO[bytes], path: Path) -> bool:
@@ -67,6 +50,50 @@ def _is_at(file: IO[bytes], path: Path) -> bool:
         return os.path.samestat(os.fstat(file.fileno()), path.lstat())
     except FileNotFoundError:
         return False
+
+
+if sys.platform == "win32":
+
+    def _open_locked(path: Path) -> IO[bytes]:
+        """Create a file, which Windows deletes when it is closed; wait while another call has it open."""
+        while True:
+            try:
+                return open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_TEMPORARY), "rb")
+            except FileExistsError:  # noqa: PERF203
+                time.sleep(0.01)
+
+    def _delete_lock(path: Path) -> None:
+        """Do nothing: closing deletes the file."""
+
+    def _flush_directory(path: Path) -> None:
+        """Do nothing: Windows cannot open a directory, and NTFS keeps a journal of names."""
+
+else:
+    import fcntl
+
+    def _open_locked(path: Path) -> IO[bytes]:
+        """Open a file, or create it, and lock it; wait while another call has it locked."""
+        while True:
+            file = open(os.open(path, os.O_CREAT | os.O_NOFOLLOW, 0o666), "rb")  # noqa: SIM115
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                if _is_at(file, path):  # else the previous holder of the lock has deleted it
+                    return file
+            except BaseException:
+                file.close()
+                raise
+            file.close()
+
+    def _delete_lock(path: Path) -> None:
+        path.unlink()
+
+    def _flush_directory(path: Path) -> None:
+        """Flush the names in a directory to the disk, else a power failure may undo the renaming."""
+        directory = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
 
 
 def _version(path: Path, i: int) -> Path:
