@@ -135,7 +135,8 @@ def test_concurrent_saves_wait_for_each_other(file):
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads) or any(process.poll() is None for process in processes):
-        if file.exists():
+        # Windows neither opens a file that is being replaced nor replaces one that is open.
+        if os.name == "posix" and file.exists():
             found = fastopt.load(file)
             assert (found.arrays["x"] == found.metadata).all()
     assert [process.returncode for process in processes] == [0, 0]
@@ -235,6 +236,7 @@ def test_signal_handler_cannot_save_an_optimizer_in_use(file):
     assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 
+@needs_posix
 def test_failed_save_removes_only_its_own_files(file, monkeypatch):
     """Its files were deleted, and another save has begun."""
     others = [file.with_name(f".{file.name}.{suffix}") for suffix in ("lock", "tmp")]
