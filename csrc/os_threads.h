@@ -1,6 +1,11 @@
-/* Threads and the clock of the operating system: Win32 or POSIX. (C11's threads.h is missing on macOS and old glibc.) */
+/* Threads and the clock of the operating system: Win32 or POSIX. (C11's threads.h is missing on macOS and old glibc.)
+ * Include this file before others: glibc and musl declare processor affinity only with this macro. */
 #ifndef FASTOPT_OS_THREADS_H
 #define FASTOPT_OS_THREADS_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -69,15 +69,20 @@ def main(name: str, kills: int, seed: int) -> None:
     """Kill the child, and check the files."""
     file, rng, total, within, last = Path(name), random.Random(seed), 0, 0, 0
     truth, found, states = Run(), Run(), {}
+    cycle = 0.01  # seconds that a step and its save take; measured below, because emulated processors take much longer
     while within < kills:
         read, write = os.pipe()
         child = os.fork()
         if not child:
             work(file, write)
         os.close(write)
+        times = []
         for _ in range(rng.randint(0, 3)):  # saves, however long they take here
             assert os.read(read, 1), "the child has ended"
-        time.sleep(rng.uniform(0.0, 0.01))
+            times.append(time.monotonic())
+        if len(times) > 1:
+            cycle = times[-1] - times[-2]
+        time.sleep(rng.uniform(0.0, cycle))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         os.close(read)

@@ -1,9 +1,8 @@
 /* Check the thread pool of the library, for systems on which Python does not run here: every index of a loop runs once,
  * on one thread or many, with workers that sleep or spin; workers wake for every loop; two threads may call it. */
-#define _GNU_SOURCE
-#include "pool.h"
-
 #include "os_threads.h"
+
+#include "pool.h"
 
 #include <stdatomic.h>
 #include <stdio.h>

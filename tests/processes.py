@@ -11,7 +11,9 @@ import pytest
 
 HANGS = 3600  # seconds: against a process that never ends; a busy machine must not reach it
 
-needs_posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX: signals, users and limits of resources")
+needs_posix = pytest.mark.skipif(
+    os.name != "posix", reason="needs POSIX: signals, permissions, symbolic links for all users, limits of resources"
+)
 needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="the system has no /proc")
 
 
