@@ -199,8 +199,9 @@ class Optimizer:
             # a call less than always _all_step_coefficients, which would take 5 % of a small step
             compute = self._all_step_coefficients if h["decoupled_weight_decay"] else self._step_coefficients
             result.append(compute(h, lr, steps + 1 - missed))
-        if callable(self.ema_decay):  # not by _sync, which takes longer than a small step
-            own = result_at("ema_decay", decay, self.ema_decay, steps)
+        ema_decay = self._options["ema_decay"]
+        if callable(ema_decay):  # not by _sync, which takes longer than a small step
+            own = result_at("ema_decay", decay, ema_decay, steps)
             for coefficients in result:
                 coefficients.update(ema_decay=own, one_minus_ema_decay=1.0 - own)
         return result
