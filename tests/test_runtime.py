@@ -96,6 +96,12 @@ def test_report():
         assert part in done.stdout
 
 
+def test_import_loads_only_what_it_needs():
+    lazy = ("fastopt.reference.losses", "fastopt.checkpoint", "matplotlib", "safetensors", "torch", "tqdm")
+    assert printed(f"import sys; print([name for name in {lazy} if name in sys.modules])") == "[]"
+    assert printed("print(fastopt.reference.losses.mse.__name__, fastopt.save.__name__)") == "mse save"
+
+
 def test_power_agrees_with_the_operator():
     assert _core.power(0.5, -1) == fastopt.reference.power(0.5, -1) == 1.0  # and no endless loop
     for base in (0.0, 0.5, 0.9, 0.999, 1 - 1e-9):
