@@ -18,6 +18,7 @@ from interrupts import interrupts, leaves_files_open
 from processes import needs_posix
 
 import fastopt
+from fastopt._util import atomic_file
 from fastopt._util.array_file import FORMATS, Format
 
 
@@ -210,6 +211,21 @@ def test_interrupted_save_leaves_the_old_or_the_new_file(links, file, monkeypatc
         assert fastopt.load(file).metadata == number
     gc.collect()
     assert caught > 10
+
+
+def test_save_follows_an_interrupt_of_the_cleanup(file, monkeypatch):
+    """The exception, which a handler may keep, does not keep the lock."""
+
+    def interrupt(path):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(atomic_file, "_delete_lock", interrupt)
+        with pytest.raises(KeyboardInterrupt) as kept:
+            fastopt.save(file, metadata=1)
+    fastopt.save(file, metadata=2)
+    assert kept.value.__traceback__
+    assert saved_numbers(file.parent) == {file.name: 2}
 
 
 @needs_posix

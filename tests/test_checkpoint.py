@@ -19,6 +19,7 @@ import fastopt
 HERE = Path(__file__).parent
 SUFFIXES = [".npz", ".safetensors"]
 RNG = np.random.default_rng(0)
+WIDE = "g" if hasattr(np, "float128") else "c16"  # some systems have no real type wider than float64
 
 
 def script(name, *arguments):
@@ -225,7 +226,11 @@ REFUSED = [
     ),
     (lambda f: fastopt.save(f, arrays={"x": np.array([None])}), TypeError, "arrays/x must be booleans, .*, got object"),
     (lambda f: fastopt.save(f, arrays={"x": np.ones(2, "c16")}), TypeError, "arrays/x must be .*, got complex128"),
-    (lambda f: fastopt.save(f, arrays={"x": np.ones(2, "g")}), TypeError, "arrays/x must be .*, got (long|float)"),
+    (
+        lambda f: fastopt.save(f, arrays={"x": np.ones(2, WIDE)}),
+        TypeError,
+        f"arrays/x must be .*, got {np.dtype(WIDE)}",
+    ),
     (
         lambda f: fastopt.save(f, metadata={1, 2}),
         TypeError,

@@ -37,10 +37,12 @@ def replace(path: Path, keep: int, write: Callable[[IO[bytes]], None]) -> None:
         _rotate(path, keep)
         temporary.replace(path)
     finally:
-        if _is_at(lock, lock_path):  # else it was deleted, and the names may belong to another call
-            temporary.unlink(missing_ok=True)
-            _delete_lock(lock_path)
-        lock.close()
+        try:
+            if _is_at(lock, lock_path):  # else it was deleted, and the names may belong to another call
+                temporary.unlink(missing_ok=True)
+                _delete_lock(lock_path)
+        finally:
+            lock.close()  # also after an interrupt here, whose traceback would keep it locked
     _flush_directory(path.parent)
 
 

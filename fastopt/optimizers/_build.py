@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -72,7 +73,8 @@ def build(tree: ParamTree, groups: tuple[Group, ...], options: Mapping[str, Any]
         )
     except BaseException:
         for file in new_files:
-            file.unlink(missing_ok=True)
+            with suppress(PermissionError):  # Windows does not delete a file that is mapped
+                file.unlink(missing_ok=True)
         raise
 
 

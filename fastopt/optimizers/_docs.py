@@ -46,8 +46,8 @@ nonfinite : {"propagate", "skip", "raise"}, default "propagate"
     ``FloatingPointError``.
 state_dir : path, optional
     Existing folder in which the states are created as memory-mapped ``.npy`` files, so that they may be larger than
-    memory. The files must not exist yet, and are kept after the program has ended. A forked child shares them with its
-    parent, so only one of the two may continue.
+    memory. The files must not exist yet, and are kept after the program has ended; on Windows, also if the optimizer
+    cannot be built. A forked child shares them with its parent, so only one of the two may continue.
 
 Attributes
 ----------
