@@ -5,6 +5,8 @@ What is refused is in ``test_refusals``.
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from cases import CASES, Reference, hard_numbers, same_bits, start_values
@@ -230,7 +232,8 @@ def test_states_of_an_added_group_are_mapped_to_files(tmp_path):
     assert names == {"exp_avg.npy", "exp_avg_sq.npy", "exp_avg[1]['w'].npy", "exp_avg_sq[1]['w'].npy"}
     with pytest.raises(ValueError, match=r"overlap in memory$"):
         optimizer.add_param_group({"params": optimizer.state[0]["exp_avg"]})
-    assert {file.name for file in tmp_path.iterdir()} == names
+    if os.name == "posix":  # Windows does not delete a file that is mapped
+        assert {file.name for file in tmp_path.iterdir()} == names
     optimizer.step([np.ones(2), {"w": np.ones(3)}])
 
 

@@ -35,7 +35,7 @@ def replace(path: Path, keep: int, write: Callable[[IO[bytes]], None]) -> None:
                 temporary.chmod(path.stat().st_mode & 0o777)
             os.fsync(file.fileno())
         _rotate(path, keep)
-        temporary.replace(path)
+        _rename(temporary, path)
     finally:
         try:
             if _is_at(lock, lock_path):  # else it was deleted, and the names may belong to another call
@@ -67,6 +67,17 @@ if sys.platform == "win32":
     def _delete_lock(path: Path) -> None:
         """Do nothing: closing deletes the file."""
 
+    def _rename(path: Path, target: Path) -> None:
+        """Rename a file; try for a second, because Windows refuses while another call looks at the target."""
+        for _ in range(100):
+            try:
+                path.replace(target)
+            except PermissionError:  # noqa: PERF203
+                time.sleep(0.01)
+            else:
+                return
+        path.replace(target)
+
     def _flush_directory(path: Path) -> None:
         """Do nothing: Windows cannot open a directory, and NTFS keeps a journal of names."""
 
@@ -89,6 +100,9 @@ else:
     def _delete_lock(path: Path) -> None:
         path.unlink()
 
+    def _rename(path: Path, target: Path) -> None:
+        path.replace(target)
+
     def _flush_directory(path: Path) -> None:
         """Flush the names in a directory to the disk, else a power failure may undo the renaming."""
         directory = os.open(path, os.O_RDONLY)
@@ -108,7 +122,7 @@ def _rotate(path: Path, keep: int) -> None:
     # The first free number, else the number of the oldest version.
     free = next((i for i in range(1, keep) if not _version(path, i).exists()), keep - 1)
     for i in range(free, 1, -1):
-        _version(path, i - 1).replace(_version(path, i))
+        _rename(_version(path, i - 1), _version(path, i))
     if keep > 1 and path.exists():
         link = path.with_name(f".{path.name}.old")
         link.unlink(missing_ok=True)
@@ -116,4 +130,4 @@ def _rotate(path: Path, keep: int) -> None:
             link.hardlink_to(path)  # renaming would leave a moment without a file at this path
         except OSError:  # the file system has no hard links
             shutil.copy2(path, link)
-        link.replace(_version(path, 1))
+        _rename(link, _version(path, 1))
