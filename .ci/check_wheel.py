@@ -1,4 +1,4 @@
-"""Check a wheel: Python files, stubs, compiled modules and data, no C or Cython source, and at most 900 kB."""
+"""Check a wheel: Python files, stubs, compiled modules and data, no C or Cython source, and at most 1 MB."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 import zipfile
 from pathlib import Path, PurePosixPath
 
-MAX_BYTES = 900_000
+MAX_BYTES = 1_000_000
 REQUIRED = {
     "fastopt/py.typed",
     "fastopt/_core/__init__.pyi",
