@@ -7,12 +7,13 @@ import subprocess
 import sys
 from dataclasses import replace
 
-import loop_data as data
 import numpy as np
 import pytest
-import real_loops
-from loop_edits import Edit, Recorded, Timed, apply, insert_clock
-from loop_programs import PROGRAMS, Program
+
+data = pytest.importorskip("loop_data", reason="needs the benchmarks, which are not installed")
+import real_loops  # noqa: E402  of the same folder
+from loop_edits import Edit, Recorded, Timed, apply, insert_clock  # noqa: E402
+from loop_programs import PROGRAMS, Program  # noqa: E402
 
 SOURCE = """\
 import sys
