@@ -34,8 +34,8 @@ class Keyed(Mapping[Hashable, Optimizer]):
     optimizer : type
         A class of `fastopt.optimizers`, for example `fastopt.Adam`.
     copy : bool, default False
-        Return a new array and leave the one that was passed as it is. Otherwise the array is updated in place and
-        returned.
+        Return a new array and leave the one that was passed as it is, for programs that still read the old weights
+        after the update. Otherwise the array is updated in place and returned.
     **options
         Arguments of the class, except for ``params`` and ``state_dir``. ``max_grad_norm`` and ``nonfinite`` hold for
         each array on its own.
@@ -138,7 +138,8 @@ class Keyed(Mapping[Hashable, Optimizer]):
         Raises
         ------
         TypeError, ValueError
-            If an array cannot be used, or ``params`` has not the shape and dtype of the first call with this key.
+            If an array cannot be used, or ``params`` does not have the shape and dtype of the first call
+            with this key.
             Nothing is modified.
         FloatingPointError, OverflowError, RuntimeError
             As for ``step`` of an optimizer.

@@ -69,6 +69,16 @@ L2_is_weight_decay : bool, default True
 use_averages : bool, default True
     Keep moving averages of the weights in ``averages``, for ``model.use_params(optimizer.averages)``.
 
+<adam>
+beta1 : float, list or schedule, default 0.9
+    Decay of the average of the gradient, in [0, 1).
+beta2 : float, list or schedule, default 0.999
+    Decay of the average of its square, in [0, 1).
+eps : float, list or schedule, default 1e-8
+    Term added to the denominator before the bias correction, >= 0, as thinc does.
+amsgrad : bool, default False
+    Divide by the largest second moment so far.
+
 <returns>
 Returns
 -------
@@ -367,14 +377,7 @@ def Adam(
     Parameters
     ----------
     <common>
-    beta1 : float, list or schedule, default 0.9
-        Decay of the average of the gradient, in [0, 1).
-    beta2 : float, list or schedule, default 0.999
-        Decay of the average of its square, in [0, 1).
-    eps : float, list or schedule, default 1e-8
-        Term added to the denominator before the bias correction, >= 0, as thinc does.
-    amsgrad : bool, default False
-        Divide by the largest second moment so far.
+    <adam>
 
     <returns>
     >>> fastopt.thinc.Adam(0.1).keyed.lr
@@ -403,14 +406,7 @@ def AdamW(
     Parameters
     ----------
     <common>
-    beta1 : float, list or schedule, default 0.9
-        Decay of the average of the gradient, in [0, 1).
-    beta2 : float, list or schedule, default 0.999
-        Decay of the average of its square, in [0, 1).
-    eps : float, list or schedule, default 1e-8
-        Term added to the denominator before the bias correction, >= 0, as thinc does.
-    amsgrad : bool, default False
-        Divide by the largest second moment so far.
+    <adam>
 
     <returns>
     >>> fastopt.thinc.AdamW(0.1).keyed.lr

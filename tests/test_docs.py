@@ -15,7 +15,7 @@ from processes import run_python
 
 import fastopt
 from fastopt import kernels, optimizers, reference, schedules
-from fastopt.optimizers._base import Common
+from fastopt.optimizers._options import Common
 
 README = Path(__file__).parent.parent / "README.md"
 MODULES = [

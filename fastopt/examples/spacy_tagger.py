@@ -2,8 +2,8 @@
 
 ``python -m fastopt.examples.spacy_tagger`` needs ``pip install fastopt[spacy]``. It makes the default config of
 ``spacy init config``, changes one line of it, and runs what ``spacy train`` runs. The text is that of the package
-py-sblgnt: the SBL edition with the MorphGNT analysis, 137,554 words, whose parts of speech were checked by hand. Each
-verse is a document, without punctuation; every tenth one is held out.
+py-sblgnt: the SBL edition with the MorphGNT analysis, 137,554 words with their parts of speech. Each verse is a
+document, without punctuation; every tenth one is held out.
 """
 
 from __future__ import annotations

@@ -6,18 +6,18 @@ A subclass adds its formula: the kernel that its hyperparameters need, and the c
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypedDict, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 from weakref import WeakSet
 
 import numpy as np
 
 from fastopt import _core
 from fastopt._util.arrays import Array
-from fastopt._util.validation import FloatOrSchedule, check_known, decay, flag
+from fastopt._util.validation import check_known, decay, flag
 from fastopt.optimizers import _build, _state
 from fastopt.optimizers._docs import insert_shared_sections
+from fastopt.optimizers._options import GROUP_DEFAULTS, STEP_DEFAULTS, Common, StepOptions
 from fastopt.optimizers._param_groups import CHECKS, Group, hyperparameter_at, result_at
 from fastopt.optimizers._param_tree import ParamGroups, ParamTree, Watched
 
@@ -25,38 +25,12 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
-class Common(TypedDict, total=False):
-    """The options that every optimizer has."""
-
-    decoupled_weight_decay: bool
-    maximize: bool
-    max_grad_norm: float | None
-    grad_scale: float
-    zero_grads: bool
-    convert_grads: bool
-    ema_decay: FloatOrSchedule | None
-    nonfinite: Literal["propagate", "skip", "raise"]
-    state_dir: str | os.PathLike[str] | None
-
-
-GROUP_DEFAULTS = {"maximize": False, "decoupled_weight_decay": False}
-STEP_DEFAULTS = {
-    "max_grad_norm": None,
-    "grad_scale": 1.0,
-    "zero_grads": False,
-    "convert_grads": False,
-    "ema_decay": None,
-    "nonfinite": "propagate",
-    "state_dir": None,
-}
-
-
 def _attributes(tree: ParamTree, groups: tuple[Group, ...], plan: _core.Plan) -> dict[str, Any]:
     """Return the attributes of an optimizer that depend on its parameter groups."""
     return {"_tree": tree, "_watched": tree.watched, "param_groups": groups, "_plan": plan}
 
 
-class Optimizer:
+class Optimizer(StepOptions):
     """Base class of all optimizers, for annotations and ``isinstance``.
 
     Each subclass, `fastopt.Adam` for example, describes the parameters, options and attributes that all share.
@@ -76,7 +50,6 @@ class Optimizer:
 
     _tree: ParamTree
     _watched: list[Watched]
-    _plan: _core.Plan
     param_groups: tuple[Group, ...]
     """The hyperparameters of each group; changes hold from the next step on."""
 
@@ -345,51 +318,6 @@ class Optimizer:
     def lr(self, value: Any) -> None:
         for group in self.param_groups:
             group["lr"] = value
-
-    @property
-    def grad_scale(self) -> float:
-        """The number that gradients are divided by; it may be set between steps."""
-        return self._plan.grad_scale
-
-    @grad_scale.setter
-    def grad_scale(self, value: float) -> None:
-        with self._plan:
-            self._plan.grad_scale = CHECKS["grad_scale"]("grad_scale", value)
-
-    @property
-    def max_grad_norm(self) -> float | None:
-        """The largest global norm that gradients are scaled to, or None; it may be set between steps."""
-        return self._plan.max_norm
-
-    @max_grad_norm.setter
-    def max_grad_norm(self, value: float | None) -> None:
-        with self._plan:
-            self._plan.max_norm = CHECKS["max_grad_norm"]("max_grad_norm", value)
-
-    @property
-    def zero_grads(self) -> bool:
-        """Whether a step sets the gradients to zero."""
-        return self._options["zero_grads"]
-
-    @property
-    def convert_grads(self) -> bool:
-        """Whether gradients of another dtype or layout are copied."""
-        return self._options["convert_grads"]
-
-    @property
-    def ema_decay(self) -> FloatOrSchedule | None:
-        """The decay of the moving average of the parameters, or a function, or None."""
-        return self._options["ema_decay"]
-
-    @property
-    def nonfinite(self) -> str:
-        """The policy for gradients that are not finite."""
-        return self._options["nonfinite"]
-
-    @property
-    def state_dir(self) -> str | os.PathLike[str] | None:
-        """The folder of the memory-mapped states, or None."""
-        return self._options["state_dir"]
 
     def execution_info(self) -> dict[str, Any]:
         """Return how steps run.

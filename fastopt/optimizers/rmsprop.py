@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastopt._util.validation import FloatOrSchedule
-from fastopt.optimizers._base import Common, Optimizer
+from fastopt.optimizers._base import Optimizer
+from fastopt.optimizers._options import Common
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
