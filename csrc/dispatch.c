@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#define HYPERPARAMETERS(...) const char *const fastopt_hyperparameter_names = #__VA_ARGS__;
 #define RULE(rule, ...) static const char coefficients_of_##rule[] = #__VA_ARGS__;
 #include "kernels.def"
 

@@ -47,6 +47,14 @@ union fastopt_argument {
 };
 enum { FASTOPT_MAX_ARGUMENTS = 16 };
 
+/* The hyperparameters of a step, of all optimizers. */
+struct fastopt_hyperparameters {
+#define HYPERPARAMETERS(...) double __VA_ARGS__;
+#include "kernels.def"
+};
+
+/* Compute the coefficients of a kernel in a step, counted from 1; they are ordered as in kernels.def. */
+typedef void fastopt_coefficients(const struct fastopt_hyperparameters *h, int64_t step, double *coefficients);
 /* A kernel works on elements [begin, end) of all operands; operands and coefficients are ordered as in kernels.def. */
 typedef void fastopt_kernel(void *const *operands, const void *coefficients, int64_t begin, int64_t end);
 /* An op works on elements or rows [begin, end) and returns a sum; arguments are ordered as in ops.def. */
@@ -57,6 +65,7 @@ struct fastopt_kernel_info {
     const char *name, *operands, *coefficients; /* lists as text: "param, grad" */
 };
 extern const struct fastopt_kernel_info fastopt_kernel_info[FASTOPT_KERNELS];
+extern const char *const fastopt_hyperparameter_names;
 
 enum fastopt_kind { FASTOPT_IN, FASTOPT_OUT, FASTOPT_INOUT, FASTOPT_REAL, FASTOPT_INT, FASTOPT_UINT };
 struct fastopt_argument_info {
@@ -71,6 +80,7 @@ extern const struct fastopt_op_info fastopt_op_info[FASTOPT_OPS];
 
 struct fastopt_table {
     const char *isa;
+    fastopt_coefficients *coefficients[FASTOPT_KERNELS];
     fastopt_kernel *kernels[FASTOPT_REALS][FASTOPT_KERNELS];
     fastopt_op *ops[FASTOPT_REALS][FASTOPT_OPS];
     fastopt_reduction *sum_squares[FASTOPT_REALS];

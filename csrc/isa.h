@@ -22,6 +22,7 @@
 const struct fastopt_table PASTE(fastopt_table, ISA) = {
     .isa = TEXT(ISA),
 #define KERNEL(kernel, rule, ...) \
+    .coefficients[FASTOPT_KERNEL_##kernel] = rule##_coefficients, \
     .kernels[FASTOPT_F32][FASTOPT_KERNEL_##kernel] = kernel##_kernel_float, \
     .kernels[FASTOPT_F64][FASTOPT_KERNEL_##kernel] = kernel##_kernel_double,
 #include "kernels.def"

@@ -1,9 +1,22 @@
 #include "step.h"
 
+#include <math.h>
 #include <string.h>
 
 static int64_t item_size(const struct fastopt_tensor *tensor) {
     return tensor->real == FASTOPT_F64 ? sizeof(double) : sizeof(float);
+}
+
+int fastopt_set_coefficients(struct fastopt_group *group, const struct fastopt_table *table,
+                             const struct fastopt_hyperparameters *h, int64_t step, bool has_f32) {
+    for (int s = 0; s < group->stage_count; s++)
+        table->coefficients[group->stages[s].kernel](h, step, &group->f64[group->stages[s].first_coefficient]);
+    for (int i = 0; i < group->coefficient_count; i++) {
+        group->f32[i] = (float)group->f64[i];
+        if (isinf(group->f64[i]) || (has_f32 && isinf(group->f32[i])))
+            return i;
+    }
+    return -1;
 }
 
 static void run_stages_on_chunk(const void *context, int64_t i) {

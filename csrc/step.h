@@ -13,7 +13,8 @@
 #include <stdbool.h>
 
 enum {
-    FASTOPT_GRAD = 1, /* the operands of every rule begin with param, grad */
+    FASTOPT_GRAD = 1,  /* the operands of every rule begin with param, grad */
+    FASTOPT_SCALE = 0, /* and its coefficients with scale */
     FASTOPT_MAX_OPERANDS = 16,
     FASTOPT_MAX_STAGES = 4,
     FASTOPT_MAX_COEFFICIENTS = 32,
@@ -26,7 +27,7 @@ struct fastopt_stage {
 /* Members shared by the chunks of a parameter group that have taken part in as many steps. */
 struct fastopt_group {
     struct fastopt_stage stages[FASTOPT_MAX_STAGES];
-    int stage_count;
+    int stage_count, coefficient_count;
     double f64[FASTOPT_MAX_COEFFICIENTS]; /* the coefficients of all stages, in order */
     float f32[FASTOPT_MAX_COEFFICIENTS];
 };
@@ -53,6 +54,11 @@ struct fastopt_step {
     int64_t chunk_count;
     double *chunk_sums; /* memory for a sum per chunk */
 };
+
+/* Compute the coefficients of all stages of a group in a step, counted from 1, and round them to float.
+ * Return the index of the first one that is infinite, with has_f32 also as a float, or -1. */
+int fastopt_set_coefficients(struct fastopt_group *group, const struct fastopt_table *table,
+                             const struct fastopt_hyperparameters *h, int64_t step, bool has_f32);
 
 /* Run all stages on all chunks. */
 void fastopt_run_stages(const struct fastopt_step *step);

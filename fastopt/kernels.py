@@ -53,7 +53,7 @@ def _kernel_function(cls: type[Optimizer]) -> Callable[..., None]:
     def bound_kernel(values: list[Any]) -> _core.BoundKernel:
         """Return a kernel for some hyperparameters, which are checked."""
         h = {name: CHECKS[name](name, value) for name, value in zip(others, values, strict=True)}
-        kernel = _core.BoundKernel(name, operands, cls._kernel(h), h, cls._all_static_coefficients(h))
+        kernel = _core.BoundKernel(name, operands, cls._kernel(h), h)
         known.insert(0, kernel)
         del known[KNOWN:]
         return kernel
@@ -73,11 +73,7 @@ def _kernel_function(cls: type[Optimizer]) -> Callable[..., None]:
         if lr is not checked_lr:
             lr = checked_lr = CHECKS["lr"]("lr", lr)
         kernel = _core.find_kernel(known, values, first + 3) or bound_kernel(values[first + 3 :])
-        h = kernel.h
-        compute = cls._all_step_coefficients if h["decoupled_weight_decay"] else cls._step_coefficients
-        coefficients = compute(h, lr, step)
-        coefficients["scale"] = -scale if h["maximize"] else scale
-        kernel.step(values, coefficients)
+        kernel.step(values, step, scale, lr)
 
     call.__name__ = call.__qualname__ = cls.rule
     call.__doc__ = f"{inspect.getdoc(getattr(reference, cls.rule))}\n\n{STATES}"

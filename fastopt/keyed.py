@@ -153,7 +153,7 @@ class Keyed(Mapping[Hashable, Optimizer]):
         elif params is not optimizer._tree.arrays[0]:
             optimizer = self._optimizers[key] = self._continued(optimizer, self._checked_params(params))
         try:
-            optimizer._plan.step(optimizer._tree.flatten(grads, "grads"), None, optimizer._coefficients)
+            optimizer._plan.step(optimizer._tree.flatten(grads, "grads"), None, optimizer)
         except BaseException:
             if is_new and not optimizer.steps:  # an interrupt may come after the step
                 del self._optimizers[key]

@@ -2,6 +2,18 @@
 #ifndef FASTOPT_BASIC_H
 #define FASTOPT_BASIC_H
 #include "../real.h"
+
+/* Return base^exponent by squaring: the same bits on every platform, which libm's pow does not promise. */
+static inline double power(double base, int64_t exponent) {
+    double result = 1;
+    for (; exponent > 0; exponent >>= 1) {
+        if (exponent & 1)
+            result *= base;
+        base *= base;
+    }
+    return result;
+}
+
 #define TEMPLATE "math/basic.h"
 #include "../for_each_real.h"
 #elif defined(real)

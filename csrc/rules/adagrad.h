@@ -2,6 +2,12 @@
 #ifndef FASTOPT_ADAGRAD_H
 #define FASTOPT_ADAGRAD_H
 #include "rule.h"
+
+COEFFICIENTS_OF(adagrad) {
+    c->eps = h->eps;
+    return c->step_size = h->lr / (1 + (double)(step - 1) * h->lr_decay);
+}
+
 #define TEMPLATE "rules/adagrad.h"
 #include "../for_each_real.h"
 #elif defined(real)

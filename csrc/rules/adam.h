@@ -2,13 +2,26 @@
 #ifndef FASTOPT_ADAM_H
 #define FASTOPT_ADAM_H
 #include "rule.h"
+
+/* With eps_hat, eps is added before the bias corrections, so step_size includes both. */
+COEFFICIENTS_OF(adam) {
+    const double bias1 = 1 - power(h->beta1, step), sqrt_bias2 = sqrt_double(1 - power(h->beta2, step));
+    c->beta1 = h->beta1;
+    c->one_minus_beta1 = 1 - h->beta1;
+    c->beta2 = h->beta2;
+    c->one_minus_beta2 = 1 - h->beta2;
+    c->step_size = h->eps_hat != 0 ? h->lr * sqrt_bias2 / bias1 : h->lr / bias1;
+    c->inv_sqrt_bias2 = h->eps_hat != 0 ? 1 : 1 / sqrt_bias2;
+    c->eps = h->eps;
+    return h->lr;
+}
+
 #define TEMPLATE "rules/adam.h"
 #include "../for_each_real.h"
 #elif defined(real)
 
 /* Kingma & Ba (2015); amsgrad: Reddi et al. (2018); with param_decay below 1, AdamW: Loshchilov & Hutter (2019).
- * The bias corrections are in step_size = lr / (1 - beta1^t) and inv_sqrt_bias2 = 1 / sqrt(1 - beta2^t). If eps is
- * added before them (eps_hat), step_size includes both, and inv_sqrt_bias2 is 1. */
+ * The bias corrections are in step_size and inv_sqrt_bias2. */
 RULE_OF(adam)(real *param, const real *grad, real *exp_avg, real *exp_avg_sq, real *max_exp_avg_sq,
               const bool amsgrad, COEFFICIENTS(adam) c, int64_t begin, int64_t end) {
     const real min_param = NAME(min_decayed_param)(c.param_decay);

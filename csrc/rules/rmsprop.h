@@ -2,6 +2,17 @@
 #ifndef FASTOPT_RMSPROP_H
 #define FASTOPT_RMSPROP_H
 #include "rule.h"
+
+COEFFICIENTS_OF(rmsprop) {
+    (void)step;
+    c->alpha = h->alpha;
+    c->one_minus_alpha = 1 - h->alpha;
+    c->eps_root = h->eps_inside_sqrt != 0 ? h->eps : 0;
+    c->eps = h->eps_inside_sqrt != 0 ? 0 : h->eps;
+    c->momentum = h->momentum;
+    return c->step_size = h->lr;
+}
+
 #define TEMPLATE "rules/rmsprop.h"
 #include "../for_each_real.h"
 #elif defined(real)

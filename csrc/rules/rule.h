@@ -7,11 +7,27 @@
 #ifndef FASTOPT_RULE_H
 #define FASTOPT_RULE_H
 
+#include "../fastopt.h"
 #include "../math/basic.h"
 #include "../real.h"
 
 #define RULE_OF(rule) INLINE void NAME(rule##_rule)
 #define COEFFICIENTS(rule) const struct NAME(rule##_coefficients)
+
+#define STEP_OF(rule) const struct fastopt_hyperparameters *h, int64_t step, struct rule##_coefficients_double *c
+
+/* COEFFICIENTS_OF(rule): define the function that sets the coefficients c of a step from the hyperparameters h, in double
+ * precision, and returns the rate that decoupled decay follows. All rules have scale, l2 and param_decay, set here. */
+#define COEFFICIENTS_OF(rule) \
+    static inline double rule##_own_coefficients(STEP_OF(rule)); \
+    static void rule##_coefficients(const struct fastopt_hyperparameters *h, int64_t step, double *coefficients) { \
+        struct rule##_coefficients_double *c = (struct rule##_coefficients_double *)coefficients; \
+        const double rate = rule##_own_coefficients(h, step, c); \
+        c->scale = h->maximize != 0 ? -1 : 1; \
+        c->l2 = h->decoupled_weight_decay != 0 ? 0 : h->weight_decay; \
+        c->param_decay = h->decoupled_weight_decay != 0 ? 1 - rate * h->weight_decay : 1; \
+    } \
+    static inline double rule##_own_coefficients(STEP_OF(rule))
 
 /* KERNEL_OF(kernel, rule, operands and options of the rule): define a kernel that calls a rule; o are its operands. */
 #define KERNEL_OF(kernel, rule, ...) \

@@ -2,6 +2,25 @@
 #ifndef FASTOPT_SGD_H
 #define FASTOPT_SGD_H
 #include "rule.h"
+
+COEFFICIENTS_OF(sgd) {
+    (void)step;
+    return c->step_size = h->lr;
+}
+
+/* The rate is inside the buffer in the classical form; in PyTorch's, the buffer is the gradient at step 1. */
+COEFFICIENTS_OF(momentum) {
+    const bool classical = h->form_classical != 0, ema = h->form_ema != 0, pytorch = !classical && !ema;
+    const bool copies_grad = pytorch && step == 1;
+    c->buffer_decay = copies_grad ? 0 : h->momentum;
+    c->grad_weight = classical ? h->lr : 1 - (ema ? h->momentum : copies_grad ? 0 : h->dampening);
+    c->nesterov = h->nesterov;
+    c->nesterov_buffer = h->momentum;
+    c->nesterov_grad = pytorch ? 1 : c->grad_weight;
+    c->step_size = classical ? 1 : h->lr;
+    return h->lr;
+}
+
 #define TEMPLATE "rules/sgd.h"
 #include "../for_each_real.h"
 #elif defined(real)

@@ -2,6 +2,19 @@
 #ifndef FASTOPT_STAGES_H
 #define FASTOPT_STAGES_H
 #include "rule.h"
+
+static void ema_coefficients(const struct fastopt_hyperparameters *h, int64_t step, double *coefficients) {
+    struct ema_coefficients_double *c = (struct ema_coefficients_double *)coefficients;
+    (void)step;
+    c->ema_decay = h->ema_decay;
+    c->one_minus_ema_decay = 1 - h->ema_decay;
+}
+
+static void zero_grad_coefficients(const struct fastopt_hyperparameters *h, int64_t step, double *coefficients) {
+    (void)h, (void)step;
+    *coefficients = 0;
+}
+
 #define TEMPLATE "rules/stages.h"
 #include "../for_each_real.h"
 #elif defined(real)

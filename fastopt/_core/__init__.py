@@ -13,13 +13,13 @@ from fastopt._core.buffers import (
 from fastopt._core.kernels import (
     CHUNK,
     COMPILER,
+    HYPERPARAMETERS,
     KERNELS,
     OPS,
     count_labels,
     isa,
     isas,
     limited,
-    power,
     run,
     set_isa,
     set_parallel_for,
@@ -28,4 +28,4 @@ from fastopt._core.kernels import (
     set_threads,
 )
 from fastopt._core.plan import Locks, Plan, progress
-from fastopt._core.step import BoundKernel, arguments_in_order, find_kernel
+from fastopt._core.step import BoundKernel, arguments_in_order, find_kernel, numbers_of

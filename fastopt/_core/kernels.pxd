@@ -7,6 +7,8 @@ cdef extern from "fastopt.h" nogil:
         int64_t integer
         uint64_t unsigned_integer
     ctypedef double fastopt_op(const fastopt_argument *, int64_t, int64_t) noexcept
+    struct fastopt_hyperparameters:             # doubles
+        double lr, ema_decay                    # and others
     struct fastopt_table:
         const char *isa
         fastopt_op *ops[2][1]                   # C knows the true sizes

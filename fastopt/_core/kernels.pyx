@@ -37,6 +37,7 @@ cdef extern from "fastopt.h" nogil:
     struct fastopt_op_info:
         const char *name
         fastopt_argument_info arguments[1]      # C knows the true size
+    const char *fastopt_hyperparameter_names
     const fastopt_kernel_info fastopt_kernel_infos "fastopt_kernel_info"[]
     const fastopt_op_info fastopt_op_infos "fastopt_op_info"[]
     const fastopt_table *kernel_table(int)
@@ -71,19 +72,9 @@ KERNELS = {
     for i in range(FASTOPT_KERNELS)
 }
 OPS = {fastopt_op_infos[i].name.decode(): Op(i, argument_kinds(i)) for i in range(FASTOPT_OPS)}
+HYPERPARAMETERS = _names(fastopt_hyperparameter_names)
 CHUNK = FASTOPT_CHUNK
 COMPILER = FASTOPT_COMPILER.decode()
-
-
-def power(double base, int64_t exponent):
-    """Return base**exponent by squaring: the same bits on every platform, which libm's pow does not promise."""
-    cdef double result = 1.0
-    while exponent > 0:
-        if exponent & 1:
-            result *= base
-        base *= base
-        exponent >>= 1
-    return result
 
 
 # Instruction sets ---------------------------------------------------------------------------------------------------

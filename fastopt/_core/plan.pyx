@@ -19,8 +19,10 @@ from fastopt._core.gradients cimport Gradients
 from fastopt._core.kernels cimport (
     SERIAL_BELOW, Threads, begin_parallel, end_parallel, fp_env_restore, fp_env_set, spin_between_loops, table,
 )
-from fastopt._core.step cimport fastopt_accumulate, fastopt_run_stages, fastopt_step, fastopt_sum_squares
-from fastopt._core.tensors cimport Segment
+from fastopt._core.step cimport (
+    fastopt_accumulate, fastopt_run_stages, fastopt_step, fastopt_sum_squares, scale_gradients, set_coefficients,
+)
+from fastopt._core.tensors cimport GroupInfo, Segment
 
 from fastopt._core.kernels import isa, thread_count
 
@@ -48,7 +50,8 @@ cdef class Plan(Gradients):
     """The tensors of an optimizer, and what is done with them.
 
     The first arguments are those of `Gradients`. ``locate(tensor, element)`` returns the name and the index of an
-    element of a tensor.
+    element of a tensor. ``ema_decay`` is None, a float or a function of the step. ``check_result(name, function, steps,
+    result)`` returns the checked result of a hyperparameter that is a function.
 
     ``with plan:`` keeps out other threads and re-entrant calls, which get ``RuntimeError``.
     """
@@ -59,12 +62,13 @@ cdef class Plan(Gradients):
     cdef bint busy, clips
     cdef double norm_limit                      # infinite if gradients are not scaled
     cdef Nonfinite nonfinite
-    cdef object locate
+    cdef object locate, ema_decay, check_result
     cdef list grad_sums                         # of each tensor: the sum of accumulated gradients, or None
     cdef readonly object progress               # uint8 array that holds the Progress struct
 
-    def __cinit__(self, list groups, dict arguments, zeros, bint convert_grads, locate, str nonfinite):
-        self.locate, self.norm_limit = locate, INFINITY
+    def __cinit__(self, list groups, dict arguments, zeros, bint convert_grads, locate, str nonfinite, ema_decay,
+                  check_result):
+        self.locate, self.ema_decay, self.check_result, self.norm_limit = locate, ema_decay, check_result, INFINITY
         self.nonfinite = NONFINITE[nonfinite]
         self.unsummed = <unsigned char *>allocate(self.segment_count, 1)
         self.grad_sums = [None] * self.tensor_count
@@ -157,27 +161,26 @@ cdef class Plan(Gradients):
 
     # Stepping
 
-    def step(self, list grads, bytes skip, compute):
+    def step(self, list grads, bytes skip, optimizer):
         """Run one step.
 
         ``grads`` has an array for each tensor, or None to leave it out; without ``grads``, the accumulated ones are
-        used. ``skip`` has a byte for each segment, which is not 0 if it is left out, or is None. ``compute()`` returns
-        a dictionary of coefficients for each of ``clocks``. If gradients are not finite, the step is skipped or raises
+        used. ``skip`` has a byte for each segment, which is not 0 if it is left out, or is None. If the
+        hyperparameters are out of date, ``optimizer._sync()`` sets them. If gradients are not finite, the step is skipped or raises
         ``FloatingPointError``, according to the policy.
         """
         cdef fastopt_step work
         cdef double factor = 1.0
-        cdef Py_ssize_t clock
         cdef uint64_t before
-        cdef list coefficients
         self.lock()
         try:
             self.bind_passed_or_summed(grads, skip)
-            coefficients = compute()
+            if self.dirty:
+                optimizer._sync()
+            self.call_functions()
             before = fp_env_set()
             try:
-                for clock in range(len(self.clocks)):
-                    self.pack(clock, coefficients[clock])
+                self.set_all_coefficients()
                 self.begin(&work)
                 self.p.has_norm = False
                 if self.clips or self.nonfinite != PROPAGATE:
@@ -185,7 +188,7 @@ cdef class Plan(Gradients):
                         return
                     if not isinf(self.norm_limit) and not self.p.norm + 1e-6 <= self.norm_limit:
                         factor = self.norm_limit / (self.p.norm + 1e-6)
-                self.scale_gradients(factor * (1.0 / self.divisor()))
+                self.scale_all_gradients(factor * (1.0 / self.divisor()))
                 if self.elements < SERIAL_BELOW:  # shorter than releasing the GIL and taking it again
                     fastopt_run_stages(&work)
                 else:
@@ -200,6 +203,46 @@ cdef class Plan(Gradients):
         finally:
             self.release()
             self.busy = False
+
+    cdef int call_functions(self) except -1:
+        """Set the rates of the step, and the decay of the average, which may be functions."""
+        cdef Py_ssize_t clock, g, last = -1
+        cdef GroupInfo info
+        cdef double decay
+        for clock in range(self.clock_count):
+            g = self.clocks[clock].group
+            if g != last:                       # the clocks of a group follow each other
+                info, last = self.infos[g], g
+                self.hyperparameters[g].lr = self.value_of("lr", info.hyperparameters["lr"], INFINITY)
+        if self.ema_decay is not None:
+            decay = self.value_of("ema_decay", self.ema_decay, 1.0)
+            for g in range(self.group_count):
+                self.hyperparameters[g].ema_decay = decay
+
+    cdef double value_of(self, str name, value, double end) except? -1.0:
+        """Return a number, or the result of a function of the step, which must be in [0, end)."""
+        if type(value) is float:
+            return value
+        result = value(self.p.steps)
+        if type(result) is not float or not 0.0 <= <double>result < end:
+            result = self.check_result(name, value, self.p.steps, result)
+        return result
+
+    cdef int set_all_coefficients(self) except -1:
+        cdef Py_ssize_t clock, g
+        cdef GroupInfo info
+        for clock in range(self.clock_count):
+            g = self.clocks[clock].group
+            info = self.infos[g]
+            set_coefficients(&self.clock_groups[clock], &self.hyperparameters[g],
+                             self.p.steps + 1 - self.clocks[clock].missed, info.names, info.has_f32)
+
+    cdef int scale_all_gradients(self, double scale) except -1:
+        cdef Py_ssize_t clock
+        cdef GroupInfo info
+        for clock in range(self.clock_count):
+            info = self.infos[self.clocks[clock].group]
+            scale_gradients(&self.clock_groups[clock], scale, info.names, info.has_f32)
 
     cdef int bind_passed_or_summed(self, list grads, bytes skip) except -1:
         """Bind the gradients of a step, or the accumulated ones."""

@@ -15,20 +15,50 @@ from inspect import Parameter
 
 from fastopt._core.buffers cimport FASTOPT_F32, acquire, allocate, check_spans, real_of, span_of
 from fastopt._core.kernels cimport (
-    SERIAL_BELOW, Threads, begin_parallel, end_parallel, fp_env_restore, fp_env_set, table,
+    SERIAL_BELOW, Threads, begin_parallel, end_parallel, fastopt_hyperparameters, fp_env_restore, fp_env_set, table,
 )
 
-from fastopt._core.kernels import KERNELS
+from fastopt._core.kernels import HYPERPARAMETERS, KERNELS
 
 cdef object EMPTY = Parameter.empty             # the default of an argument that must be given
 
 
-cdef int check_coefficient(const fastopt_group *group, Py_ssize_t i, dict index, bint has_f32) except -1:
-    """Check the range of a coefficient. A gradient scale of 0 would silently do nothing."""
-    if isinf(group.f64[i]) or has_f32 and (
-            isinf(group.f32[i]) or group.f32[i] == 0 and group.f64[i] != 0 and i == index["scale"]):
-        raise ValueError(f"the coefficient {list(index)[i]!r}, computed from the hyperparameters, must be within the "
-                         f"range of {'float32' if has_f32 else 'float64'}, got {group.f64[i]}")
+def numbers_of(dict h):
+    """Return the number of each of ``HYPERPARAMETERS``, as csrc/kernels.def defines it; 0 for a function of the step."""
+    cdef dict numbers = {}
+    for name, value in h.items():
+        if type(value) is tuple:                # betas
+            numbers.update([(f"{name.removesuffix("s")}{i}", number) for i, number in enumerate(value, 1)])
+        else:
+            numbers.update([(f"{name}_{value}", 1.0) if type(value) is str else (name, value)])
+    return [0.0 if callable(numbers.get(name)) else float(numbers.get(name, 0.0)) for name in HYPERPARAMETERS]
+
+
+cdef int set_hyperparameters(fastopt_hyperparameters *h, dict values) except -1:
+    cdef Py_ssize_t i
+    for i, number in enumerate(numbers_of(values)):
+        (<double *>h)[i] = number
+
+
+cdef int set_coefficients(fastopt_group *group, const fastopt_hyperparameters *h, int64_t step, tuple names,
+                          bint has_f32) except -1:
+    """Set the coefficients of a step, except for what scales the gradients, or raise if one is out of range."""
+    cdef int i = fastopt_set_coefficients(group, table(), h, step, has_f32)
+    if i >= 0:
+        raise_out_of_range(names[i], group.f64[i], has_f32)
+
+
+cdef int scale_gradients(fastopt_group *group, double scale, tuple names, bint has_f32) except -1:
+    """Multiply the gradients by a factor. One of 0 would silently do nothing."""
+    cdef double product = group.f64[FASTOPT_SCALE] * scale
+    group.f64[FASTOPT_SCALE], group.f32[FASTOPT_SCALE] = product, <float>product
+    if isinf(product) or has_f32 and (isinf(<float>product) or <float>product == 0 and product != 0):
+        raise_out_of_range(names[FASTOPT_SCALE], product, has_f32)
+
+
+cdef int raise_out_of_range(str name, double value, bint has_f32) except -1:
+    raise ValueError(f"the coefficient {name!r}, computed from the hyperparameters, must be within the range of "
+                     f"{'float32' if has_f32 else 'float64'}, got {value}")
 
 
 cdef bint equals_checked(object value, object checked) noexcept:
@@ -49,7 +79,7 @@ cdef bint equals_checked(object value, object checked) noexcept:
 
 
 cdef class BoundKernel:
-    """A kernel with all that follows from hyperparameters ``h``, except for the rate.
+    """A kernel with hyperparameters ``h``, except for the rate.
 
     ``function`` is its name in errors, and ``arguments`` are the names of the arrays that ``step`` takes.
     """
@@ -60,38 +90,26 @@ cdef class BoundKernel:
     cdef tuple arguments, operands
     cdef Py_ssize_t places[FASTOPT_MAX_OPERANDS]    # of the operands among the arguments
     cdef uint64_t needed                        # a bit for each of these places
-    cdef dict index                             # of each coefficient, by name
-    cdef fastopt_group group                    # each step completes a copy
+    cdef tuple names                            # of the coefficients
+    cdef fastopt_hyperparameters numbers        # each step completes a copy
+    cdef fastopt_group group
 
-    def __cinit__(self, str function, tuple arguments, str kernel, dict h, dict coefficients):
-        cdef uint64_t before
+    def __cinit__(self, str function, tuple arguments, str kernel, dict h):
         self.function, self.arguments, self.h, self.checked = function, arguments, h, tuple(h.values())
-        self.group.stages[0].kernel, self.operands, names = KERNELS[kernel]
-        self.group.stage_count = 1
+        self.group.stages[0].kernel, self.operands, self.names = KERNELS[kernel]
+        self.group.stage_count, self.group.coefficient_count = 1, <int>len(self.names)
+        set_hyperparameters(&self.numbers, h)
         for i, operand in enumerate(self.operands):
             self.places[<Py_ssize_t>i] = arguments.index(operand)
             self.needed |= <uint64_t>1 << self.places[<Py_ssize_t>i]
-        self.index = {name: i for i, name in enumerate(names)}
-        before = fp_env_set()
-        try:
-            self.set_coefficients(&self.group, coefficients)
-        finally:
-            fp_env_restore(before)
 
-    cdef int set_coefficients(self, fastopt_group *group, dict coefficients) except -1:
-        cdef double number
-        for name, value in coefficients.items():
-            i = self.index.get(name)
-            if i is not None:
-                number = value
-                group.f64[<Py_ssize_t>i], group.f32[<Py_ssize_t>i] = number, <float>number
-
-    def step(self, list arrays, dict coefficients):
-        """Do a step with the coefficients that are not bound.
+    def step(self, list arrays, int64_t step, double scale, double lr):
+        """Do a step, counted from 1, with gradients times ``scale``.
 
         ``arrays`` begins with the arguments, which are None where the kernel has no operand of that name.
         """
         cdef fastopt_group group = self.group
+        cdef fastopt_hyperparameters numbers = self.numbers
         cdef fastopt_tensor tensor
         cdef fastopt_chunk *chunks = NULL
         cdef fastopt_step work
@@ -109,9 +127,9 @@ cdef class BoundKernel:
                 param, tensor.operands[i] = views, views[i].buf
             check_apart(views, self.operands)
             tensor.real, tensor.size = real_of(param), param.len // param.itemsize
-            self.set_coefficients(&group, coefficients)
-            for i in range(len(self.index)):
-                check_coefficient(&group, i, self.index, tensor.real == FASTOPT_F32)
+            numbers.lr = lr
+            set_coefficients(&group, &numbers, step, self.names, tensor.real == FASTOPT_F32)
+            scale_gradients(&group, scale, self.names, tensor.real == FASTOPT_F32)
             count = (tensor.size + FASTOPT_CHUNK - 1) // FASTOPT_CHUNK
             chunks = <fastopt_chunk *>allocate(count, sizeof(fastopt_chunk))
             for i in range(count):

@@ -8,26 +8,20 @@ model without frozen arrays therefore costs nothing more.
 """
 
 from cpython.buffer cimport Py_buffer, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport int64_t, uint64_t, uintptr_t
+from libc.stdint cimport int64_t, uintptr_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 import numpy as np
 
 from fastopt._core.buffers cimport FASTOPT_F32, acquire, allocate, check_spans, fits, real_of, span_of
-from fastopt._core.kernels cimport fp_env_restore, fp_env_set
+from fastopt._core.kernels cimport fastopt_hyperparameters
 from fastopt._core.step cimport (
-    FASTOPT_MAX_COEFFICIENTS, FASTOPT_MAX_OPERANDS, FASTOPT_MAX_STAGES, check_coefficient, fastopt_chunk, fastopt_group,
-    fastopt_stage, fastopt_tensor,
+    FASTOPT_MAX_COEFFICIENTS, FASTOPT_MAX_OPERANDS, FASTOPT_MAX_STAGES, fastopt_chunk, fastopt_group, fastopt_stage,
+    fastopt_tensor, set_hyperparameters,
 )
 
 from fastopt._core.kernels import CHUNK, KERNELS
-
-
-cdef int set_coefficient(fastopt_group *group, GroupInfo info, Py_ssize_t i, double value) except -1:
-    """Round a coefficient and check its range."""
-    group.f64[i], group.f32[i] = value, <float>value
-    check_coefficient(group, i, info.index, info.has_f32)
 
 
 cdef class Tensors:
@@ -42,11 +36,12 @@ cdef class Tensors:
     def __cinit__(self, list groups, dict arguments, *more):
         cdef Py_ssize_t g, t = 0
         cdef Py_buffer view
-        self.arguments, self.infos, self.clock_infos, self.paths, self.clocks = arguments, [], [], [], []
+        self.arguments, self.infos, self.paths, self.dirty = arguments, [], [], True
         self.group_count = len(groups)
         self.tensor_count = sum([len(tensors) for _, tensors in groups])
         self.segment_count = sum([1 if sizes is None else len(sizes) for _, ts in groups for _, sizes, _ in ts])
         self.group_stages = <fastopt_group *>allocate(self.group_count, sizeof(fastopt_group))
+        self.hyperparameters = <fastopt_hyperparameters *>allocate(self.group_count, sizeof(fastopt_hyperparameters))
         self.tensors = <fastopt_tensor *>allocate(self.tensor_count, sizeof(fastopt_tensor))
         self.tensor_groups = <Py_ssize_t *>allocate(self.tensor_count, sizeof(Py_ssize_t))
         self.first_segments = <Py_ssize_t *>allocate(self.tensor_count + 1, sizeof(Py_ssize_t))
@@ -76,6 +71,7 @@ cdef class Tensors:
         for i in range(self.held_count):
             PyBuffer_Release(&self.held[i])
         free(self.group_stages)
+        free(self.hyperparameters)
         free(self.tensors)
         free(self.tensor_groups)
         free(self.first_segments)
@@ -83,6 +79,7 @@ cdef class Tensors:
         free(self.active)
         free(self.cut_active)
         free(self.cut_missed)
+        free(self.clocks)
         free(self.clock_groups)
         free(self.chunks)
         free(self.chunk_sums)
@@ -147,8 +144,8 @@ cdef class Tensors:
                                "raise FASTOPT_MAX_OPERANDS or FASTOPT_MAX_COEFFICIENTS")
         info.operands = operands
         info.grad_operands = [i for i, operand in enumerate(operands) if operand == "grad"]
-        info.index = {name: i for i, name in enumerate(names)}
-        info.scale = names.index("scale")
+        info.names = tuple(names)
+        group.coefficient_count = <int>len(names)
         self.infos.append(info)
         self.zero_grads = self.zero_grads or "zero_grad" in kernels
 
@@ -194,6 +191,7 @@ cdef class Tensors:
         cdef int64_t begin, end, elements = 0, chunk = CHUNK
         cdef fastopt_chunk *chunks
         cdef double *chunk_sums
+        cdef Clock *own_clocks
         cdef fastopt_group *clock_groups
         clocks = {}
         ranges = []
@@ -208,10 +206,12 @@ cdef class Tensors:
                     ranges.append((t, clock, begin, end))
                     count += (end - begin + chunk - 1) // chunk
                     elements += end - begin
+        own_clocks = <Clock *>allocate(len(clocks), sizeof(Clock))
         clock_groups = <fastopt_group *>allocate(len(clocks), sizeof(fastopt_group))
         chunks = <fastopt_chunk *>allocate(count, sizeof(fastopt_chunk))
         chunk_sums = <double *>allocate(count, sizeof(double))
-        for clock, (g, _) in enumerate(clocks):
+        for clock, (g, missed) in enumerate(clocks):
+            own_clocks[<Py_ssize_t>clock] = Clock(g, missed)
             clock_groups[<Py_ssize_t>clock] = self.group_stages[<Py_ssize_t>g]
         for t, clock, begin, end in ranges:
             while begin < end:
@@ -219,45 +219,21 @@ cdef class Tensors:
                     &self.tensors[t], &clock_groups[<Py_ssize_t>clock], begin, min(begin + chunk, end))
                 i += 1
                 begin += chunk
+        free(self.clocks)
         free(self.clock_groups)
         free(self.chunks)
         free(self.chunk_sums)
+        self.clocks, self.clock_count = own_clocks, len(clocks)
         self.clock_groups, self.chunks, self.chunk_sums = clock_groups, chunks, chunk_sums
         self.chunk_count, self.elements = count, elements
         self.leaves_out = False
         for s in range(self.segment_count):
             self.leaves_out = self.leaves_out or not self.active[s]
-        self.clocks = list(clocks)
-        self.clock_infos = [self.infos[g] for g, _ in clocks]
         memcpy(self.cut_active, self.active, self.segment_count)
         memcpy(self.cut_missed, self.missed_steps, self.segment_count * sizeof(int64_t))
-        self.dirty = True
 
-    def set_coefficients(self, Py_ssize_t group, dict coefficients):
-        """Set coefficients of a parameter group, by name."""
-        cdef uint64_t before = fp_env_set()
-        cdef Py_ssize_t clock
+    def set_hyperparameters(self, Py_ssize_t group, dict values):
+        """Set the hyperparameters of a parameter group, by name. The rate, which may be a function, is read in each step."""
         cdef GroupInfo info = self.infos[group]
-        try:
-            for clock, (g, _) in enumerate(self.clocks):
-                if g == group:
-                    self.pack(clock, coefficients)
-                    info.static_scale = self.clock_groups[clock].f64[info.scale]
-        finally:
-            fp_env_restore(before)
-
-    cdef int pack(self, Py_ssize_t clock, dict coefficients) except -1:
-        """Set the coefficients of one clock; names that the group's kernels do not have are left out."""
-        cdef GroupInfo info = self.clock_infos[clock]
-        for name, value in coefficients.items():
-            index = info.index.get(name)
-            if index is not None:
-                set_coefficient(&self.clock_groups[clock], info, index, value)
-
-    cdef int scale_gradients(self, double scale) except -1:
-        """Set the coefficient that multiplies the gradients."""
-        cdef Py_ssize_t clock
-        cdef GroupInfo info
-        for clock in range(len(self.clocks)):
-            info = self.clock_infos[clock]
-            set_coefficient(&self.clock_groups[clock], info, info.scale, info.static_scale * scale)
+        set_hyperparameters(&self.hyperparameters[group], values)
+        info.hyperparameters = values

@@ -1,6 +1,6 @@
 """The base class of all optimizers: parameters, groups, states, and the order inside a step.
 
-A subclass adds its formula: the kernel that its hyperparameters need, and the coefficients of that kernel.
+A subclass adds its hyperparameters, and the kernel that they need. The rule in C has the formula.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import numpy as np
 
 from fastopt import _core
 from fastopt._util.arrays import Array
-from fastopt._util.validation import check_known, decay, flag
+from fastopt._util.validation import check_known, flag
 from fastopt.optimizers import _build, _state
 from fastopt.optimizers._docs import insert_shared_sections
 from fastopt.optimizers._options import GROUP_DEFAULTS, STEP_DEFAULTS, Common, StepOptions
-from fastopt.optimizers._param_groups import CHECKS, Group, hyperparameter_at, result_at
+from fastopt.optimizers._param_groups import CHECKS, Group, hyperparameter_at
 from fastopt.optimizers._param_tree import ParamGroups, ParamTree, Watched
 
 if TYPE_CHECKING:
@@ -120,76 +120,25 @@ class Optimizer(StepOptions):
             plan.__exit__()
             raise
 
-    # The formula, defined by a subclass
+    # Hyperparameters
 
     @staticmethod
     def _kernel(h: Mapping[str, Any]) -> str:
-        """Return the kernel that hyperparameters need; raise ``ValueError`` for those that exclude each other."""
+        """Return the kernel that hyperparameters need; raise ``ValueError`` for those that exclude each other.
+
+        A subclass defines this.
+        """
         raise NotImplementedError
-
-    @staticmethod
-    def _static_coefficients(h: Mapping[str, Any]) -> dict[str, float]:
-        """Return the coefficients that hold as long as the hyperparameters do."""
-        raise NotImplementedError
-
-    @staticmethod
-    def _step_coefficients(h: Mapping[str, Any], lr: float, step: int) -> dict[str, float]:
-        """Return the coefficients of one step, counted from 1."""
-        raise NotImplementedError
-
-    @classmethod
-    def _all_static_coefficients(cls, h: Mapping[str, Any]) -> dict[str, float]:
-        """Return the static coefficients, with those that every rule begins with."""
-        return {
-            "scale": -1.0 if h["maximize"] else 1.0,
-            "l2": 0.0 if h["decoupled_weight_decay"] else h["weight_decay"],
-            "param_decay": 1.0,
-            **cls._static_coefficients(h),
-        }
-
-    @classmethod
-    def _all_step_coefficients(cls, h: Mapping[str, Any], lr: float, step: int) -> dict[str, float]:
-        """Return the coefficients of one step, with the decoupled decay if the rule has not added it."""
-        coefficients = cls._step_coefficients(h, lr, step)
-        if h["decoupled_weight_decay"]:
-            coefficients.setdefault("param_decay", 1.0 - lr * h["weight_decay"])
-        return coefficients
-
-    def _coefficients(self) -> list[dict[str, float]]:
-        """Return the coefficients of the next step for each of the plan's clocks."""
-        plan = self._plan
-        if plan.dirty:
-            self._sync()
-        steps, result = plan.steps, []
-        rates: dict[int, float] = {}  # by group, because a group can have several clocks
-        for g, missed in plan.clocks:
-            h = self.param_groups[g].resolved
-            lr = h["lr"]
-            if callable(lr):
-                if g not in rates:
-                    rates[g] = hyperparameter_at("lr", lr, steps)
-                lr = rates[g]
-            # a call less than always _all_step_coefficients, which would take 5 % of a small step
-            compute = self._all_step_coefficients if h["decoupled_weight_decay"] else self._step_coefficients
-            result.append(compute(h, lr, steps + 1 - missed))
-        ema_decay = self._options["ema_decay"]
-        if callable(ema_decay):  # not by _sync, which takes longer than a small step
-            own = result_at("ema_decay", decay, ema_decay, steps)
-            for coefficients in result:
-                coefficients.update(ema_decay=own, one_minus_ema_decay=1.0 - own)
-        return result
 
     def _sync(self) -> None:
-        """Pass the core all settings that hold until hyperparameters change."""
+        """Pass the core the hyperparameters of the next step, which is about to call the rates that are functions."""
         plan = self._plan
-        ema_decay = 0.0 if self.ema_decay is None or callable(self.ema_decay) else self.ema_decay
         plan.dirty = False  # first: a schedule may change hyperparameters while it is called here
         try:
-            stages = {"ema_decay": ema_decay, "one_minus_ema_decay": 1.0 - ema_decay, "zero": 0.0}
             for group in self.param_groups:
                 group.resolved = group.at(plan.steps)
             for g, group in enumerate(self.param_groups):
-                plan.set_coefficients(g, {**self._all_static_coefficients(group.resolved), **stages})
+                plan.set_hyperparameters(g, group.resolved)
         except BaseException:
             plan.dirty = True
             raise
@@ -242,7 +191,7 @@ class Optimizer(StepOptions):
         if self._watched:
             _core.check_current(self._watched)
         arrays = None if grads is None else self._tree.flatten(grads, "grads")
-        self._plan.step(arrays, None if skip is None else self._left_out(skip), self._coefficients)
+        self._plan.step(arrays, None if skip is None else self._left_out(skip), self)
 
     def _left_out(self, skip: Iterable[Any]) -> bytes | None:
         """Return a byte for each segment: whether it is left out; None if all take part."""

@@ -70,7 +70,16 @@ def result_at(label: str, check: validation.Check, value: Any, steps: int) -> An
     """Return the checked result of a function of the step, or a value that is not a function as it is."""
     if not callable(value):
         return value
-    result = value(steps)
+    return _checked_result(label, check, value, steps, value(steps))
+
+
+def check_result(name: str, function: validation.FunctionOfStep, steps: int, result: Any) -> float:
+    """Return the checked result of a hyperparameter that the core has called, ``lr`` or ``ema_decay``."""
+    check = validation.decay if name == "ema_decay" else CHECKS[name]
+    return float(_checked_result(name, check, function, steps, result))
+
+
+def _checked_result(label: str, check: validation.Check, value: Any, steps: int, result: Any) -> Any:
     with suppress(TypeError, ValueError):
         return check(label, result)
     return check(f"{label} (the result of {value!r} at step {steps})", result)  # this label takes longer than a check

@@ -87,14 +87,3 @@ class Adagrad(Optimizer):
     @staticmethod
     def _kernel(h: Mapping[str, Any]) -> str:
         return "adagrad"
-
-    @staticmethod
-    def _static_coefficients(h: Mapping[str, Any]) -> dict[str, float]:
-        return {"eps": h["eps"]}
-
-    @staticmethod
-    def _step_coefficients(h: Mapping[str, Any], lr: float, step: int) -> dict[str, float]:
-        rate = lr / (1.0 + (step - 1) * h["lr_decay"])
-        if h["decoupled_weight_decay"]:
-            return {"step_size": rate, "param_decay": 1.0 - rate * h["weight_decay"]}
-        return {"step_size": rate}

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from fastopt._core import power
 from fastopt._util.validation import FloatOrSchedule
 from fastopt.optimizers._base import Optimizer
 from fastopt.optimizers._options import Common
@@ -91,25 +89,6 @@ class Adam(Optimizer):
     @staticmethod
     def _kernel(h: Mapping[str, Any]) -> str:
         return "amsgrad" if h["amsgrad"] else "adam"
-
-    @staticmethod
-    def _static_coefficients(h: Mapping[str, Any]) -> dict[str, float]:
-        beta1, beta2 = h["betas"]
-        return {
-            "beta1": beta1,
-            "one_minus_beta1": 1.0 - beta1,
-            "beta2": beta2,
-            "one_minus_beta2": 1.0 - beta2,
-            "eps": h["eps"],
-        }
-
-    @staticmethod
-    def _step_coefficients(h: Mapping[str, Any], lr: float, step: int) -> dict[str, float]:
-        beta1, beta2 = h["betas"]
-        bias1, sqrt_bias2 = 1.0 - power(beta1, step), math.sqrt(1.0 - power(beta2, step))
-        if h["eps_hat"]:
-            return {"step_size": lr * sqrt_bias2 / bias1, "inv_sqrt_bias2": 1.0}
-        return {"step_size": lr / bias1, "inv_sqrt_bias2": 1.0 / sqrt_bias2}
 
 
 class AdamW(Adam):

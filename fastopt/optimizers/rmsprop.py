@@ -90,18 +90,3 @@ class RMSprop(Optimizer):
     @staticmethod
     def _kernel(h: Mapping[str, Any]) -> str:
         return "rmsprop" + ("_centered" if h["centered"] else "") + ("_momentum" if h["momentum"] else "")
-
-    @staticmethod
-    def _static_coefficients(h: Mapping[str, Any]) -> dict[str, float]:
-        inside = h["eps_inside_sqrt"]
-        return {
-            "alpha": h["alpha"],
-            "one_minus_alpha": 1.0 - h["alpha"],
-            "eps_root": h["eps"] if inside else 0.0,
-            "eps": 0.0 if inside else h["eps"],
-            "momentum": h["momentum"],
-        }
-
-    @staticmethod
-    def _step_coefficients(h: Mapping[str, Any], lr: float, step: int) -> dict[str, float]:
-        return {"step_size": lr}

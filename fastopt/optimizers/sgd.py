@@ -89,16 +89,6 @@ class SGD(Optimizer):
             raise ValueError(f"dampening must be 0 without a momentum, got {h['dampening']}")
         return "momentum" if h["momentum"] else "sgd"
 
-    @staticmethod
-    def _static_coefficients(h: Mapping[str, Any]) -> dict[str, float]:
-        return {"nesterov": float(h["nesterov"]), "nesterov_buffer": h["momentum"], "nesterov_grad": 1.0}
-
-    @staticmethod
-    def _step_coefficients(h: Mapping[str, Any], lr: float, step: int) -> dict[str, float]:
-        if step == 1:  # the buffer becomes the gradient
-            return {"step_size": lr, "buffer_decay": 0.0, "grad_weight": 1.0}
-        return {"step_size": lr, "buffer_decay": h["momentum"], "grad_weight": 1.0 - h["dampening"]}
-
 
 class Momentum(Optimizer):
     r"""Gradient descent with momentum: the learning rate, or an average, is inside the buffer.
@@ -170,14 +160,3 @@ class Momentum(Optimizer):
     @staticmethod
     def _kernel(h: Mapping[str, Any]) -> str:
         return "momentum"
-
-    @staticmethod
-    def _static_coefficients(h: Mapping[str, Any]) -> dict[str, float]:
-        return {"buffer_decay": h["momentum"], "nesterov": float(h["nesterov"]), "nesterov_buffer": h["momentum"]}
-
-    @staticmethod
-    def _step_coefficients(h: Mapping[str, Any], lr: float, step: int) -> dict[str, float]:
-        if h["form"] == "classical":
-            return {"grad_weight": lr, "nesterov_grad": lr, "step_size": 1.0}
-        grad_weight = 1.0 - h["momentum"]
-        return {"grad_weight": grad_weight, "nesterov_grad": grad_weight, "step_size": lr}

@@ -159,7 +159,7 @@ class Binding:
         grads: list[Any] = [param.grad for param in self.params]
         has_grad = [grad is not None for grad in grads]
         before = self.plan.steps
-        self.plan.step(self._gradients(grads, has_grad), None, self.optimizer._coefficients)
+        self.plan.step(self._gradients(grads, has_grad), None, self.optimizer)
         if self.zero_grads:
             increment_version(compress(grads, has_grad))
         if self.plan.steps == before:  # skipped
