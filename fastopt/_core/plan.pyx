@@ -50,8 +50,7 @@ cdef class Plan(Gradients):
     """The tensors of an optimizer, and what is done with them.
 
     The first arguments are those of `Gradients`. ``locate(tensor, element)`` returns the name and the index of an
-    element of a tensor. ``ema_decay`` is None, a float or a function of the step. ``check_result(name, function, steps,
-    result)`` returns the checked result of a hyperparameter that is a function.
+    element of a tensor. ``ema_decay`` is None, a float or a function of the step.
 
     ``with plan:`` keeps out other threads and re-entrant calls, which get ``RuntimeError``.
     """
@@ -62,13 +61,12 @@ cdef class Plan(Gradients):
     cdef bint busy, clips
     cdef double norm_limit                      # infinite if gradients are not scaled
     cdef Nonfinite nonfinite
-    cdef object locate, ema_decay, check_result
+    cdef object locate, ema_decay
     cdef list grad_sums                         # of each tensor: the sum of accumulated gradients, or None
     cdef readonly object progress               # uint8 array that holds the Progress struct
 
-    def __cinit__(self, list groups, dict arguments, zeros, bint convert_grads, locate, str nonfinite, ema_decay,
-                  check_result):
-        self.locate, self.ema_decay, self.check_result, self.norm_limit = locate, ema_decay, check_result, INFINITY
+    def __cinit__(self, list groups, dict arguments, zeros, bint convert_grads, locate, str nonfinite, ema_decay):
+        self.locate, self.ema_decay, self.norm_limit = locate, ema_decay, INFINITY
         self.nonfinite = NONFINITE[nonfinite]
         self.unsummed = <unsigned char *>allocate(self.segment_count, 1)
         self.grad_sums = [None] * self.tensor_count
@@ -165,8 +163,9 @@ cdef class Plan(Gradients):
         """Run one step.
 
         ``grads`` has an array for each tensor, or None to leave it out; without ``grads``, the accumulated ones are
-        used. ``skip`` has a byte for each segment, which is not 0 if it is left out, or is None. If the
-        hyperparameters are out of date, ``optimizer._sync()`` sets them. If gradients are not finite, the step is skipped or raises
+        used. ``skip`` has a byte for each segment, which is not 0 if it is left out, or is None. ``optimizer._sync()``
+        sets hyperparameters that are out of date, and ``optimizer._checked_result(name, group, result)`` returns the
+        result of one that is a function, or raises. If gradients are not finite, the step is skipped or raises
         ``FloatingPointError``, according to the policy.
         """
         cdef fastopt_step work
@@ -177,7 +176,7 @@ cdef class Plan(Gradients):
             self.bind_passed_or_summed(grads, skip)
             if self.dirty:
                 optimizer._sync()
-            self.call_functions()
+            self.call_functions(optimizer)
             before = fp_env_set()
             try:
                 self.set_all_coefficients()
@@ -204,7 +203,7 @@ cdef class Plan(Gradients):
             self.release()
             self.busy = False
 
-    cdef int call_functions(self) except -1:
+    cdef int call_functions(self, optimizer) except -1:
         """Set the rates of the step, and the decay of the average, which may be functions."""
         cdef Py_ssize_t clock, g, last = -1
         cdef GroupInfo info
@@ -213,19 +212,19 @@ cdef class Plan(Gradients):
             g = self.clocks[clock].group
             if g != last:                       # the clocks of a group follow each other
                 info, last = self.infos[g], g
-                self.hyperparameters[g].lr = self.value_of("lr", info.hyperparameters["lr"], INFINITY)
+                self.hyperparameters[g].lr = self.value_of(optimizer, "lr", g, info.hyperparameters["lr"], INFINITY)
         if self.ema_decay is not None:
-            decay = self.value_of("ema_decay", self.ema_decay, 1.0)
+            decay = self.value_of(optimizer, "ema_decay", 0, self.ema_decay, 1.0)
             for g in range(self.group_count):
                 self.hyperparameters[g].ema_decay = decay
 
-    cdef double value_of(self, str name, value, double end) except? -1.0:
+    cdef double value_of(self, optimizer, str name, Py_ssize_t group, value, double end) except? -1.0:
         """Return a number, or the result of a function of the step, which must be in [0, end)."""
         if type(value) is float:
             return value
         result = value(self.p.steps)
         if type(result) is not float or not 0.0 <= <double>result < end:
-            result = self.check_result(name, value, self.p.steps, result)
+            result = optimizer._checked_result(name, group, result)
         return result
 
     cdef int set_all_coefficients(self) except -1:

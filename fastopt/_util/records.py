@@ -22,7 +22,7 @@ class Frozen:
     __repr__ = attributes_repr
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in vars(self):
+        if hasattr(self, name):  # not vars(), after which Python looks attributes up more slowly
             raise AttributeError(f"{type(self).__name__}.{name} is read-only")
         object.__setattr__(self, name, value)
 

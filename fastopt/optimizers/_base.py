@@ -14,11 +14,11 @@ import numpy as np
 
 from fastopt import _core
 from fastopt._util.arrays import Array
-from fastopt._util.validation import check_known, flag
+from fastopt._util.validation import check_known, decay, flag
 from fastopt.optimizers import _build, _state
 from fastopt.optimizers._docs import insert_shared_sections
 from fastopt.optimizers._options import GROUP_DEFAULTS, STEP_DEFAULTS, Common, StepOptions
-from fastopt.optimizers._param_groups import CHECKS, Group, hyperparameter_at
+from fastopt.optimizers._param_groups import CHECKS, Group, checked_result, hyperparameter_at
 from fastopt.optimizers._param_tree import ParamGroups, ParamTree, Watched
 
 if TYPE_CHECKING:
@@ -143,6 +143,12 @@ class Optimizer(StepOptions):
             plan.dirty = True
             raise
         plan.dirty = plan.dirty or any(group.varies for group in self.param_groups)
+
+    def _checked_result(self, name: str, group: int, result: Any) -> float:
+        """Return the checked result of a function that the core has called, ``lr`` of a group or ``ema_decay``."""
+        if name == "lr":
+            return float(checked_result(name, CHECKS[name], self.param_groups[group][name], self.steps, result))
+        return float(checked_result(name, decay, self.ema_decay, self.steps, result))
 
     _snapshot, _checked = _state.snapshot, _state.checked
 

@@ -13,8 +13,9 @@ import numpy as np
 from fastopt import _core
 from fastopt._util.arrays import Array, aligned_zeros, check_representable, mapped_zeros, zeros_laid_out
 from fastopt._util.validation import check_known
-from fastopt.optimizers._param_groups import Group, check_result
+from fastopt.optimizers._param_groups import Group
 from fastopt.optimizers._param_tree import ParamGroups, ParamTree
+from fastopt.schedules._base import step_function
 
 if TYPE_CHECKING:
     from fastopt.optimizers._base import Optimizer
@@ -70,8 +71,7 @@ def build(tree: ParamTree, groups: tuple[Group, ...], options: Mapping[str, Any]
             options["convert_grads"],
             tree.locate,
             options["nonfinite"],
-            options["ema_decay"],
-            check_result,
+            step_function(options["ema_decay"]),
         )
     except BaseException:
         for file in new_files:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from fastopt import _core
 from fastopt._util import validation
 from fastopt.optimizers._param_tree import param_tree
+from fastopt.schedules._base import step_function
 
 if TYPE_CHECKING:
     from fastopt.optimizers._base import Optimizer
@@ -70,16 +71,11 @@ def result_at(label: str, check: validation.Check, value: Any, steps: int) -> An
     """Return the checked result of a function of the step, or a value that is not a function as it is."""
     if not callable(value):
         return value
-    return _checked_result(label, check, value, steps, value(steps))
+    return checked_result(label, check, value, steps, value(steps))
 
 
-def check_result(name: str, function: validation.FunctionOfStep, steps: int, result: Any) -> float:
-    """Return the checked result of a hyperparameter that the core has called, ``lr`` or ``ema_decay``."""
-    check = validation.decay if name == "ema_decay" else CHECKS[name]
-    return float(_checked_result(name, check, function, steps, result))
-
-
-def _checked_result(label: str, check: validation.Check, value: Any, steps: int, result: Any) -> Any:
+def checked_result(label: str, check: validation.Check, value: Any, steps: int, result: Any) -> Any:
+    """Return the checked result of a function of the step."""
     with suppress(TypeError, ValueError):
         return check(label, result)
     return check(f"{label} (the result of {value!r} at step {steps})", result)  # this label takes longer than a check
@@ -133,7 +129,7 @@ class Group(MutableMapping[str, Any]):
     def at(self, steps: int) -> dict[str, Any]:
         """Return the hyperparameters after a number of completed steps; the rate stays a function if it is one."""
         return {
-            name: value if name == "lr" else hyperparameter_at(name, value, steps)
+            name: step_function(value) if name == "lr" else hyperparameter_at(name, value, steps)
             for name, value in self.checked.items()
         }
 

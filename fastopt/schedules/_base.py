@@ -189,6 +189,15 @@ def value_at(schedule: FunctionOfStep, step: int) -> float:
     return value if type(value) is float else any_number(f"{schedule!r}({step})", value)
 
 
+def step_function(function: Any) -> Any:
+    """Return what a step calls: ``at`` of a schedule, which takes 0.1 us less from the core than its check of the step.
+
+    Values that are not schedules, or whose class has a check of its own, are returned as they are.
+    """
+    is_plain = isinstance(function, Schedule) and type(function).__call__ is Schedule.__call__
+    return function.at if is_plain else function
+
+
 def linear(start: float, end: float, progress: float) -> float:
     """Interpolate linearly; the result is exact at both ends and stays at ``end`` for a progress above 1."""
     return end if progress >= 1.0 else start + (end - start) * progress
