@@ -57,6 +57,21 @@ def test_scale_multiplies_the_gradient():
     assert param.tolist() == [0.25, 0.25]
 
 
+@pytest.mark.parametrize("step", [1, 2, 3, 10, 1000, 123457, 2**31 + 1, 2**62 - 1])
+def test_coefficients_have_the_bits_of_the_reference_at_any_step(step):
+    calls = [
+        ("adam", {"betas": (0.0, 1 - 1e-9)}, 2),
+        ("adam", {"betas": (0.9, 0.999), "eps_hat": True}, 2),
+        ("adagrad", {"lr_decay": 0.1, "weight_decay": 0.1, "decoupled_weight_decay": True}, 1),
+        ("sgd", {"momentum": 0.9, "dampening": 0.1}, 1),
+    ]
+    for rule, hyperparameters, states in calls:
+        ours, wanted = ([np.linspace(1, 2, 5) for _ in range(2 + states)] for _ in range(2))
+        getattr(kernels, rule)(*ours, step=step, lr=0.1, **hyperparameters)
+        getattr(reference, rule)(*wanted, step=step, lr=0.1, **hyperparameters)
+        assert all(map(same_bits, ours, wanted))
+
+
 def test_arrays_are_passed_by_position_or_name():
     params = [np.zeros(2) for _ in range(3)]
     buffers = [np.ones(2) for _ in range(3)]

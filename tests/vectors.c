@@ -40,10 +40,14 @@ static int same(const char *got, const char *wanted, int64_t bytes, int64_t item
 }
 
 static void run_kernel(const struct fastopt_table *table, const struct call *call, const char *scalars, void **now) {
-    double wide[MAX_VALUES];
+    struct fastopt_hyperparameters h;
+    double wide[MAX_VALUES] = {0};
     float narrow[MAX_VALUES];
-    memcpy(wide, scalars, (size_t)call->scalars * sizeof(double));
-    for (int64_t i = 0; i < call->scalars; i++)
+    int64_t step;
+    memcpy(&step, scalars, sizeof step);
+    memcpy(&h, scalars + sizeof step, sizeof h);
+    table->coefficients[call->index](&h, step, wide);
+    for (int i = 0; i < MAX_VALUES; i++)
         narrow[i] = (float)wide[i];
     const void *coefficients = call->real == FASTOPT_F32 ? (const void *)narrow : wide;
     table->kernels[call->real][call->index](now, coefficients, 0, call->count);

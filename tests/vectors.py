@@ -56,6 +56,11 @@ class Recorder:
                 item = old.itemsize if old.dtype.kind == "f" else 1
                 self.records += [words(old.nbytes, item), padded(old.tobytes()), padded(new.tobytes())]
 
+    def add_kernel(self, name, real, count, step, hyperparameters, before, after):
+        """Add the call of a kernel, whose coefficients vectors.c computes."""
+        scalars = words(step) + doubles(*_core.numbers_of(hyperparameters))
+        self.add(KERNEL_CALL, name, real, count, 0, scalars, before, after)
+
     def add_op(self, name, real, arguments, count, chunk, call):
         """Add the call of an op, which ``call()`` makes. Outputs are recorded as zeros before the call."""
         kinds = _core.OPS[name].arguments
@@ -83,7 +88,7 @@ class Recorder:
 
 
 def record_steps(recorder, case, real, size):
-    """Record two steps of a case, with coefficients as its class packs them, and the results of the plain function."""
+    """Record two steps of a case, and the results of the plain function."""
     param, states = start_values(size, real), case.make(np.zeros(0)).state
     operands = {"param": param, "grad": None, **{name: np.zeros(size, real) for name in states}}
     hyper = dict(case.make(np.zeros(0)).param_groups[0])
@@ -92,12 +97,9 @@ def record_steps(recorder, case, real, size):
         operands["grad"] = hard_numbers(size, real, seed=step)
         before = {name: operand.copy() for name, operand in operands.items()}
         lr = hyper["lr"](step - 1) if callable(hyper["lr"]) else hyper["lr"]
-        coefficients = case.cls._all_static_coefficients(hyper) | case.cls._all_step_coefficients(hyper, lr, step)
         getattr(kernels, case.cls.rule)(**operands, step=step, **{**hyper, "lr": lr})
-        entry = _core.KERNELS[kernel]
-        scalars = doubles(*(coefficients[name] for name in entry.coefficients))
-        old, new = ([arrays[name] for name in entry.operands] for arrays in (before, operands))
-        recorder.add(KERNEL_CALL, kernel, real, size, 0, scalars, old, new)
+        old, new = ([arrays[name] for name in _core.KERNELS[kernel].operands] for arrays in (before, operands))
+        recorder.add_kernel(kernel, real, size, step, {**hyper, "lr": lr}, old, new)
 
 
 def record_stages(recorder, real, size):
@@ -106,8 +108,8 @@ def record_stages(recorder, real, size):
         averaged = ema.copy()
         with np.errstate(all="ignore"):
             reference.ema(averaged, param, decay=decay)
-        recorder.add(KERNEL_CALL, "ema", real, size, 0, doubles(decay, 1 - decay), [ema, param], [averaged, param])
-    recorder.add(KERNEL_CALL, "zero_grad", real, size, 0, doubles(0.0), [param], [np.zeros_like(param)])
+        recorder.add_kernel("ema", real, size, 1, {"ema_decay": decay}, [ema, param], [averaged, param])
+    recorder.add_kernel("zero_grad", real, size, 1, {}, [param], [np.zeros_like(param)])
     recorder.add(SUM_OF_SQUARES, "", real, size, 0, b"", [param], [param], reference.sum_squares([param]))
 
 
