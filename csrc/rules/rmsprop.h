@@ -4,7 +4,6 @@
 #include "rule.h"
 
 COEFFICIENTS_OF(rmsprop) {
-    (void)step;
     c->alpha = h->alpha;
     c->one_minus_alpha = 1 - h->alpha;
     c->eps_root = h->eps_inside_sqrt != 0 ? h->eps : 0;

@@ -14,7 +14,8 @@
 #define RULE_OF(rule) INLINE void NAME(rule##_rule)
 #define COEFFICIENTS(rule) const struct NAME(rule##_coefficients)
 
-#define STEP_OF(rule) const struct fastopt_hyperparameters *h, int64_t step, struct rule##_coefficients_double *c
+#define STEP_OF(rule) \
+    const struct fastopt_hyperparameters *h, int64_t step __attribute__((unused)), struct rule##_coefficients_double *c
 
 /* COEFFICIENTS_OF(rule): define the function that sets the coefficients c of a step from the hyperparameters h, in double
  * precision, and returns the rate that decoupled decay follows. All rules have scale, l2 and param_decay, set here. */

@@ -4,7 +4,6 @@
 #include "rule.h"
 
 COEFFICIENTS_OF(sgd) {
-    (void)step;
     return c->step_size = h->lr;
 }
 
