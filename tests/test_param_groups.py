@@ -6,6 +6,7 @@ What is refused is in ``test_refusals``.
 from __future__ import annotations
 
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -115,6 +116,56 @@ def test_lr_may_be_a_function_of_the_step():
     assert optimizer.lr == 0.125
     for scalar in (np.array(0.5), np.int64(2), 3):
         fastopt.SGD(param, lr=lambda step, scalar=scalar: scalar).step(np.ones(1))
+
+
+class OwnCall(fastopt.schedules.Schedule):
+    """A schedule that counts from 1."""
+
+    def at(self, step):
+        return 0.5**step
+
+    def __call__(self, step):
+        return self.at(step + 1)
+
+
+def python_functions(call):
+    """Return the names of the Python functions that run during a call."""
+    names = []
+    sys.setprofile(lambda frame, event, _: names.append(frame.f_code.co_name) if event == "call" else None)
+    try:
+        call()
+    finally:
+        sys.setprofile(None)
+    return names
+
+
+@pytest.mark.parametrize(
+    ("options", "functions"),
+    [
+        ({"max_grad_norm": 1.0, "ema_decay": 0.5}, []),
+        ({"lr": fastopt.schedules.Constant(0.1)}, ["at"]),
+        ({"ema_decay": fastopt.schedules.Constant(0.5), "lr": lambda step: 0.1}, ["<lambda>", "at"]),
+        ({"lr": OwnCall()}, ["__call__", "at"]),
+    ],
+    ids=str,
+)
+def test_a_step_runs_no_python_but_functions_of_the_step(options, functions):
+    """Python takes most of the time of a small step. The first step sets the hyperparameters."""
+    params = fastopt.Flat({"w": 3})
+    grads, optimizer = params.zeros_like(), fastopt.AdamW(params, **options)
+    for _ in range(2):
+        optimizer.step(grads)
+        names = python_functions(lambda: optimizer.step(grads))
+        assert names == ["<lambda>", "step", "flatten", *functions]
+        optimizer.param_groups[0]["lr"] = options.get("lr", 0.25)
+
+
+def test_schedule_with_its_own_call_is_called_by_it():
+    param = np.zeros(1)
+    optimizer = fastopt.SGD(param, lr=OwnCall())
+    for expected in (-0.5, -0.75):
+        optimizer.step(np.ones(1))
+        assert param[0] == expected
 
 
 def test_schedule_may_change_hyperparameters_while_it_is_called():

@@ -12,7 +12,7 @@ import pytest
 from processes import run_python
 
 import fastopt
-from fastopt import _core, runtime
+from fastopt import runtime
 
 
 def printed(code, **environment):
