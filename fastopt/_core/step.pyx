@@ -9,7 +9,7 @@ from cpython.buffer cimport Py_buffer, PyBuffer_Release
 from libc.math cimport isinf
 from libc.stdint cimport int64_t, intptr_t, uint64_t
 from libc.stdlib cimport free
-from libc.string cimport memcmp
+from libc.string cimport memcmp, memset
 
 from inspect import Parameter
 
@@ -20,24 +20,34 @@ from fastopt._core.kernels cimport (
 
 from fastopt._core.kernels import HYPERPARAMETERS, KERNELS
 
+cdef dict PLACES = {name: i for i, name in enumerate(HYPERPARAMETERS)}
 cdef object EMPTY = Parameter.empty             # the default of an argument that must be given
 
 
-def numbers_of(dict h):
-    """Return the number of each of ``HYPERPARAMETERS``, as csrc/kernels.def defines it; 0 for a function of the step."""
-    cdef dict numbers = {}
-    for name, value in h.items():
-        if type(value) is tuple:                # betas
-            numbers.update([(f"{name.removesuffix("s")}{i}", number) for i, number in enumerate(value, 1)])
-        else:
-            numbers.update([(f"{name}_{value}", 1.0) if type(value) is str else (name, value)])
-    return [0.0 if callable(numbers.get(name)) else float(numbers.get(name, 0.0)) for name in HYPERPARAMETERS]
-
-
 cdef int set_hyperparameters(fastopt_hyperparameters *h, dict values) except -1:
-    cdef Py_ssize_t i
-    for i, number in enumerate(numbers_of(values)):
-        (<double *>h)[i] = number
+    """Set all hyperparameters by name, as csrc/kernels.def defines it, but not those that are functions of the step."""
+    memset(h, 0, sizeof(fastopt_hyperparameters))
+    for name, value in values.items():
+        if type(value) is tuple:
+            for i, beta in enumerate(value, 1):
+                set_number(h, f"beta{i}", beta)
+        elif type(value) is str:
+            set_number(h, f"{name}_{value}", 1.0)
+        elif not callable(value):
+            set_number(h, name, value)
+
+
+cdef int set_number(fastopt_hyperparameters *h, str name, double number) except -1:
+    place = PLACES.get(name)                    # None for a flag that only selects the kernel
+    if place is not None:
+        (<double *>h)[<Py_ssize_t>place] = number
+
+
+def numbers_of(dict values):
+    """Return the number of each of ``HYPERPARAMETERS``, from their values by name."""
+    cdef fastopt_hyperparameters h
+    set_hyperparameters(&h, values)
+    return [(<double *>&h)[i] for i in range(len(PLACES))]
 
 
 cdef int set_coefficients(fastopt_group *group, const fastopt_hyperparameters *h, int64_t step, tuple names,
@@ -84,8 +94,7 @@ cdef class BoundKernel:
     ``function`` is its name in errors, and ``arguments`` are the names of the arrays that ``step`` takes.
     """
 
-    cdef readonly dict h
-    cdef tuple checked                          # the values of h
+    cdef tuple checked                          # the hyperparameters
     cdef str function
     cdef tuple arguments, operands
     cdef Py_ssize_t places[FASTOPT_MAX_OPERANDS]    # of the operands among the arguments
@@ -95,7 +104,7 @@ cdef class BoundKernel:
     cdef fastopt_group group
 
     def __cinit__(self, str function, tuple arguments, str kernel, dict h):
-        self.function, self.arguments, self.h, self.checked = function, arguments, h, tuple(h.values())
+        self.function, self.arguments, self.checked = function, arguments, tuple(h.values())
         self.group.stages[0].kernel, self.operands, self.names = KERNELS[kernel]
         self.group.stage_count, self.group.coefficient_count = 1, <int>len(self.names)
         set_hyperparameters(&self.numbers, h)

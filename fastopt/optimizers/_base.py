@@ -120,21 +120,18 @@ class Optimizer(StepOptions):
             plan.__exit__()
             raise
 
-    # Hyperparameters
+    # Hyperparameters, and the kernel that a subclass defines for them
 
     @staticmethod
     def _kernel(h: Mapping[str, Any]) -> str:
-        """Return the kernel that hyperparameters need; raise ``ValueError`` for those that exclude each other.
-
-        A subclass defines this.
-        """
+        """Return the kernel that hyperparameters need; raise ``ValueError`` for those that exclude each other."""
         raise NotImplementedError
 
     def _sync(self) -> None:
         """Pass the core the hyperparameters of the next step, which is about to call the rates that are functions."""
         plan = self._plan
-        plan.dirty = False  # first: a schedule may change hyperparameters while it is called here
         try:
+            plan.dirty = False  # first: a schedule may change hyperparameters while it is called here
             for group in self.param_groups:
                 group.resolved = group.at(plan.steps)
             for g, group in enumerate(self.param_groups):
