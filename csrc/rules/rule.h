@@ -17,8 +17,8 @@
 #define STEP_OF(rule) \
     const struct fastopt_hyperparameters *h, int64_t step __attribute__((unused)), struct rule##_coefficients_double *c
 
-/* COEFFICIENTS_OF(rule): define the function that sets the coefficients c of a step from the hyperparameters h, in double
- * precision, and returns the rate that decoupled decay follows. All rules have scale, l2 and param_decay, set here. */
+/* COEFFICIENTS_OF(rule) { ... }: define the function that sets the coefficients c of a step from the hyperparameters h,
+ * in double precision, and returns the rate that decoupled decay follows. Those that every rule has are set here. */
 #define COEFFICIENTS_OF(rule) \
     static inline double rule##_own_coefficients(STEP_OF(rule)); \
     static void rule##_coefficients(const struct fastopt_hyperparameters *h, int64_t step, double *coefficients) { \

@@ -233,7 +233,7 @@ cdef class Tensors:
         memcpy(self.cut_missed, self.missed_steps, self.segment_count * sizeof(int64_t))
 
     def set_hyperparameters(self, Py_ssize_t group, dict values):
-        """Set the hyperparameters of a parameter group, by name. The rate, which may be a function, is read in each step."""
+        """Set the hyperparameters of a parameter group, by name; each step reads the rate, which may be a function."""
         cdef GroupInfo info = self.infos[group]
         set_hyperparameters(&self.hyperparameters[group], values)
         info.hyperparameters = values
