@@ -70,8 +70,8 @@ def adagrad(
     """
     real = param.dtype.type
     rate = lr / (1 + (step - 1) * lr_decay)
-    g, p = decay(param, grad, scale, rate, weight_decay, maximize, decoupled_weight_decay)
+    g, p = decay(param, grad, step, scale, rate, weight_decay, maximize, decoupled_weight_decay)
     g = flush_to_square(g)
-    s = flush(sum + g * g)
+    s = flush(sum + g * g, step)
     sum[...] = s
     param[...] = p - real(rate) * g / (np.sqrt(s) + real(eps))
