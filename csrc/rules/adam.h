@@ -15,8 +15,8 @@ RULE_OF(adam)(real *param, const real *grad, real *exp_avg, real *exp_avg_sq, re
     for (int64_t i = begin; i < end; i++) {
         const real g = NAME(flush_to_square)(NAME(add_scaled)(c.scale * grad[i], c.l2, param[i]));
         const real m = NAME(flush_to_scale)(flush, c.beta1 * exp_avg[i] + c.one_minus_beta1 * g);
-        real v = NAME(flush)(flush, c.beta2 * exp_avg_sq[i] + c.one_minus_beta2 * g * g);
         exp_avg[i] = m;
+        real v = NAME(flush)(flush, c.beta2 * exp_avg_sq[i] + c.one_minus_beta2 * g * g);
         exp_avg_sq[i] = v;
         if (amsgrad) {
             v = max_exp_avg_sq[i] > v ? max_exp_avg_sq[i] : v;
