@@ -19,8 +19,8 @@ from unittest import mock
 
 COMPILER = sysconfig.get_config_var("CC").split()
 STRICT = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
-# Operations of the formulas. A gradient that is squared is also flushed: and, compare, and (gcc masks Adagrad's square, as
-# well). RMSprop adds 0 in the root.
+# Operations of the formulas. A gradient that is squared is also flushed: and, compare, and. (gcc masks Adagrad's square
+# as well.) RMSprop adds 0 in the root.
 FORMULAS = {"sgd": 2, "momentum": 5, "rmsprop": 3 + 10, "adagrad": 4 + 7, "adam": 3 + 13, "amsgrad": 3 + 16}
 OPERATION = re.compile(r"\bv?(mul|add|sub|div|sqrt|cmp\w*|andn?|or|blendv?|max|min)p[sd]\b")
 FUSED = re.compile(r"\bv?fn?m(add|sub|addsub|subadd)\d*[ps][sd]\b|\bfml[as]\b|\bfn?m(add|sub)\b")
