@@ -13,8 +13,8 @@ from setuptools.command.build_ext import build_ext
 # whole process to flush-to-zero). gcc vectorizes sqrt and division only with -O3 and without errno and traps.
 EXACT_AND_FAST = ["-std=c11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-fopenmp-simd"]
 # gcc unrolls loops of up to 16 iterations, such as the ends of vectorized loops, and merges iterations of outer loops,
-# where that gains nothing; the wheel is 60 kB smaller without. (Ends that are not vectorized save 75 kB more, but a step
-# of small arrays takes 13 % longer.) clang warns that it does not use the parameters.
+# where that gains nothing; the wheel is 60 kB smaller without. (Ends that are not vectorized save 75 kB more, but a
+# step of small arrays takes 13 % longer.) clang warns that it does not use the parameters.
 LESS_CODE = [
     "--param=max-completely-peel-times=4",
     "--param=unroll-jam-max-unroll=1",

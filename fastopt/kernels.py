@@ -74,8 +74,7 @@ def _kernel_function(cls: type[Optimizer]) -> Callable[..., None]:
             lr = checked_lr = CHECKS["lr"]("lr", lr)
         kernel = _core.find_kernel(known, values, first + 3) or bound_kernel(values[first + 3 :])
         h = kernel.h
-        compute = cls._all_step_coefficients if h["decoupled_weight_decay"] else cls._step_coefficients
-        coefficients = compute(h, lr, step)
+        coefficients = cls._all_step_coefficients(h, lr, step)
         coefficients["scale"] = -scale if h["maximize"] else scale
         kernel.step(values, coefficients)
 

@@ -15,6 +15,7 @@ class _Op(NamedTuple):
 KERNELS: dict[str, _Kernel]
 OPS: dict[str, _Op]
 CHUNK: int
+FLUSH_PERIOD: int
 COMPILER: str
 
 def isas() -> list[str]: ...

@@ -149,8 +149,9 @@ class Optimizer(StepOptions):
 
     @classmethod
     def _all_step_coefficients(cls, h: Mapping[str, Any], lr: float, step: int) -> dict[str, float]:
-        """Return the coefficients of one step, with the decoupled decay if the rule has not added it."""
+        """Return the coefficients of one step, with those that every rule has."""
         coefficients = cls._step_coefficients(h, lr, step)
+        coefficients["flush"] = float(step % _core.FLUSH_PERIOD == 0)
         if h["decoupled_weight_decay"]:
             coefficients.setdefault("param_decay", 1.0 - lr * h["weight_decay"])
         return coefficients
@@ -169,9 +170,7 @@ class Optimizer(StepOptions):
                 if g not in rates:
                     rates[g] = hyperparameter_at("lr", lr, steps)
                 lr = rates[g]
-            # a call less than always _all_step_coefficients, which would take 5 % of a small step
-            compute = self._all_step_coefficients if h["decoupled_weight_decay"] else self._step_coefficients
-            result.append(compute(h, lr, steps + 1 - missed))
+            result.append(self._all_step_coefficients(h, lr, steps + 1 - missed))
         ema_decay = self._options["ema_decay"]
         if callable(ema_decay):  # not by _sync, which takes longer than a small step
             own = result_at("ema_decay", decay, ema_decay, steps)
