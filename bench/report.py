@@ -28,6 +28,7 @@ TITLES = {
     "bench_pass": "Clip by the global norm, AdamW, weight average, zero the gradients",
     "bench_overhead": "Small steps of Adam",
     "bench_torch": "A training iteration of PyTorch",
+    "bench_kernels": "Kernels in cache, on one thread, and their bare formulas",
     "bench_scaling": "Adam by the number of parameters",
     "bench_denormals": "Steps with zero gradients",
     "bench_losses": "Losses: value and gradient",

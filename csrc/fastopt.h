@@ -24,6 +24,9 @@
  * chunk. A step has at most six operands; 4,096 doubles of each are 192 KiB, which fit into a second-level cache. */
 enum { FASTOPT_CHUNK = 4096 };
 
+/* The steps of a tensor whose numbers are multiples of this flush tiny values; see math/basic.h. */
+enum { FASTOPT_FLUSH_PERIOD = 32 };
+
 enum { FASTOPT_F32, FASTOPT_F64, FASTOPT_REALS };
 
 enum {

@@ -34,14 +34,19 @@ def needs_wine(test):
     return needs("wine")(needs_zig(test))
 
 
+def flags():
+    """Return the flags of the library on which exactness rests."""
+    text = re.search(r"^EXACT_AND_FAST = (\[.*\])$", (HERE.parent / "setup.py").read_text(), re.MULTILINE)
+    return ast.literal_eval(text[1])
+
+
 def built(folder, name, compiler, *options):
     """Build a program of the tests with the flags of the library, to which options are added."""
     if not CSRC.exists():
         pytest.skip("needs the sources")
-    flags = re.search(r"^EXACT_AND_FAST = (\[.*\])$", (HERE.parent / "setup.py").read_text(), re.MULTILINE)
     sources = [path for path in CSRC.glob("*.c") if (path.stem == "pool") == (name == "pool")]
     program = folder / name
-    command = [*compiler, *ast.literal_eval(flags[1]), "-g", "-Wall", "-Werror", f"-I{CSRC}", *options]
+    command = [*compiler, *flags(), "-g", "-Wall", "-Werror", f"-I{CSRC}", *options]
     subprocess.run([*command, HERE / f"{name}.c", *sources, "-o", program, "-lm", "-pthread"], check=True)
     return program
 

@@ -13,7 +13,7 @@ import pytest
 from cases import CASES, REALS, calls_on_rows, same_bits, start_values
 
 import fastopt
-from fastopt import runtime
+from fastopt import _core, runtime
 from fastopt.augment import affine
 from fastopt.optimizers import _build
 
@@ -68,14 +68,17 @@ def test_steps_stay_within_their_arrays(case, real, monkeypatch):
         for size in SIZES:
             start = start_values(size, real)
             for at_end in (True, False):
-                params, grads = guarded(start, at_end), guarded(start[::-1].copy(), at_end)
+                params, grads = guarded(start, at_end), guarded(start, at_end)
                 plain = start.copy()
                 other = case.make(plain)
                 with monkeypatch.context() as patch:
                     patch.setattr(_build, "aligned_zeros", lambda *a, end=at_end: guarded(np.zeros(*a), end))
                     optimizer = case.make(params)
-                optimizer.step(grads)
-                other.step(start[::-1].copy())
+                for steps in (0, _core.FLUSH_PERIOD - 1):  # a step that flushes states has its own loops
+                    grads[...] = start[::-1]
+                    for stepped, grad in ((optimizer, grads), (other, start[::-1].copy())):
+                        stepped.load_state_dict({**stepped.state_dict(), "steps": steps})
+                        stepped.step(grad)
                 assert same_bits(params, plain)
         kept.clear()
 

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 import numpy as np
 import pytest
-from cases import CASES, hard_numbers, layouts, same_bits, start_values
+from cases import CASES, REALS, hard_numbers, layouts, same_bits, start_values
 
 import fastopt
 from fastopt import kernels, reference
@@ -130,9 +130,6 @@ def test_option_that_rounds_to_zero_is_off():
         param = np.array([np.inf, -0.0], np.float32)
         module.sgd(param, np.array([1, -0.0], np.float32), step=1, lr=0.5, weight_decay=1e-60)
         assert param.tolist() == [np.inf, 0]
-        param, buffer = np.zeros(1, np.float32), np.full(1, np.inf, np.float32)
-        module.momentum(param, np.ones(1, np.float32), buffer, step=1, lr=0.5, momentum=1e-60)
-        assert (param[0], buffer[0]) == (-0.5, 0.5)
 
 
 def test_average_is_not_biased():
@@ -246,18 +243,39 @@ def test_repr_shows_hyperparameters_and_steps():
     assert text.endswith("steps=0)")
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.make(np.zeros(1)).state], ids=str)
-def test_states_below_the_smallest_normal_number_become_zero(case):
-    tiny = np.finfo(np.float32).tiny
-    param = np.zeros(50, np.float32)
-    optimizer = case.make(param)
-    optimizer.step(np.ones(50, np.float32))  # the first step may set a buffer without looking at it
-    decaying = {name: state for name, state in optimizer.state.items() if name != "max_exp_avg_sq"}
-    for state in decaying.values():
-        state[...] = tiny * np.linspace(0.5, 1.5, 50, dtype=np.float32)
-    optimizer.step(np.zeros(50, np.float32))
-    for name, state in decaying.items():
-        assert ((state == 0) | (np.abs(state) >= tiny)).all(), name
+@pytest.mark.parametrize("steps", [30, 31, 32])
+@pytest.mark.parametrize("real", REALS, ids=str)
+def test_states_and_decaying_parameters_are_flushed_in_every_32nd_step(real, steps):
+    state_bound, scaled_bound = (2.0**-121, 2.0**-95) if real is np.float32 else (2.0**-1017, 2.0**-991)
+
+    def start(bound):  # which the decay halves, exactly
+        return np.array([2 * bound, np.nextafter(real(2 * bound), real(0))], real)
+
+    kept = [True, steps != 31]
+    adam, sgd, fixed = start(1.0), start(state_bound), start(state_bound)
+    optimizers = [
+        fastopt.Adam(adam, lr=0.0, betas=(0.5, 0.5)),
+        fastopt.SGD(sgd, lr=0.5, weight_decay=1.0, decoupled_weight_decay=True),
+        fastopt.SGD(fixed, lr=0.5),
+    ]
+    for optimizer in optimizers:
+        optimizer.load_state_dict({**optimizer.state_dict(), "steps": steps})
+    moments = optimizers[0].state
+    moments["exp_avg"][...], moments["exp_avg_sq"][...] = start(scaled_bound), start(state_bound)
+    for optimizer in optimizers:
+        optimizer.step(np.zeros(2, real))
+    assert (moments["exp_avg"] == start(scaled_bound) / 2 * kept).all()
+    assert (moments["exp_avg_sq"] == start(state_bound) / 2 * kept).all()
+    assert (sgd == start(state_bound) / 2 * kept).all()
+    assert (fixed == start(state_bound)).all()  # it does not decay
+
+
+@pytest.mark.parametrize("real", REALS, ids=str)
+def test_gradients_that_are_squared_are_flushed_in_every_step(real):
+    bound = real(2.0**-53 if real is np.float32 else 2.0**-501)
+    optimizer = fastopt.Adam(np.zeros(2, real), betas=(0.5, 0.5))
+    optimizer.step(np.array([bound, np.nextafter(bound, real(0))]))
+    assert optimizer.state["exp_avg"].tolist() == [bound / 2, 0]
 
 
 # Nested containers

@@ -88,12 +88,12 @@ class Recorder:
 
 
 def record_steps(recorder, case, real, size):
-    """Record two steps of a case, and the results of the plain function."""
+    """Record three steps of a case, the last of which flushes, and the results of the plain function."""
     param, states = start_values(size, real), case.make(np.zeros(0)).state
     operands = {"param": param, "grad": None, **{name: np.zeros(size, real) for name in states}}
     hyper = dict(case.make(np.zeros(0)).param_groups[0])
     kernel = case.cls._kernel(hyper)
-    for step in (1, 2):
+    for step in (1, 2, _core.FLUSH_PERIOD):
         operands["grad"] = hard_numbers(size, real, seed=step)
         before = {name: operand.copy() for name, operand in operands.items()}
         lr = hyper["lr"](step - 1) if callable(hyper["lr"]) else hyper["lr"]

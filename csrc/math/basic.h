@@ -25,18 +25,27 @@ INLINE real NAME(fabs)(real x) { return PICK(__builtin_fabsf, __builtin_fabs)(x)
 /* Return x, or 0 if |x| is below a bound: arithmetic on denormals is slow on many processors. NaN stays NaN. */
 INLINE real NAME(zero_below)(real bound, real x) { return NAME(fabs)(x) < bound ? 0 : x; }
 
-/* For a state: flush denormals, because a decaying state would stay denormal for thousands of steps. */
-INLINE real NAME(flush)(real x) { return NAME(zero_below)(PICK(FLT_MIN, DBL_MIN), x); }
+/* A decaying value would stay denormal for thousands of steps, so one step of FASTOPT_FLUSH_PERIOD flushes the states
+ * and the parameters that decay. A decay of 0.9 per step takes five bits from one flush to the next, which the
+ * thresholds have in reserve; a faster decay makes a value denormal for a few steps only. */
 
-/* For a state that is multiplied by a learning rate: flush values that a rate of 2^-26 would make denormal. */
-INLINE real NAME(flush_to_scale)(real x) { return NAME(zero_below)(PICK(0x1p-100f, 0x1p-996), x); }
+/* For a state, and for a parameter that decays: flush what would be denormal before the next flush. */
+INLINE real NAME(flush)(bool flush, real x) { return flush ? NAME(zero_below)(PICK(0x1p-121f, 0x1p-1017), x) : x; }
 
-/* For a value that is squared: flush if the square, times 1 - beta >= 2^-14, would be flushed from the state. */
-INLINE real NAME(flush_to_square)(real x) { return NAME(zero_below)(PICK(0x1p-56f, 0x1p-504), x); }
+/* For a state that is multiplied by a learning rate: flush what a rate of 2^-26 would make denormal by then. */
+INLINE real NAME(flush_to_scale)(bool flush, real x) {
+    return flush ? NAME(zero_below)(PICK(0x1p-95f, 0x1p-991), x) : x;
+}
 
-/* Return the magnitude below which a decayed parameter is flushed: repeated decay would make it denormal in the end.
- * Without decay (param_decay is 1) nothing is flushed. */
-INLINE real NAME(min_decayed_param)(real param_decay) { return param_decay != 1 ? PICK(FLT_MIN, DBL_MIN) : 0; }
+/* For a value that is squared, in every step: flush if the square, times 1 - beta >= 2^-14, would be flushed from the
+ * state. */
+INLINE real NAME(flush_to_square)(real x) { return NAME(zero_below)(PICK(0x1p-53f, 0x1p-501), x); }
+
+/* Return a parameter after decoupled decay. One that does not decay (param_decay is 1) is not flushed. */
+INLINE real NAME(decayed)(bool flush, real param_decay, real param) {
+    const real min_param = param_decay != 1 ? PICK(0x1p-121f, 0x1p-1017) : 0;
+    return flush ? NAME(zero_below)(min_param, param_decay * param) : param_decay * param;
+}
 
 /* Return x + factor * y, or x if factor is 0, because 0 * infinity would be NaN. */
 INLINE real NAME(add_scaled)(real x, real factor, real y) { return factor != 0 ? x + factor * y : x; }

@@ -12,15 +12,15 @@ COEFFICIENTS_OF(adagrad) {
 #include "../for_each_real.h"
 #elif defined(real)
 
-/* Duchi, Hazan & Singer (2011). The sum does not decay; it is flushed because it may start with a denormal number. */
-RULE_OF(adagrad)(real *param, const real *grad, real *sum, COEFFICIENTS(adagrad) c, int64_t begin, int64_t end) {
-    const real min_param = NAME(min_decayed_param)(c.param_decay);
+/* Duchi, Hazan & Singer (2011). The sum does not decay, so it needs no flush. */
+RULE_OF(adagrad)(real *param, const real *grad, real *sum, const bool flush, COEFFICIENTS(adagrad) c, int64_t begin,
+                 int64_t end) {
     SIMD
     for (int64_t i = begin; i < end; i++) {
         const real g = NAME(flush_to_square)(NAME(add_scaled)(c.scale * grad[i], c.l2, param[i]));
-        const real s = NAME(flush)(sum[i] + g * g);
+        const real s = sum[i] + g * g;
         sum[i] = s;
-        param[i] = NAME(zero_below)(min_param, c.param_decay * param[i]) - c.step_size * g / (NAME(sqrt)(s) + c.eps);
+        param[i] = NAME(decayed)(flush, c.param_decay, param[i]) - c.step_size * g / (NAME(sqrt)(s) + c.eps);
     }
 }
 

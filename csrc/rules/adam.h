@@ -23,21 +23,20 @@ COEFFICIENTS_OF(adam) {
 /* Kingma & Ba (2015); amsgrad: Reddi et al. (2018); with param_decay below 1, AdamW: Loshchilov & Hutter (2019).
  * The bias corrections are in step_size and inv_sqrt_bias2. */
 RULE_OF(adam)(real *param, const real *grad, real *exp_avg, real *exp_avg_sq, real *max_exp_avg_sq,
-              const bool amsgrad, COEFFICIENTS(adam) c, int64_t begin, int64_t end) {
-    const real min_param = NAME(min_decayed_param)(c.param_decay);
+              const bool amsgrad, const bool flush, COEFFICIENTS(adam) c, int64_t begin, int64_t end) {
     SIMD
     for (int64_t i = begin; i < end; i++) {
         const real g = NAME(flush_to_square)(NAME(add_scaled)(c.scale * grad[i], c.l2, param[i]));
-        const real m = NAME(flush_to_scale)(c.beta1 * exp_avg[i] + c.one_minus_beta1 * g);
-        real v = NAME(flush)(c.beta2 * exp_avg_sq[i] + c.one_minus_beta2 * g * g);
+        const real m = NAME(flush_to_scale)(flush, c.beta1 * exp_avg[i] + c.one_minus_beta1 * g);
         exp_avg[i] = m;
+        real v = NAME(flush)(flush, c.beta2 * exp_avg_sq[i] + c.one_minus_beta2 * g * g);
         exp_avg_sq[i] = v;
         if (amsgrad) {
             v = max_exp_avg_sq[i] > v ? max_exp_avg_sq[i] : v;
             max_exp_avg_sq[i] = v;
         }
         const real denominator = c.inv_sqrt_bias2 * NAME(sqrt)(v) + c.eps;
-        param[i] = NAME(zero_below)(min_param, c.param_decay * param[i]) - c.step_size * m / denominator;
+        param[i] = NAME(decayed)(flush, c.param_decay, param[i]) - c.step_size * m / denominator;
     }
 }
 

@@ -18,12 +18,12 @@ COEFFICIENTS_OF(rmsprop) {
 
 /* Tieleman & Hinton (2012); centered: Graves (2013). */
 RULE_OF(rmsprop)(real *param, const real *grad, real *square_avg, real *grad_avg, real *momentum_buffer,
-                 const bool centered, const bool momentum, COEFFICIENTS(rmsprop) c, int64_t begin, int64_t end) {
-    const real min_param = NAME(min_decayed_param)(c.param_decay);
+                 const bool centered, const bool momentum, const bool flush, COEFFICIENTS(rmsprop) c, int64_t begin,
+                 int64_t end) {
     SIMD
     for (int64_t i = begin; i < end; i++) {
         const real g = NAME(flush_to_square)(NAME(add_scaled)(c.scale * grad[i], c.l2, param[i]));
-        real v = NAME(flush)(c.alpha * square_avg[i] + c.one_minus_alpha * g * g);
+        real v = NAME(flush)(flush, c.alpha * square_avg[i] + c.one_minus_alpha * g * g);
         square_avg[i] = v;
         if (centered) {
             const real mean = NAME(flush_to_square)(c.alpha * grad_avg[i] + c.one_minus_alpha * g);
@@ -33,10 +33,10 @@ RULE_OF(rmsprop)(real *param, const real *grad, real *square_avg, real *grad_avg
         }
         real direction = g / (NAME(sqrt)(v + c.eps_root) + c.eps);
         if (momentum) {
-            direction = NAME(flush_to_scale)(c.momentum * momentum_buffer[i] + direction);
+            direction = NAME(flush_to_scale)(flush, c.momentum * momentum_buffer[i] + direction);
             momentum_buffer[i] = direction;
         }
-        param[i] = NAME(zero_below)(min_param, c.param_decay * param[i]) - c.step_size * direction;
+        param[i] = NAME(decayed)(flush, c.param_decay, param[i]) - c.step_size * direction;
     }
 }
 

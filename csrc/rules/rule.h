@@ -27,13 +27,31 @@
         c->scale = h->maximize != 0 ? -1 : 1; \
         c->l2 = h->decoupled_weight_decay != 0 ? 0 : h->weight_decay; \
         c->param_decay = h->decoupled_weight_decay != 0 ? 1 - rate * h->weight_decay : 1; \
+        c->flush = step % FASTOPT_FLUSH_PERIOD == 0; \
     } \
     static inline double rule##_own_coefficients(STEP_OF(rule))
 
-/* KERNEL_OF(kernel, rule, operands and options of the rule): define a kernel that calls a rule; o are its operands. */
-#define KERNEL_OF(kernel, rule, ...) \
+/* STAGE_OF(kernel, rule, operands of the rule): define a kernel that calls a rule; o are its operands. */
+#define STAGE_OF(kernel, rule, ...) \
     static void NAME(kernel##_kernel)(void *const *o, const void *coefficients, int64_t begin, int64_t end) { \
         NAME(rule##_rule)(__VA_ARGS__, *(COEFFICIENTS(rule) *)coefficients, begin, end); \
+    }
+
+/* KERNEL_OF(kernel, rule, operands and options of the rule): the same for a rule that updates parameters. Constants
+ * make three loops of the rule, so that an option that is off costs nothing: the formula alone, with a scale and
+ * coupled or decoupled decay, and with flushes as well. */
+#define KERNEL_OF(kernel, rule, ...) \
+    static void NAME(kernel##_kernel)(void *const *o, const void *coefficients, int64_t begin, int64_t end) { \
+        struct NAME(rule##_coefficients) c = *(COEFFICIENTS(rule) *)coefficients; \
+        if (c.flush != 0) \
+            NAME(rule##_rule)(__VA_ARGS__, true, c, begin, end); \
+        else if (c.scale != 1 || c.l2 != 0 || c.param_decay != 1) \
+            NAME(rule##_rule)(__VA_ARGS__, false, c, begin, end); \
+        else { \
+            c.scale = c.param_decay = 1; \
+            c.l2 = 0; \
+            NAME(rule##_rule)(__VA_ARGS__, false, c, begin, end); \
+        } \
     }
 
 #define TEMPLATE "rules/rule.h"

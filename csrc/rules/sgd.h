@@ -24,28 +24,34 @@ COEFFICIENTS_OF(momentum) {
 #include "../for_each_real.h"
 #elif defined(real)
 
-RULE_OF(sgd)(real *param, const real *grad, COEFFICIENTS(sgd) c, int64_t begin, int64_t end) {
-    const real min_param = NAME(min_decayed_param)(c.param_decay);
+RULE_OF(sgd)(real *param, const real *grad, const bool flush, COEFFICIENTS(sgd) c, int64_t begin, int64_t end) {
     SIMD
     for (int64_t i = begin; i < end; i++) {
         const real g = NAME(add_scaled)(c.scale * grad[i], c.l2, param[i]);
-        param[i] = NAME(zero_below)(min_param, c.param_decay * param[i]) - c.step_size * g;
+        param[i] = NAME(decayed)(flush, c.param_decay, param[i]) - c.step_size * g;
     }
 }
 
 /* Polyak (1964), Sutskever et al. (2013). PyTorch's, Keras's and the classical form differ in the update of the buffer
  * (buffer_decay, grad_weight); Nesterov's look-ahead weights buffer and gradient (nesterov_buffer, nesterov_grad). */
-RULE_OF(momentum)(real *param, const real *grad, real *momentum_buffer, COEFFICIENTS(momentum) c, int64_t begin,
-                  int64_t end) {
-    const real min_param = NAME(min_decayed_param)(c.param_decay);
+RULE_OF(momentum_form)(real *param, const real *grad, real *momentum_buffer, const bool nesterov, const bool flush,
+                       COEFFICIENTS(momentum) c, int64_t begin, int64_t end) {
     SIMD
     for (int64_t i = begin; i < end; i++) {
         const real g = NAME(add_scaled)(c.scale * grad[i], c.l2, param[i]);
-        const real b = NAME(flush_to_scale)(NAME(add_scaled)(c.grad_weight * g, c.buffer_decay, momentum_buffer[i]));
-        const real direction = c.nesterov != 0 ? c.nesterov_buffer * b + c.nesterov_grad * g : b;
-        param[i] = NAME(zero_below)(min_param, c.param_decay * param[i]) - c.step_size * direction;
+        const real b = NAME(flush_to_scale)(flush, c.buffer_decay * momentum_buffer[i] + c.grad_weight * g);
         momentum_buffer[i] = b;
+        const real direction = nesterov ? c.nesterov_buffer * b + c.nesterov_grad * g : b;
+        param[i] = NAME(decayed)(flush, c.param_decay, param[i]) - c.step_size * direction;
     }
+}
+
+RULE_OF(momentum)(real *param, const real *grad, real *momentum_buffer, const bool flush, COEFFICIENTS(momentum) c,
+                  int64_t begin, int64_t end) {
+    if (c.nesterov != 0) /* clang does not move the condition out of the loop */
+        NAME(momentum_form_rule)(param, grad, momentum_buffer, true, flush, c, begin, end);
+    else
+        NAME(momentum_form_rule)(param, grad, momentum_buffer, false, flush, c, begin, end);
 }
 
 KERNEL_OF(sgd, sgd, o[0], o[1])

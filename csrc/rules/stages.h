@@ -29,7 +29,7 @@ RULE_OF(ema)(real *ema, const real *param, COEFFICIENTS(ema) c, int64_t begin, i
         const real near_ema = ema[i] + c.one_minus_ema_decay * difference;
         const real near_param = NAME(add_scaled)(param[i], -c.ema_decay, difference);
         const real moved = c.one_minus_ema_decay < (real)0.5 ? near_ema : near_param;
-        ema[i] = NAME(flush)(param[i] == ema[i] ? ema[i] : moved);
+        ema[i] = NAME(zero_below)(PICK(FLT_MIN, DBL_MIN), param[i] == ema[i] ? ema[i] : moved);
     }
 }
 
@@ -39,7 +39,7 @@ RULE_OF(zero_grad)(real *grad, COEFFICIENTS(zero_grad) c, int64_t begin, int64_t
         grad[i] = c.zero;
 }
 
-KERNEL_OF(ema, ema, o[0], o[1])
-KERNEL_OF(zero_grad, zero_grad, o[0])
+STAGE_OF(ema, ema, o[0], o[1])
+STAGE_OF(zero_grad, zero_grad, o[0])
 
 #endif

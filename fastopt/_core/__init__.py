@@ -13,6 +13,7 @@ from fastopt._core.buffers import (
 from fastopt._core.kernels import (
     CHUNK,
     COMPILER,
+    FLUSH_PERIOD,
     HYPERPARAMETERS,
     KERNELS,
     OPS,

@@ -90,15 +90,17 @@ decoupled decay, update the moving average, set the gradient to zero. Clipping a
 extra pass over the gradients, before the update.
 
 Hyperparameters are rounded to the type of the arrays: an ``eps`` below 1e-45 is zero in float32. Denormal numbers, and
-numbers that soon become denormal, make arithmetic slow. They are too small to matter in training, and count as zero:
+numbers that soon become denormal, make arithmetic slow. They are too small to matter in training, and become zero:
 
-======================================================  =============  =============
-magnitude below                                         float32        float64
-======================================================  =============  =============
-state, or parameter under decoupled decay               1.2e-38        2.3e-308
-``momentum_buffer``, ``exp_avg``                        7.9e-31        1.5e-300
-gradient that the rule squares, ``grad_avg``            1.4e-17        1.9e-152
-======================================================  =============  =============
+======================================================  =============  =============  =================
+magnitude below                                         float32        float64        in
+======================================================  =============  =============  =================
+state, or parameter under decoupled decay               3.8e-37        7.1e-307       every 32nd step
+``momentum_buffer``, ``exp_avg``                        2.5e-29        4.8e-299       every 32nd step
+gradient that the rule squares, ``grad_avg``            1.1e-16        1.5e-151       every step
+======================================================  =============  =============  =================
+
+The average of ``ema_decay`` is set to zero below 1.2e-38 and 2.3e-308 in every step.
 """
 
 from __future__ import annotations

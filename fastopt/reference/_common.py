@@ -1,7 +1,8 @@
 """Arithmetic that the kernels share, and the stages of a step that surround a rule.
 
 Hyperparameters are Python floats. They are rounded to the array's dtype once, by ``real(...)``, just before they meet
-an array. Values too small for fast arithmetic are replaced by zero in the ``flush`` functions.
+an array. Values too small for fast arithmetic are replaced by zero in the ``flush`` functions, those of states and of
+decaying parameters in one step of 32: their thresholds leave room for the decay until the next one.
 """
 
 from __future__ import annotations
@@ -18,18 +19,19 @@ State: TypeAlias = Any  # an array, or None if the hyperparameters need none
 
 BLOCK = 4096  # elements that are summed together: each block in lanes, then the blocks in order
 LANES = 16  # partial sums of a block
+FLUSH_PERIOD = 32  # steps; the steps whose numbers are multiples of it flush states
 ROWS = 16  # consecutive terms of a sum that may be added in the array's dtype before they are added in float64
 
 
 def decay(
-    param: Array, grad: Array, scale: float, lr: float, weight_decay: float, maximize: bool, decoupled: bool
+    param: Array, grad: Array, step: int, scale: float, lr: float, weight_decay: float, maximize: bool, decoupled: bool
 ) -> tuple[Array, Array]:
     """Return the scaled gradient with coupled decay, and the parameter with decoupled decay."""
     real = param.dtype.type
     g = real(-scale if maximize else scale) * grad
     if decoupled:
         param_decay = real(1 - lr * weight_decay)
-        return g, flush(param_decay * param) if param_decay != 1 else param
+        return g, flush(param_decay * param, step) if param_decay != 1 else param
     return add_scaled(g, real(weight_decay), param), param
 
 
@@ -38,19 +40,19 @@ def add_scaled(x: Array, factor: np.floating[Any], y: Array) -> Array:
     return x + factor * y if factor else x
 
 
-def flush(x: Array) -> Array:
-    """Flush a state, or a parameter that has decayed: zero below the smallest normal number."""
-    return zero_below(np.finfo(x.dtype).tiny, x)
+def flush(x: Array, step: int) -> Array:
+    """Flush a state, or a parameter that has decayed: zero what would be denormal before the next flush."""
+    return x if step % FLUSH_PERIOD else zero_below(2.0 ** (-121 if x.dtype == np.float32 else -1017), x)
 
 
-def flush_to_scale(x: Array) -> Array:
-    """Flush a state that is multiplied by a rate: zero where 2^-26 times the state is denormal."""
-    return zero_below(2.0 ** (-100 if x.dtype == np.float32 else -996), x)
+def flush_to_scale(x: Array, step: int) -> Array:
+    """Flush a state that is multiplied by a rate: zero where a rate of 2^-26 would make it denormal by then."""
+    return x if step % FLUSH_PERIOD else zero_below(2.0 ** (-95 if x.dtype == np.float32 else -991), x)
 
 
 def flush_to_square(x: Array) -> Array:
-    """Flush a value that is squared: zero where the square times 2^-14 (a small 1 - beta) is denormal."""
-    return zero_below(2.0 ** (-56 if x.dtype == np.float32 else -504), x)
+    """Flush a value that is squared: zero where the square times 2^-14 (a small 1 - beta) would be flushed."""
+    return zero_below(2.0 ** (-53 if x.dtype == np.float32 else -501), x)
 
 
 def zero_below(threshold: float, x: Array) -> Array:
@@ -120,7 +122,7 @@ def ema(ema: Array, param: Array, *, decay: float) -> None:
     difference = param - ema
     near_ema, near_param = ema + real(1 - decay) * difference, add_scaled(param, real(-decay), difference)
     moved = near_ema if real(1 - decay) < 0.5 else near_param
-    ema[...] = flush(np.where(param == ema, ema, moved))
+    ema[...] = zero_below(np.finfo(real).tiny, np.where(param == ema, ema, moved))
 
 
 def sum_in_lanes(x: Array, rows: int = 1) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastopt.reference._common import Array, decay, flush, flush_to_square
+from fastopt.reference._common import Array, decay, flush_to_square
 
 
 def adagrad(
@@ -70,8 +70,8 @@ def adagrad(
     """
     real = param.dtype.type
     rate = lr / (1 + (step - 1) * lr_decay)
-    g, p = decay(param, grad, scale, rate, weight_decay, maximize, decoupled_weight_decay)
+    g, p = decay(param, grad, step, scale, rate, weight_decay, maximize, decoupled_weight_decay)
     g = flush_to_square(g)
-    s = flush(sum + g * g)
+    s = sum + g * g
     sum[...] = s
     param[...] = p - real(rate) * g / (np.sqrt(s) + real(eps))

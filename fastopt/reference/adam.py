@@ -84,10 +84,10 @@ def adam(
     beta1, beta2 = betas
     bias1, sqrt_bias2 = 1 - power(beta1, step), math.sqrt(1 - power(beta2, step))
     step_size, inv_sqrt_bias2 = (lr * sqrt_bias2 / bias1, 1) if eps_hat else (lr / bias1, 1 / sqrt_bias2)
-    g, p = decay(param, grad, scale, lr, weight_decay, maximize, decoupled_weight_decay)
+    g, p = decay(param, grad, step, scale, lr, weight_decay, maximize, decoupled_weight_decay)
     g = flush_to_square(g)
-    m = flush_to_scale(real(beta1) * exp_avg + real(1 - beta1) * g)
-    v = flush(real(beta2) * exp_avg_sq + real(1 - beta2) * g * g)
+    m = flush_to_scale(real(beta1) * exp_avg + real(1 - beta1) * g, step)
+    v = flush(real(beta2) * exp_avg_sq + real(1 - beta2) * g * g, step)
     exp_avg[...] = m
     exp_avg_sq[...] = v
     if amsgrad:

@@ -82,9 +82,9 @@ def rmsprop(
     array([-1.,  1.])
     """
     real = param.dtype.type
-    g, p = decay(param, grad, scale, lr, weight_decay, maximize, decoupled_weight_decay)
+    g, p = decay(param, grad, step, scale, lr, weight_decay, maximize, decoupled_weight_decay)
     g = flush_to_square(g)
-    v = flush(real(alpha) * square_avg + real(1 - alpha) * g * g)
+    v = flush(real(alpha) * square_avg + real(1 - alpha) * g * g, step)
     square_avg[...] = v
     if centered:
         a = flush_to_square(real(alpha) * grad_avg + real(1 - alpha) * g)
@@ -93,6 +93,6 @@ def rmsprop(
         v = np.where(v < 0, real(0), v)
     direction = g / (np.sqrt(v + real(eps)) if eps_inside_sqrt else np.sqrt(v) + real(eps))
     if momentum or momentum_buffer is not None:
-        direction = flush_to_scale(real(momentum) * momentum_buffer + direction)
+        direction = flush_to_scale(real(momentum) * momentum_buffer + direction, step)
         momentum_buffer[...] = direction
     param[...] = p - real(lr) * direction

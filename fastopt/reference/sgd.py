@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastopt.reference._common import Array, State, add_scaled, decay, flush_to_scale
+from fastopt.reference._common import Array, State, decay, flush_to_scale
 
 
 def sgd(
@@ -68,10 +68,11 @@ def sgd(
     array([-0.5,  1. ])
     """
     real = param.dtype.type
-    g, p = decay(param, grad, scale, lr, weight_decay, maximize, decoupled_weight_decay)
+    g, p = decay(param, grad, step, scale, lr, weight_decay, maximize, decoupled_weight_decay)
     # A buffer is updated even while the momentum is 0, so that a schedule of the momentum can start or pass through 0.
     if momentum or momentum_buffer is not None:
-        b = flush_to_scale(g if step == 1 else add_scaled(real(1 - dampening) * g, real(momentum), momentum_buffer))
+        buffer_decay, grad_weight = (0, 1) if step == 1 else (momentum, 1 - dampening)
+        b = flush_to_scale(real(buffer_decay) * momentum_buffer + real(grad_weight) * g, step)
         momentum_buffer[...] = b
         g = g + real(momentum) * b if nesterov else b
     param[...] = p - real(lr) * g
@@ -139,9 +140,9 @@ def momentum(
     array([-1.5, -1.5])
     """
     real = param.dtype.type
-    g, p = decay(param, grad, scale, lr, weight_decay, maximize, decoupled_weight_decay)
+    g, p = decay(param, grad, step, scale, lr, weight_decay, maximize, decoupled_weight_decay)
     add, rate = (real(lr), real(1)) if form == "classical" else (real(1 - momentum), real(lr))
-    v = flush_to_scale(add_scaled(add * g, real(momentum), momentum_buffer))
+    v = flush_to_scale(real(momentum) * momentum_buffer + add * g, step)
     direction = real(momentum) * v + add * g if nesterov else v
     param[...] = p - rate * direction
     momentum_buffer[...] = v

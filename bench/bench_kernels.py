@@ -1,0 +1,36 @@
+"""What does an option that is off cost? Each kernel in cache, on one thread, against its formula in plain C.
+
+The bare formula (`bare_rules.c`) is compiled with the same flags; it has no options and keeps denormal numbers. A loop
+of one division and one square root per element shows the limit of the processor for rules that have both.
+"""
+
+from __future__ import annotations
+
+import pytest
+from kernel_workloads import build
+
+from fastopt import runtime
+
+RULES = ["sgd", "momentum", "rmsprop", "adagrad", "adam", "adamw", "amsgrad"]
+SIZES = {"L1": 1_536, "L2": 16_384}  # elements of float32; Adam has four arrays
+
+
+@pytest.fixture(scope="session")
+def libraries(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("kernels")
+    for isa in runtime.available_isas():
+        build(folder, isa)
+    return folder
+
+
+@pytest.mark.parametrize("candidate", ["bare formula", "fastopt", "division and root"])
+@pytest.mark.parametrize("cache", SIZES)
+@pytest.mark.parametrize("real", ["float32", "float64"])
+@pytest.mark.parametrize("isa", runtime.available_isas())
+@pytest.mark.parametrize("rule", RULES)
+def test_kernel(measure, libraries, rule, isa, real, cache, candidate):
+    if candidate == "division and root" and rule in {"sgd", "momentum"}:
+        pytest.skip("the rule has neither")
+    size = SIZES[cache] // (2 if real == "float64" else 1)
+    row = {"rule": rule, "isa": isa, "dtype": real, "cache": cache}
+    measure(candidate, "kernel_workloads:KernelLoop", str(libraries), rule, isa, real, size, row=row, elements=size)
