@@ -1,23 +1,27 @@
-/* The formula of each rule alone, without options and without care for denormal numbers, and a function that times it
- * and the kernel of fastopt. bare_rules.py compiles this file with the flags of the library, once for each instruction
- * set and type: -DTABLE=fastopt_table_avx2 -DNUMBER=float. */
+/* The formula of each rule alone, without options and without care for denormal numbers, and functions that run them,
+ * and the kernels of fastopt, a number of times. kernel_workloads.py compiles this file with the flags of the library,
+ * once for each instruction set and type: -DTABLE=fastopt_table_avx2 -DNUMBER=float. */
 #include "fastopt.h"
-
-#include <stdbool.h>
-#include <string.h>
 
 typedef NUMBER real;
 #define SQRT(x) _Generic((real)0, float: __builtin_sqrtf, double: __builtin_sqrt)(x)
-#define BARE(rule, ...) \
-    static void rule(const struct coefficients c, void *const *o, int64_t n) { \
-        real *const p = o[0], *const g = o[1], *const s0 = o[2], *const s1 = o[3], *const s2 = o[4]; \
-        (void)g, (void)s0, (void)s1, (void)s2; \
-        _Pragma("omp simd") for (int64_t i = 0; i < n; i++) __VA_ARGS__ \
-    }
 
+/* Not constant, so that the compiler does not fold them into the loops: in the library, they are arguments. */
 struct coefficients {
     real lr, eps, param_decay, momentum, beta1, one_minus_beta1, beta2, one_minus_beta2, inv_sqrt_bias2;
-};
+} coefficients = {1e-3, 1e-8, 1 - 1e-5, 0.9, 0.9, 0.1, 0.999, 0.001, 1.25};
+
+/* BARE(rule, { the iteration i }): define bare_<rule>(operands, n, times). */
+#define BARE(rule, ...) \
+    static __attribute__((noinline)) void rule(const struct coefficients c, void *const *o, int64_t n) { \
+        real *const p = o[0], *const g = o[1], *const s0 = o[2], *const s1 = o[3], *const s2 = o[4]; \
+        (void)c, (void)g, (void)s0, (void)s1, (void)s2; \
+        _Pragma("omp simd") for (int64_t i = 0; i < n; i++) __VA_ARGS__ \
+    } \
+    void bare_##rule(void *const *operands, int64_t n, int64_t times) { \
+        while (times--) \
+            rule(coefficients, operands, n); \
+    }
 
 BARE(sgd, { p[i] -= c.lr * g[i]; })
 BARE(momentum, {
@@ -55,26 +59,6 @@ BARE(amsgrad, {
     p[i] -= c.lr * m / (c.inv_sqrt_bias2 * SQRT(w) + c.eps);
 })
 BARE(division_and_root, { p[i] = g[i] / SQRT(s0[i]); }) /* the limit of most processors for a rule with both */
-
-static const struct {
-    const char *name;
-    void (*run)(const struct coefficients c, void *const *o, int64_t n);
-} bare_rules[] = {
-    {"sgd", sgd}, {"momentum", momentum}, {"rmsprop", rmsprop}, {"adagrad", adagrad}, {"adam", adam},
-    {"adamw", adamw}, {"amsgrad", amsgrad}, {"division and root", division_and_root},
-};
-
-/* Run a bare rule a number of times; return false if there is none of that name. */
-bool run_bare(const char *name, void *const *operands, int64_t n, int64_t times) {
-    const volatile struct coefficients c = {1e-3, 1e-8, 1 - 1e-5, 0.9, 0.9, 0.1, 0.999, 0.001, 1.25};
-    for (unsigned i = 0; i < sizeof bare_rules / sizeof *bare_rules; i++)
-        if (strcmp(bare_rules[i].name, name) == 0) {
-            for (int64_t k = 0; k < times; k++)
-                bare_rules[i].run(*(const struct coefficients *)&c, operands, n);
-            return true;
-        }
-    return false;
-}
 
 extern const struct fastopt_table TABLE;
 

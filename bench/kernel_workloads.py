@@ -12,6 +12,7 @@ from c_programs import CSRC, flags
 from fastopt import _core
 from fastopt._bench.workloads import Workload
 from fastopt._util.arrays import aligned_zeros
+from fastopt.reference._common import FLUSH_PERIOD
 
 TARGETS = {"baseline": [], "avx2": ["-mavx2"], "avx512": ["-mavx512f", "-mprefer-vector-width=512"]}
 KERNELS = {"adamw": "adam"}  # of rules with another name
@@ -36,12 +37,12 @@ def build(folder, isa):
 
 
 class KernelLoop(Workload):
-    """Thousands of steps on the same arrays, one of `_core.FLUSH_PERIOD` of which flushes tiny values."""
+    """Thousands of steps on the same arrays, one of `FLUSH_PERIOD` of which flushes tiny values."""
 
     def __init__(self, name, folder, rule, isa, real, size):
         self.library = ctypes.CDLL(str(Path(folder, f"{isa}_{'float' if real == 'float32' else 'double'}.so")))
-        self.rule = name if name == "division and root" else rule
-        self.times = _core.FLUSH_PERIOD * max(1, 200_000 // (size * _core.FLUSH_PERIOD))
+        self.name, self.rule = name, "division_and_root" if name == "division and root" else rule
+        self.times = FLUSH_PERIOD * max(1, 200_000 // (size * FLUSH_PERIOD))
         self.size, self.real = ctypes.c_int64(size), np.dtype(real)
         kernel = _core.KERNELS[KERNELS.get(rule, rule)]
         self.index = ctypes.c_int(kernel.index)
@@ -65,11 +66,11 @@ class KernelLoop(Workload):
         self.library.run_kernel(self.index, self.operands, *pointers, self.size, ctypes.c_int64(self.times))
 
     def run_bare(self):
-        self.library.run_bare(self.rule.encode(), self.operands, self.size, ctypes.c_int64(self.times))
+        getattr(self.library, f"bare_{self.rule}")(self.operands, self.size, ctypes.c_int64(self.times))
 
     def check(self):
         """Return whether the kernel and the bare formula compute the same bits."""
-        if self.rule == "division and root":
+        if self.name == "division and root":
             return True
         results = []
         for run in (self.run_kernel, self.run_bare):

@@ -35,9 +35,10 @@ def needs_wine(test):
 
 
 def flags():
-    """Return the flags of the library on which exactness rests."""
-    text = re.search(r"^EXACT_AND_FAST = (\[.*\])$", (HERE.parent / "setup.py").read_text(), re.MULTILINE)
-    return ast.literal_eval(text[1])
+    """Return the flags of the library."""
+    text = (HERE.parent / "setup.py").read_text()
+    lists = re.findall(r"^(?:EXACT_AND_FAST|LESS_CODE) = (\[.*?\])$", text, re.MULTILINE | re.DOTALL)
+    return [flag for part in lists for flag in ast.literal_eval(part)]
 
 
 def built(folder, name, compiler, *options):

@@ -9,9 +9,10 @@ import pytest
 from cases import CASES, REALS, SIZES, Reference, hard_numbers, same_bits, start_values
 
 import fastopt
-from fastopt import _core, runtime
+from fastopt import runtime
+from fastopt.reference._common import FLUSH_PERIOD
 
-STEPS = _core.FLUSH_PERIOD + 2  # the states are flushed in one of them
+STEPS = FLUSH_PERIOD + 2  # the states are flushed in one of them
 SHIFT = 1013  # elements; each step uses another unaligned part of the same numbers
 THREADS = [1, 2, 4]
 
@@ -124,7 +125,7 @@ def test_small_values_are_flushed_as_in_the_reference(case, real):
     sizes = np.concatenate([np.ldexp(rng.uniform(0.5, 1, 4000), exponents), np.ldexp(near, bounds)]).astype(real)
     param = sizes[rng.permutation(5000)] * rng.choice([-1, 1], 5000).astype(real)
     optimizer, wanted = case.make(param), Reference(case, [param])
-    for step in range(2 * _core.FLUSH_PERIOD):
+    for step in range(2 * FLUSH_PERIOD):
         grad = np.roll(sizes, step) if step % 3 else np.zeros_like(sizes)
         wanted.step([grad.copy()])
         optimizer.step(grad.copy())

@@ -13,9 +13,10 @@ import pytest
 from cases import CASES, REALS, calls_on_rows, same_bits, start_values
 
 import fastopt
-from fastopt import _core, runtime
+from fastopt import runtime
 from fastopt.augment import affine
 from fastopt.optimizers import _build
+from fastopt.reference._common import FLUSH_PERIOD
 
 PAGE = mmap.PAGESIZE
 SIZES = [*range(1, 70), 127, 128, 129, 1023, 1025, 4095, 4096, 4097, 8193]
@@ -74,7 +75,7 @@ def test_steps_stay_within_their_arrays(case, real, monkeypatch):
                 with monkeypatch.context() as patch:
                     patch.setattr(_build, "aligned_zeros", lambda *a, end=at_end: guarded(np.zeros(*a), end))
                     optimizer = case.make(params)
-                for steps in (0, _core.FLUSH_PERIOD - 1):  # a step that flushes states has its own loops
+                for steps in (0, FLUSH_PERIOD - 1):  # a step that flushes states has its own loops
                     grads[...] = start[::-1]
                     for stepped, grad in ((optimizer, grads), (other, start[::-1].copy())):
                         stepped.load_state_dict({**stepped.state_dict(), "steps": steps})

@@ -12,6 +12,7 @@ import fastopt
 from fastopt import _core, kernels, reference
 from fastopt._util import random
 from fastopt.losses import cross_entropy
+from fastopt.reference._common import FLUSH_PERIOD
 
 KERNEL_CALL, OP_CALL, SUM_OF_SQUARES = range(3)
 NULL = -1
@@ -93,7 +94,7 @@ def record_steps(recorder, case, real, size):
     operands = {"param": param, "grad": None, **{name: np.zeros(size, real) for name in states}}
     hyper = dict(case.make(np.zeros(0)).param_groups[0])
     kernel = case.cls._kernel(hyper)
-    for step in (1, 2, _core.FLUSH_PERIOD):
+    for step in (1, 2, FLUSH_PERIOD):
         operands["grad"] = hard_numbers(size, real, seed=step)
         before = {name: operand.copy() for name, operand in operands.items()}
         lr = hyper["lr"](step - 1) if callable(hyper["lr"]) else hyper["lr"]

@@ -29,8 +29,9 @@ INLINE real NAME(zero_below)(real bound, real x) { return NAME(fabs)(x) < bound 
  * and the parameters that decay. A decay of 0.9 per step takes five bits from one flush to the next, which the
  * thresholds have in reserve; a faster decay makes a value denormal for a few steps only. */
 
-/* For a state, and for a parameter that decays: flush what would be denormal before the next flush. */
-INLINE real NAME(flush)(bool flush, real x) { return flush ? NAME(zero_below)(PICK(0x1p-121f, 0x1p-1017), x) : x; }
+/* For a state: flush what would be denormal before the next flush. */
+#define MIN_DECAYING PICK(0x1p-121f, 0x1p-1017)
+INLINE real NAME(flush)(bool flush, real x) { return flush ? NAME(zero_below)(MIN_DECAYING, x) : x; }
 
 /* For a state that is multiplied by a learning rate: flush what a rate of 2^-26 would make denormal by then. */
 INLINE real NAME(flush_to_scale)(bool flush, real x) {
@@ -43,9 +44,10 @@ INLINE real NAME(flush_to_square)(real x) { return NAME(zero_below)(PICK(0x1p-53
 
 /* Return a parameter after decoupled decay. One that does not decay (param_decay is 1) is not flushed. */
 INLINE real NAME(decayed)(bool flush, real param_decay, real param) {
-    const real min_param = param_decay != 1 ? PICK(0x1p-121f, 0x1p-1017) : 0;
+    const real min_param = param_decay != 1 ? MIN_DECAYING : 0;
     return flush ? NAME(zero_below)(min_param, param_decay * param) : param_decay * param;
 }
+#undef MIN_DECAYING
 
 /* Return x + factor * y, or x if factor is 0, because 0 * infinity would be NaN. */
 INLINE real NAME(add_scaled)(real x, real factor, real y) { return factor != 0 ? x + factor * y : x; }

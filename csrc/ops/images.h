@@ -145,7 +145,7 @@ INLINE void NAME(blend)(real *values, const void *image, bool bytes, const struc
     uint32_t words[4][BLOCK];
     real reals[4][BLOCK_VALUES];
     for (int k = 0; k < count; k++) {
-#pragma GCC unroll 4
+        UNROLL
         for (int n = 0; n < 4; n++) {
             const int64_t place = block->corner[k] + offsets[n];
             if (bytes)
@@ -158,7 +158,7 @@ INLINE void NAME(blend)(real *values, const void *image, bool bytes, const struc
     for (int k = 0; k < count; k++) {
         const real top = block->top[k], bottom = block->bottom[k], left = block->left[k], right = block->right[k];
         const real outside = (1 - (top + bottom) * (left + right)) * fill;
-#pragma GCC unroll 4
+        UNROLL
         for (int c = 0; c < channels; c++) {
 #define NEIGHBOUR(n) (bytes ? (real)(int32_t)(words[n][k] >> 8 * c & 255) : reals[n][channels * k + c])
             const real upper = left * NEIGHBOUR(0) + right * NEIGHBOUR(1);

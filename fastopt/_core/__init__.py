@@ -13,7 +13,6 @@ from fastopt._core.buffers import (
 from fastopt._core.kernels import (
     CHUNK,
     COMPILER,
-    FLUSH_PERIOD,
     HYPERPARAMETERS,
     KERNELS,
     OPS,

@@ -16,7 +16,6 @@ KERNELS: dict[str, _Kernel]
 OPS: dict[str, _Op]
 HYPERPARAMETERS: tuple[str, ...]
 CHUNK: int
-FLUSH_PERIOD: int
 COMPILER: str
 
 def isas() -> list[str]: ...

@@ -23,7 +23,7 @@ from libc.stdlib cimport free
 from fastopt._core.buffers cimport FASTOPT_F32, FASTOPT_F64, allocate
 
 cdef extern from "fastopt.h" nogil:
-    int FASTOPT_CHUNK, FASTOPT_FLUSH_PERIOD, FASTOPT_KERNELS, FASTOPT_OPS, FASTOPT_OP_count_labels
+    int FASTOPT_CHUNK, FASTOPT_KERNELS, FASTOPT_OPS, FASTOPT_OP_count_labels
     enum: FASTOPT_MAX_ARGUMENTS, FASTOPT_REAL, FASTOPT_INT, FASTOPT_UINT
     const char *FASTOPT_COMPILER
 
@@ -74,7 +74,6 @@ KERNELS = {
 OPS = {fastopt_op_infos[i].name.decode(): Op(i, argument_kinds(i)) for i in range(FASTOPT_OPS)}
 HYPERPARAMETERS = _names(fastopt_hyperparameter_names)
 CHUNK = FASTOPT_CHUNK
-FLUSH_PERIOD = FASTOPT_FLUSH_PERIOD
 COMPILER = FASTOPT_COMPILER.decode()
 
 

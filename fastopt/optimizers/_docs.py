@@ -93,7 +93,7 @@ Hyperparameters are rounded to the type of the arrays: an ``eps`` below 1e-45 is
 numbers that soon become denormal, make arithmetic slow. They are too small to matter in training, and become zero:
 
 ======================================================  =============  =============  =================
-magnitude below                                         float32        float64        in
+magnitude below                                         float32        float64        when
 ======================================================  =============  =============  =================
 state, or parameter under decoupled decay               3.8e-37        7.1e-307       every 32nd step
 ``momentum_buffer``, ``exp_avg``                        2.5e-29        4.8e-299       every 32nd step
