@@ -1,7 +1,8 @@
 """What does an option that is off cost? Each kernel in cache, on one thread, against its formula in plain C.
 
 The bare formula (`bare_rules.c`) is compiled with the same flags; it has no options and keeps denormal numbers. A loop
-of one division and one square root per element shows the limit of the processor for rules that have both.
+of one division and one square root per element shows the limit of the processor for rules that have both. A time is
+that of many steps (`KernelLoop.times`), so that only the ratios of a row can be compared.
 """
 
 from __future__ import annotations
